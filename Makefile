@@ -1,0 +1,29 @@
+# Everything a newcomer needs is `make demo` and `make test`; both make .venv if there is none.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test test-all check clean
+
+demo: $(STAMP)  ## the whole stack on the embedded corpus, into runs/demo
+	$(BIN)/python -m jobs.demo
+
+test: $(STAMP)  ## what every change must pass
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(STAMP)  ## the slow tests as well
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: $(STAMP)  ## style and types
+	$(BIN)/ruff check pipeline jobs tests
+	$(BIN)/mypy
+
+clean:  ## forget the demo's results
+	rm -rf runs/demo
+
+# torch comes first, by its pinned version: an open range would bring gigabytes of CUDA to a CPU machine.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(STAMP)

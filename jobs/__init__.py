@@ -1,0 +1,1 @@
+"""The commands: one file = one command, a config dataclass and its wiring."""

@@ -1,0 +1,128 @@
+"""What a person sees while work runs: one logger, one progress line; and JSONL metrics for machines.
+
+Guarantees: nothing that a user passes as a secret is printed (URLs lose user info and query strings in `clean_url`);
+control characters from the web never reach the terminal; a progress line costs at most one write every 100 ms on a
+terminal and one every 10 s elsewhere.
+"""
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+T = TypeVar("T")
+
+logger = logging.getLogger("triptych")
+
+
+def setup(verbose: bool = False) -> None:
+    """Send our messages to stderr; `verbose` lets Ray's and DeepSpeed's own messages through as well."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s" if not verbose else "%(asctime)s %(name)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.ERROR, force=True)
+    logger.setLevel(logging.INFO)
+
+
+def clean(text: str, limit: int = 300) -> str:
+    """Web text made safe for one log line: control characters escaped, length bounded."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def clean_url(url: str) -> str:
+    """A URL without user info, query and fragment: signed URLs are secrets."""
+    parts = urlsplit(url)
+    return clean(urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")))
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The error that started it: Ray wraps what a task raised, once for each layer it passes."""
+    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
+        error = inner
+    return error
+
+
+class Progress:
+    """One line of progress: done/total, rate, time left, and a short note.
+
+    >>> with Progress("tokenize", total=100, unit="images") as progress:
+    ...     progress.advance(10, note="wave 1")
+    """
+
+    def __init__(self, name: str, total: float | None, unit: str, file: IO[str] | None = None) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.done = 0.0
+        self._file = file or sys.stderr
+        self._tty = self._file.isatty()
+        self._start = self._shown = time.monotonic()
+        self._first = 0.0
+        self._note = ""
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._show(end=True)
+
+    def start_at(self, done: float) -> None:
+        """Work found done already: it counts as progress, not as speed."""
+        self.done = self._first = done
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        """Count `amount` more units as done."""
+        self.set(self.done + amount, note)
+
+    def set(self, done: float, note: str = "") -> None:
+        """Say how many units are done in all."""
+        self.done, self._note = done, note or self._note
+        if time.monotonic() - self._shown >= (0.1 if self._tty else 10.0):
+            self._show()
+
+    def _show(self, end: bool = False) -> None:
+        now = time.monotonic()
+        self._shown, elapsed = now, max(now - self._start, 1e-9)
+        rate = (self.done - self._first) / elapsed
+        total = f"/{self.total:g}" if self.total is not None else ""
+        if end:
+            left = f"in {_duration(elapsed)}"
+        elif self.total is not None and rate > 0:
+            left = f"{_duration((self.total - self.done) / rate)} left"
+        else:
+            left = ""
+        words = [f"{self.name:<15} {self.done:g}{total} {self.unit}", f"{rate:.3g} {self.unit}/s", left, self._note]
+        line = "  ".join(word for word in words if word)
+        if self._tty:
+            self._file.write(f"\r\x1b[2K{line}" + ("\n" if end else ""))
+        else:
+            self._file.write(line + "\n")
+        self._file.flush()
+
+
+def track(items: Iterable[T], name: str, unit: str, total: int | None = None) -> Iterator[T]:
+    """Yield `items`, showing progress."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    with Progress(name, total, unit) as progress:
+        for item in items:
+            yield item
+            progress.advance()
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
+
+
+class JsonLines:
+    """Metrics as one JSON object a line, flushed at every line so that a kill loses none that was written."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, **values: Any) -> None:
+        """Append one record."""
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()

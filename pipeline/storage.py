@@ -1,0 +1,238 @@
+"""The only door to files: fsspec URLs, whole-object writes, exclusive creates, and manifests that make files visible.
+
+Guarantees, on a local disk and on S3 alike:
+- `write` replaces an object as a whole; a reader sees the old bytes or the new ones, never a part.
+- `create` makes an object only if there is none, exactly once among any number of writers; on a disk by writing a
+  temporary file, fsync, and a hard link; on S3 by a PUT with `If-None-Match: *`. It never deletes.
+- a set of files becomes visible by one manifest, created last, that lists each file's size and sha256. Readers read
+  manifests and nothing else; what no manifest names is garbage and may be deleted.
+Credentials and endpoints come from the environment (`AWS_*`), never from a URL or a config.
+"""
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import IO, Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class CorruptFileError(ValueError):
+    """A committed file is missing, torn or altered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A committed file: its name relative to the store, its size, digest and number of rows (0 where that means nothing)."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder at any fsspec URL (`./runs/x`, `s3://bucket/x`). Cheap to make and to pickle; names are relative, with `/`."""
+
+    url: str
+
+    @cached_property
+    def _fs(self) -> fsspec.AbstractFileSystem:
+        options = {"auto_mkdir": True} if self.is_local else {"use_listings_cache": False}
+        return fsspec.core.url_to_fs(self.url, **options)[0]
+
+    @cached_property
+    def _root(self) -> str:
+        return self._fs._strip_protocol(self.url).rstrip("/")
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"url": self.url}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        object.__setattr__(self, "url", state["url"])
+
+    @property
+    def is_local(self) -> bool:
+        """True for a folder of this machine."""
+        return "://" not in self.url or self.url.startswith("file://")
+
+    @property
+    def local_path(self) -> str:
+        """The folder as an absolute path; ValueError if the store is remote."""
+        if not self.is_local:
+            raise ValueError(f"{self.url} is not a local folder")
+        return self._root
+
+    def sub(self, name: str) -> "Store":
+        """The store of a folder inside this one."""
+        return Store(f"{self.url.rstrip('/')}/{name}")
+
+    def path(self, name: str) -> str:
+        """The full name of an object in its filesystem; refuses names that leave the store."""
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"{name!r} leaves the store {self.url}")
+        return f"{self._root}/{name}"
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open an object for reading, seekable."""
+        return self._fs.open(self.path(name), "rb")
+
+    def read(self, name: str) -> bytes:
+        """All bytes of an object; FileNotFoundError if there is none."""
+        return self._fs.cat_file(self.path(name))
+
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        """Bytes [start, end) of an object."""
+        return self._fs.cat_file(self.path(name), start=start, end=end)
+
+    def exists(self, name: str) -> bool:
+        """True if the object is there."""
+        return self._fs.isfile(self.path(name))
+
+    def size_bytes(self, name: str) -> int:
+        """Size of an object."""
+        return self._fs.size(self.path(name))
+
+    def list(self, folder: str = "") -> list[str]:
+        """Names of all objects under a folder, sorted; empty if there is none."""
+        top = f"{self._root}/{folder}".rstrip("/")
+        try:
+            found = self._fs.find(top)
+        except FileNotFoundError:
+            return []
+        return sorted(p[len(self._root) + 1 :] for p in found if ".tmp-" not in p)
+
+    def write(self, name: str, data: bytes) -> File:
+        """Create or replace an object as a whole."""
+        path = self.path(name)
+        if self.is_local:
+            temporary = self._stage(path, data)
+            os.replace(temporary, path)
+        else:
+            self._fs.pipe_file(path, data)
+        return File(path=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Create an object unless there is one; True if `data` is what is there now, written by this call.
+
+        A lost answer is resolved by reading the object back: our own bytes mean that the create had worked.
+        """
+        path = self.path(name)
+        if self.is_local:
+            temporary = self._stage(path, data)
+            try:
+                os.link(temporary, path)
+                return True
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(temporary)
+        try:
+            self._fs.pipe_file(path, data, mode="create")
+            return True
+        except FileExistsError:
+            return self.read(name) == data
+
+    def delete(self, name: str) -> None:
+        """Delete an object or a folder; no error if it is gone."""
+        try:
+            self._fs.rm(self.path(name), recursive=True)
+        except FileNotFoundError:
+            return
+
+    def check_writable(self) -> None:
+        """Raise ValueError, in one line, if nothing can be written here."""
+        try:
+            self.write(f".probe-{secrets.token_hex(4)}", b"")
+            for name in self._fs.ls(self._root, detail=False):
+                if "/.probe-" in name:
+                    self._fs.rm_file(name)
+        except (OSError, PermissionError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ValueError(f"cannot write to run_dir {self.url}: {reason}; choose another with --run-dir") from error
+
+    def _stage(self, path: str, data: bytes) -> str:
+        folder = os.path.dirname(path)
+        os.makedirs(folder, exist_ok=True)
+        temporary = f"{path}.tmp-{secrets.token_hex(6)}"
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+            if error.errno == errno.ENOSPC:
+                raise OSError(errno.ENOSPC, f"no space left for {path} ({len(data)} bytes); free some and run again") from error
+            raise
+        return temporary
+
+
+def write_json(store: Store, name: str, value: Any) -> File:
+    """Write a JSON object, indented, unless the very bytes are there already."""
+    data = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    if store.exists(name) and store.read(name) == data:
+        return File(path=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return store.write(name, data)
+
+
+def read_json(store: Store, name: str) -> Any:
+    """Read a JSON object; CorruptFileError if it is not one."""
+    try:
+        return json.loads(store.read(name))
+    except ValueError as error:
+        raise CorruptFileError(f"{store.url}/{name} is not valid JSON: {error}") from error
+
+
+def parquet_bytes(table: pa.Table, row_group_rows: int) -> bytes:
+    """A table as a Parquet file; the bytes depend on the table alone."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.combine_chunks(), sink, row_group_size=row_group_rows, compression="zstd", write_statistics=False)
+    return sink.getvalue().to_pybytes()
+
+
+def write_parquet(store: Store, name: str, table: pa.Table, row_group_rows: int = 1024) -> File:
+    """Write a table as a Parquet file; `{sha256}` in the name stands for the first 12 digits of the file's digest."""
+    data = parquet_bytes(table, row_group_rows)
+    name = name.replace("{sha256}", hashlib.sha256(data).hexdigest()[:12])
+    return replace(store.write(name, data), rows=table.num_rows)
+
+
+def commit(store: Store, name: str, files: Iterable[File], **facts: Any) -> bool:
+    """Make files visible: create the manifest `name`. False if there was one already; then ours is void."""
+    manifest = facts | {"files": [asdict(file) for file in files]}
+    return store.create(name, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+
+
+def manifest(store: Store, name: str) -> dict[str, Any] | None:
+    """A committed manifest, its `files` as `File`s; None if nothing was committed under that name."""
+    try:
+        found = read_json(store, name)
+    except FileNotFoundError:
+        return None
+    return found | {"files": [File(**file) for file in found["files"]]}
+
+
+def read_file(store: Store, file: File) -> bytes:
+    """All bytes of a committed file, checked against its manifest; CorruptFileError names a missing or altered one."""
+    try:
+        data = store.read(file.path)
+    except FileNotFoundError as error:
+        raise CorruptFileError(f"{store.url}/{file.path} is committed but missing") from error
+    if len(data) != file.size_bytes or hashlib.sha256(data).hexdigest() != file.sha256:
+        raise CorruptFileError(f"{store.url}/{file.path} is torn or altered: {len(data)} bytes where the manifest says "
+                               f"{file.size_bytes}, or another sha256; delete its manifest to make it again")
+    return data
+
+
+def read_table(store: Store, file: File, columns: list[str] | None = None) -> pa.Table:
+    """A committed Parquet file as a table, checked against its manifest."""
+    return pq.read_table(pa.BufferReader(read_file(store, file)), columns=columns)

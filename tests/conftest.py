@@ -1,0 +1,74 @@
+"""What tests share: a local Ray for those that need the engine, and a real S3 server on loopback."""
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["RAY_AUTH_MODE"] = "disabled"  # explicit: a token left behind by another session must not matter
+os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# S3 is configured as a user would, in the environment, and before Ray starts, whose workers inherit it.
+S3_PORT = _free_port()
+os.environ.update(AWS_ACCESS_KEY_ID="test-key", AWS_SECRET_ACCESS_KEY="test-secret", AWS_DEFAULT_REGION="us-east-1",
+                  AWS_ENDPOINT_URL=f"http://127.0.0.1:{S3_PORT}")
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One Ray of two CPUs for the whole session; a test that breaks it starts its own."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=200 << 20,
+                 _node_ip_address="127.0.0.1", log_to_driver=False, logging_level="ERROR")
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.raise_original_map_exception = True
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a moto server, where the environment says that S3 is."""
+    process = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(S3_PORT)],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait(S3_PORT)
+        yield os.environ["AWS_ENDPOINT_URL"]
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait(port: int, timeout_s: float = 20) -> None:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"nothing listens on 127.0.0.1:{port}")
+
+
+@pytest.fixture
+def bucket(s3_server: str, request: pytest.FixtureRequest) -> str:
+    """The URL of a new bucket on the S3 server."""
+    import s3fs
+
+    name = f"s3://t{abs(hash(request.node.nodeid)) % 10**12}"
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
+    return name

@@ -1,0 +1,92 @@
+"""Configs: precedence, round trips, and one clear line for each mistake."""
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from pipeline import config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    lr: float = 1e-3
+    """Peak learning rate."""
+    kind: Literal["adamw", "sgd"] = "adamw"
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"lr must be positive, not {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job."""
+
+    run_dir: str
+    languages: tuple[str, ...] = ("en",)
+    limit: int | None = None
+    verbose: bool = False
+    optim: Optim = field(default_factory=Optim)
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text('run_dir = "a"\nlanguages = ["no", "de"]\n[optim]\nlr = 0.5\nkind = "sgd"\n')
+    got = config.load(Job, [str(file), "--optim.lr", "0.25"])
+    assert got == Job(run_dir="a", languages=("no", "de"), optim=Optim(lr=0.25, kind="sgd"))
+
+
+def test_a_saved_config_loads_to_an_equal_one(tmp_path: Path) -> None:
+    job = Job(run_dir="s3://bucket/x", languages=("en", "fr"), verbose=True, optim=Optim(lr=0.1))
+    (tmp_path / "config.json").write_bytes(config.dumps(job))
+    assert config.load(Job, [str(tmp_path / "config.json")]) == job
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    (["--run-dir", "a", "--optim.lrr", "1"], ["--optim.lrr", "did you mean --optim.lr"]),
+    (["--run_dir", "a", "--optim.lr", "fast"], ["lr", "fast"]),
+    (["--run_dir", "a", "--optim.lr", "-1"], ["lr must be positive", "-1"]),
+    (["--run_dir", "a", "--optim.kind", "adam"], ["kind", "adam", "sgd"]),
+    ([], ["--run-dir", "required"]),
+    (["missing.toml"], ["missing.toml", "cannot read"]),
+    (["run.yaml"], ["run.yaml", "*.toml"]),
+])
+def test_each_mistake_is_one_line_and_status_2(argv: list[str], words: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as leave:
+        config.load(Job, argv)
+    err = capsys.readouterr().err
+    assert leave.value.code == 2
+    assert err.startswith("error: ") and err.count("\n") == 1
+    for word in words:
+        assert word in err
+
+
+def test_an_unknown_key_in_the_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text('run_dir = "a"\n[optim]\nlearning_rate = 0.5\n')
+    with pytest.raises(SystemExit):
+        config.load(Job, [str(file)])
+    assert "no option --optim.learning_rate" in capsys.readouterr().err
+
+
+def test_switches_need_no_value() -> None:
+    assert config.load(Job, ["--run_dir", "a", "--verbose"]).verbose
+    assert not config.load(Job, ["--run-dir", "a", "--verbose", "--no-verbose"]).verbose
+
+
+def test_help_lists_options_with_defaults(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as leave:
+        config.load(Job, ["--help"])
+    out = capsys.readouterr().out
+    assert leave.value.code == 0 and "--optim.lr" in out and "0.001" in out and "Peak learning rate" in out
+
+
+def test_difference_names_what_changed() -> None:
+    old, new = {"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"x": 1, "y": 5}, "c": 4}
+    assert config.difference(old, new) == ["a.y: 2 -> 5", "b: 3 -> None", "c: None -> 4"]
+
+
+def test_digest_ignores_key_order() -> None:
+    assert config.digest({"a": 1, "b": 2}) == config.digest(json.loads('{"b": 2, "a": 1}'))

@@ -1,0 +1,80 @@
+"""Imports point one way: a module may use its own layer and those before it, never one after it."""
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = [
+    ("pipeline.config", "pipeline.records", "pipeline.storage", "pipeline.log"),
+    ("pipeline.models",),
+    ("pipeline.curate", "pipeline.tokenize", "pipeline.train"),
+    ("pipeline.generate",),
+    ("pipeline.demo",),
+    ("jobs",),
+]
+APART = [("pipeline.curate", "pipeline.train"), ("pipeline.curate", "pipeline.tokenize"), ("pipeline.tokenize", "pipeline.train")]
+BANNED = {
+    "pipeline.models": {"ray", "deepspeed", "fsspec", "diffusers"},
+    "pipeline.config": {"ray", "torch"},
+    "pipeline.storage": {"ray", "torch"},
+    "pipeline.curate": {"torch"},
+}
+MODULES = sorted(p for top in ("pipeline", "jobs") for p in (ROOT / top).rglob("*.py"))
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def layer(name: str) -> int | None:
+    return next((i for i, group in enumerate(LAYERS) if any(inside(name, g) for g in group)), None)
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(source: str) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, "imports are absolute"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def faults(name: str, source: str) -> list[str]:
+    found = []
+    for imported in imports(source):
+        mine, theirs = layer(name), layer(imported)
+        if theirs is not None and mine is not None and theirs > mine:
+            found.append(f"{name} must not import {imported}: it is a layer further on")
+        for a, b in [*APART, *((b, a) for a, b in APART)]:
+            if inside(name, a) and inside(imported, b):
+                found.append(f"{name} must not import {imported}: they meet in pipeline.records")
+        for package, banned in BANNED.items():
+            if inside(name, package) and imported.split(".")[0] in banned:
+                found.append(f"{package} must not import {imported}")
+        if imported.split(".")[0] == "deepspeed" and name != "pipeline.train.engine":
+            found.append(f"only pipeline.train.engine imports deepspeed, not {name}")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_point_one_way(path: Path) -> None:
+    assert layer(module_name(path)) is not None or module_name(path) == "pipeline", "every module belongs to a layer"
+    assert faults(module_name(path), path.read_text()) == []
+
+
+@pytest.mark.parametrize(("name", "line"), [
+    ("pipeline.models.gpt", "import ray"),
+    ("pipeline.models.gpt", "from pipeline.curate import stage"),
+    ("pipeline.curate.waves", "from pipeline.train.order import Order"),
+    ("pipeline.train.loop", "import deepspeed.ops"),
+    ("pipeline.storage", "import jobs.demo"),
+])
+def test_the_check_finds_what_it_forbids(name: str, line: str) -> None:
+    assert faults(name, line)

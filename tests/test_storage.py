@@ -1,0 +1,103 @@
+"""Storage on a local disk and on a real S3 protocol server: one set of promises, tested on both."""
+import pickle
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline import storage
+from pipeline.storage import CorruptFileError, Store
+
+
+@pytest.fixture(params=["disk", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "run") if request.param == "disk" else request.getfixturevalue("bucket") + "/run")
+
+
+def test_write_read_list_delete(store: Store) -> None:
+    store.write("a/x.bin", b"one")
+    store.write("a/x.bin", b"two")
+    store.write("b/y.bin", b"0123456789")
+    assert store.read("a/x.bin") == b"two" and store.read_range("b/y.bin", 2, 5) == b"234"
+    assert store.list() == ["a/x.bin", "b/y.bin"] and store.list("a") == ["a/x.bin"] and store.list("none") == []
+    assert store.exists("a/x.bin") and not store.exists("a") and store.size_bytes("b/y.bin") == 10
+    store.delete("a")
+    store.delete("a")
+    assert store.list() == ["b/y.bin"]
+    with pytest.raises(FileNotFoundError):
+        store.read("a/x.bin")
+
+
+def test_create_is_exclusive_among_racing_writers(store: Store) -> None:
+    store.write("warm-up", b"")
+    for round_ in range(5):
+        wins: list[int] = []
+        start = threading.Barrier(6)
+
+        def race(writer: int, round_: int = round_, wins: list[int] = wins, start: threading.Barrier = start) -> None:
+            start.wait()
+            if Store(store.url).create(f"m/{round_}.json", f"writer {writer}".encode()):
+                wins.append(writer)
+
+        threads = [threading.Thread(target=race, args=(i,)) for i in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(wins) == 1
+        assert store.read(f"m/{round_}.json") == f"writer {wins[0]}".encode()
+    assert not [name for name in store.list() if "tmp" in name]
+
+
+def test_commit_shows_files_and_reads_are_checked(store: Store) -> None:
+    table = pa.table({"x": list(range(100))})
+    file = storage.write_parquet(store, "data/part-{sha256}.parquet", table)
+    assert file.sha256.startswith(file.path[-20:-8]) and file.rows == 100
+    assert storage.manifest(store, "m.json") is None
+    assert storage.commit(store, "m.json", [file], wave=3)
+    assert not storage.commit(store, "m.json", [], wave=4), "the first commit stands"
+    found = storage.manifest(store, "m.json")
+    assert found["wave"] == 3 and found["files"] == [file]
+    assert storage.read_table(store, file, ["x"]).equals(table)
+    data = store.read(file.path)
+    store.write(file.path, data[:-1])
+    with pytest.raises(CorruptFileError, match="torn or altered"):
+        storage.read_table(store, file)
+    store.write(file.path, bytes([data[0] ^ 1]) + data[1:])
+    with pytest.raises(CorruptFileError, match=file.path):
+        storage.read_table(store, file)
+    store.delete(file.path)
+    with pytest.raises(CorruptFileError, match="missing"):
+        storage.read_table(store, file)
+
+
+def test_a_store_pickles_and_its_names_stay_inside(store: Store) -> None:
+    store.write("x", b"1")
+    assert pickle.loads(pickle.dumps(store)).read("x") == b"1"
+    for name in ("../x", "/etc/passwd", "a/../../x"):
+        with pytest.raises(ValueError, match="leaves the store"):
+            store.read(name)
+
+
+def test_write_json_leaves_equal_bytes_alone(store: Store) -> None:
+    storage.write_json(store, "a.json", {"x": "é"})
+    assert storage.read_json(store, "a.json") == {"x": "é"}
+    store.write("a.json", b"{")
+    with pytest.raises(CorruptFileError, match="a.json"):
+        storage.read_json(store, "a.json")
+
+
+def test_parquet_bytes_depend_on_the_table_alone() -> None:
+    whole = pa.table({"x": list(range(1000))})
+    pieces = pa.concat_tables([whole.slice(0, 3), whole.slice(3)])
+    assert storage.parquet_bytes(whole, 64) == storage.parquet_bytes(pieces, 64)
+
+
+def test_an_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot write to run_dir"):
+        Store(str(tmp_path / "file" / "run")).check_writable()
+    good = Store(str(tmp_path / "good"))
+    good.check_writable()
+    assert good.list() == []
