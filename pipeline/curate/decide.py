@@ -1,0 +1,138 @@
+"""Verdicts over stored scores: which rows are kept, and under which reason each other one left.
+
+Waves compute scores and keep them; nothing here fetches or decodes. A verdict is a pure function of scores and rules,
+so thresholds can be replayed over a finished run. A decided table is immutable and named by the digest of its rules
+and of the waves it was made from: the same question finds the answer that is there.
+"""
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import digest
+from pipeline.curate import sets, waves
+from pipeline.curate.stage import Filter, Row, failure, left, to_table
+from pipeline.records import STATES, VERDICT
+from pipeline.storage import File, Store, commit, manifest, read_table, write_parquet
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+PAYLOAD = ("audio", "image", "transcript")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What holds for the rows of one unit: filters, the first that objects decides; then at most one row per digest."""
+
+    unit: str
+    filters: tuple[Filter, ...] = ()
+    unique_by: str | None = None
+    unique_reason: str = "duplicate"
+
+
+def decide(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, *, partitions: int = 8) -> str:
+    """Judge every committed row; returns the name of the verdict table, which is made if it is not there yet."""
+    name = digest({"rules": [_describe(rule) for rule in rules], "files": [asdict(f) for f in waves.files(store)]})[:12]
+    if manifest(store, f"verdicts/{name}.json") is None:
+        parts = _judged(store, rules, schema, partitions).iter_batches(batch_size=None, batch_format="pyarrow")
+        table = pa.concat_tables([part.select(VERDICT.names).cast(VERDICT) for part in parts])
+        table = table.sort_by([("order", "ascending"), ("start_s", "ascending"), ("key", "ascending")])
+        file = write_parquet(store, f"verdicts/{name}-{{sha256}}.parquet", table, row_group_rows=65536)
+        commit(store, f"verdicts/{name}.json", [file], rules=[_describe(rule) for rule in rules])
+    return name
+
+
+def verdicts(store: Store, name: str, columns: list[str] | None = None) -> pa.Table:
+    """A decided table: records.VERDICT, in the order of the plan."""
+    found = manifest(store, f"verdicts/{name}.json")
+    if found is None:
+        raise ValueError(f"{store.url} holds no verdicts named {name!r}; run the curation job to make them")
+    return read_table(store, found["files"][0], columns)
+
+
+def books(table: pa.Table) -> dict[str, dict[str, Any]]:
+    """The ledger of a verdict table: unit -> in, kept, and the other states by reason; in rows, seconds and bytes."""
+    units: dict[str, dict[str, Any]] = {}
+    columns = [table[c].to_pylist() for c in ("unit", "state", "reason", "duration_s", "size_bytes")]
+    for unit, state, reason, duration_s, size_bytes in zip(*columns, strict=True):
+        book = units.setdefault(unit, {"in": 0, "kept": 0} | {s: Counter() for s in STATES if s != "kept"}
+                                | {"hours": Counter(), "bytes": Counter()})
+        book["in"] += 1
+        if state == "kept":
+            book["kept"] += 1
+        else:
+            book[state][reason] += 1
+        book["hours"][state] += (duration_s or 0.0) / 3600
+        book["bytes"][state] += size_bytes or 0
+    return {unit: _plain(book) for unit, book in sorted(units.items())}
+
+
+def balances(book: dict[str, Any]) -> bool:
+    """True if every row that went in ended in exactly one state."""
+    return book["in"] == book["kept"] + sum(sum(book[state].values()) for state in STATES if state != "kept")
+
+
+def _plain(book: dict[str, Any]) -> dict[str, Any]:
+    book = {k: dict(sorted(v.items())) if isinstance(v, Counter) else v for k, v in book.items()}
+    book["hours"] = {state: round(hours, 6) for state, hours in book["hours"].items()}
+    return book
+
+
+def _judged(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, partitions: int) -> "Dataset":
+    import ray
+
+    narrow = pa.schema([f for f in schema if f.name not in PAYLOAD] + [VERDICT.field("file"), VERDICT.field("row")])
+    by_unit = {rule.unit: rule for rule in rules}
+
+    def judge(batch: pa.Table) -> Iterator[pa.Table]:
+        for entry in batch.to_pylist():
+            rows = _scores(store, File(**entry), narrow)
+            yield to_table([_verdict(row, by_unit[row["unit"]].filters) for row in rows], narrow)
+
+    dataset = ray.data.from_items([asdict(file) for file in waves.files(store)]).map_batches(
+        judge, batch_format="pyarrow", batch_size=16)
+    for rule in rules:
+        if rule.unique_by:
+            dataset = sets.drop_duplicates(dataset, by=rule.unique_by, unit=rule.unit, reason=rule.unique_reason,
+                                           partitions=partitions)
+    if len(rules) > 1:
+        dataset = sets.drop_orphans(dataset, partitions=partitions)
+    return dataset.map_batches(_settle, batch_format="pyarrow", batch_size=None)
+
+
+def _scores(store: Store, file: File, schema: pa.Schema) -> list[Row]:
+    with store.open(file.path) as source:  # a projection: the payload is not read, so its digest cannot be checked here
+        table = pq.read_table(source, columns=[n for n in schema.names if n not in ("file", "row")])
+    return [row | {"file": file.path, "row": i} for i, row in enumerate(table.to_pylist())]
+
+
+def _verdict(row: Row, filters: tuple[Filter, ...]) -> Row:
+    if row["state"] is not None:
+        return row
+    try:
+        for rule in filters:
+            reason = rule.reason(row)
+            if reason is not None:
+                return row | {"state": "dropped", "reason": reason}
+    except Exception as error:  # noqa: BLE001 - an error in a rule is a failed row, never a drop
+        return left(row, failure(error))
+    return row
+
+
+def _settle(table: pa.Table) -> pa.Table:
+    for name in ("start_s", "duration_s"):
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.float64()))
+    state = table["state"].cast(pa.string()).fill_null("kept")  # whatever no rule objected to
+    return table.set_column(table.schema.get_field_index("state"), "state", state).select(VERDICT.names)
+
+
+def _describe(rule: Rules) -> dict[str, Any]:
+    return {
+        "unit": rule.unit, "unique_by": rule.unique_by, "unique_reason": rule.unique_reason,
+        "filters": [{"rule": type(f).__name__} | asdict(f) for f in rule.filters],
+    }

@@ -1,0 +1,130 @@
+"""Waves, verdicts and export as one: nothing lost, nothing doubled, the same bytes however the work went."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.curate import decide, export, waves
+from pipeline.curate.stage import through
+from pipeline.log import cause_of
+from pipeline.records import CLIP
+from pipeline.storage import CorruptFileError, Store
+from tests.curate.toy import Cut, DropShort, inputs
+
+RULES = (
+    decide.Rules(unit="episode", unique_by="sha256", unique_reason="duplicate_audio"),
+    decide.Rules(unit="clip", filters=(DropShort(),)),
+)
+
+
+def curate(url: str, count: int = 60, **config: int) -> Store:
+    store = Store(url)
+    waves.run(store, inputs(count), lambda ds: through(ds, Cut(), schema=CLIP),
+              waves.WaveConfig(**{"wave_rows": 25, "split_rows": 7} | config), name="toy")
+    return store
+
+
+def finish(store: Store, **config: int) -> dict[str, str]:
+    name = decide.decide(store, RULES, CLIP, partitions=2)
+    shards = export.export(store, name, unit="clip", columns=["key", "audio", "text"], schema=CLIP,
+                           config=export.ExportConfig(**{"shard_rows": 40} | config))
+    return {file.path: file.sha256 for file in shards}
+
+
+@pytest.fixture(scope="module")
+def whole(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return curate(str(tmp_path_factory.mktemp("waves") / "run"))
+
+
+def test_every_input_ends_in_one_state(whole: Store) -> None:
+    table = decide.verdicts(whole, decide.decide(whole, RULES, CLIP, partitions=2))
+    books = decide.books(table)
+    assert all(decide.balances(book) for book in books.values())
+    failed = {3, 28, 53}
+    # 0, 10, … 50 and 1, 11, … 51 hold the digests 0…5 twice; 2…5 also lie in the first ten episodes.
+    left = [i for i in range(60) if i not in failed]
+    digests = {i: (i if i % 10 > 1 else i // 10) for i in left}
+    first = {d: min(i for i in left if digests[i] == d) for d in digests.values()}
+    kept = {i for i in left if first[digests[i]] == i}
+    assert books["episode"]["in"] == 60 and books["episode"]["failed"] == {"key_error": 3}
+    assert books["episode"]["kept"] == len(kept) and books["episode"]["dropped"] == {"duplicate_audio": 57 - len(kept)}
+    assert books["clip"]["in"] == 57 * 3 and books["clip"]["kept"] == 2 * len(kept)
+    assert books["clip"]["dropped"] == {"clip_too_short": 57, "episode_dropped": 2 * (57 - len(kept))}
+    rows = table.to_pylist()
+    assert {r["order"] for r in rows if r["unit"] == "episode" and r["state"] == "kept"} == kept
+    assert len({r["key"] for r in rows}) == len(rows) == 60 + 57 * 3
+
+
+def test_export_is_the_same_for_any_cut_of_the_work(whole: Store, tmp_path: Path, local_ray: None) -> None:
+    other = curate(str(tmp_path / "run"), wave_rows=13, split_rows=3)
+    assert finish(other) == finish(whole)
+    assert len(finish(whole)) > 1
+
+
+def test_a_finished_run_does_nothing_again(whole: Store) -> None:
+    finish(whole)
+    before = {name: os.stat(f"{whole.local_path}/{name}").st_mtime_ns for name in whole.list()}
+    curate(whole.url)
+    finish(whole)
+    assert before == {name: os.stat(f"{whole.local_path}/{name}").st_mtime_ns for name in whole.list()}
+
+
+def test_a_lost_input_is_never_committed(tmp_path: Path, local_ray: None) -> None:
+    store = Store(str(tmp_path))
+    with pytest.raises(RuntimeError, match="10 inputs went in and 9 came out"):
+        waves.run(store, inputs(10), lambda ds: ds.limit(9), waves.WaveConfig(), name="toy")
+    with pytest.raises(RuntimeError, match="nothing was committed"):
+        waves.run(store, inputs(10), lambda ds: ds.union(ds.limit(1)), waves.WaveConfig(), name="toy")
+    assert waves.committed(store) == set() and waves.files(store) == []
+
+
+def test_another_attempts_files_are_not_seen_and_not_deleted(tmp_path: Path, local_ray: None) -> None:
+    store = Store(str(tmp_path / "run"))
+    store.write("waves/00000-dead/x.parquet", b"torn")
+    store = curate(store.url, count=25)
+    assert all("dead" not in file.path for file in waves.files(store)) and store.exists("waves/00000-dead/x.parquet")
+
+
+def test_an_altered_file_is_named(tmp_path: Path, local_ray: None) -> None:
+    store = curate(str(tmp_path / "run"), count=25)
+    name = decide.decide(store, RULES, CLIP, partitions=2)
+    victim = waves.files(store)[0]
+    data = bytearray(store.read(victim.path))
+    data[40] ^= 1
+    store.write(victim.path, bytes(data))
+    with pytest.raises(Exception, match=victim.path) as caught:
+        export.export(store, name, unit="clip", columns=["key"], schema=CLIP, config=export.ExportConfig())
+    assert isinstance(cause_of(caught.value), CorruptFileError)
+
+
+def test_a_changed_plan_is_refused_with_the_difference(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    waves.bind_plan(store, {"min_s": 1}, "abc")
+    waves.bind_plan(store, {"min_s": 1}, "abc")
+    with pytest.raises(ValueError, match=r"config\.min_s: 1 -> 2.*--accept-plan"):
+        waves.bind_plan(store, {"min_s": 2}, "abc")
+    waves.bind_plan(store, {"min_s": 2}, "abc", accept=True)
+    waves.bind_plan(store, {"min_s": 2}, "abc")
+
+
+def test_on_s3_and_with_a_killed_driver(bucket: str, whole: Store, local_ray: None, tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "import ray, sys\n"
+        "ray.init(address='local', num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False,\n"
+        "         _node_ip_address='127.0.0.1', logging_level='ERROR')\n"
+        "from tests.curate.test_waves import curate\n"
+        f"curate({bucket + '/run'!r})\n")
+    store = Store(bucket + "/run")
+    process = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while process.poll() is None and not waves.committed(store) and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert waves.committed(store), "the driver was killed after its first commit"
+    assert finish(curate(store.url)) == finish(whole)
