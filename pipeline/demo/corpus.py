@@ -1,0 +1,140 @@
+"""The demo's pictures: scanned handwritten digits with English captions, a fifth of them held out for judging.
+
+Guarantees: the same bytes on every run; a picture whose index is a multiple of `HELDOUT_EVERY` has no place on the
+demo's site; what `training` and `heldout` return is pixel for pixel what the PNG files hold. The digits come from
+scikit-learn (E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, CC BY 4.0). Costs 0.5 s, once.
+"""
+import functools
+import hashlib
+import io
+
+import numpy as np
+from PIL import Image
+
+IMAGE_SIZE = 32
+HELDOUT_EVERY = 5
+LIST_IMAGES = 1200
+"""How many training pictures the URL list names; the others stand in galleries."""
+IMAGES_PER_GALLERY = 48
+LICENSE = "CC-BY-4.0"
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+PROMPTS = (
+    "a handwritten {word}",
+    "a handwritten {digit}",
+    "the digit {digit}, written by hand",
+    "the number {word} in handwriting",
+)
+"""Caption templates to generate from; the first is the canonical one."""
+
+_CANONICAL_SHARE = 0.4
+_TEMPLATES = (
+    *PROMPTS[1:],
+    "a scan of a handwritten {word}",
+    "someone wrote the digit {word}",
+    "{word}, drawn with a pen",
+    "the numeral {digit} on paper",
+    "a small grey picture of the number {word}",
+    "handwriting that shows the digit {digit}",
+    "a hand-drawn {word}",
+    "the figure {digit} in pencil",
+    "the number {digit} as somebody wrote it",
+)
+
+# Where each planted trouble has to end, by the path of its file. `state` and `reason` are those of the ledger.
+PLANTED_IMAGES: dict[str, tuple[str, str]] = {
+    "/images/copy.png": ("dropped", "duplicate_image"),
+    "/images/dot.png": ("dropped", "image_too_small"),
+    "/images/IMG_2041.png": ("dropped", "caption_is_filename"),
+    "/images/optout.png": ("dropped", "noai"),
+    "/private/sketch.png": ("dropped", "robots_disallowed"),
+    "/images/truncated.png": ("failed", "image_truncated"),
+    "/images/missing.png": ("failed", "http_404"),
+    "/slow/picture.png": ("failed", "timeout"),
+    "/redirect/intranet.png": ("failed", "private_address"),
+    "/redirect/metadata.png": ("failed", "private_address"),
+    "/busy/picture.png": ("deferred", "retry_after"),
+}
+PLANTED_SPEECH: dict[str, tuple[str, str]] = {
+    "/podcast/lower-case.mp3": ("dropped", "transcript_lower_case"),
+    "/podcast/all-caps.mp3": ("dropped", "transcript_upper_case"),
+    "/talks/rolling.mp3": ("dropped", "transcript_rolling_captions"),
+    "/podcast/french-transcript.mp3": ("dropped", "language_mismatch"),
+    "/podcast/bread-again.mp3": ("dropped", "duplicate_audio"),
+    "/podcast/truncated.mp3": ("failed", "audio_truncated"),
+    "/podcast/missing.mp3": ("failed", "http_404"),
+    "/slow/episode.mp3": ("failed", "timeout"),
+    "/podcast/hum.mp3": ("unknown", "language_unknown"),
+}
+PLANTED = PLANTED_IMAGES | PLANTED_SPEECH
+
+TWINS = {"/images/copy.png": "/images/0001.png", "/podcast/bread-again.mp3": "/podcast/bread.mp3"}
+"""Of a duplicate and its original, one has to go; a pipeline may choose either."""
+
+
+@functools.cache
+def pixels() -> np.ndarray:
+    """All pictures, uint8 (N, 32, 32); 0 is paper, 255 ink. Scaled from 8x8 by Pillow's bicubic filter, clamped."""
+    scans = _digits()[0].astype(np.float32) / 16
+    scaled = [Image.fromarray(scan).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC) for scan in scans]
+    return np.round(np.clip(np.stack([np.asarray(image) for image in scaled]), 0, 1) * 255).astype(np.uint8)
+
+
+def labels() -> np.ndarray:
+    """The digit of each picture, int64 (N,)."""
+    return _digits()[1]
+
+
+def is_heldout(index: int) -> bool:
+    """True for a picture that is kept for judging."""
+    return index % HELDOUT_EVERY == 0
+
+
+def training() -> tuple[np.ndarray, np.ndarray]:
+    """Pictures that are served, float32 (N, 1, 32, 32) in [-1, 1], and their digits, int64 (N,)."""
+    return _select(heldout=False)
+
+
+def heldout() -> tuple[np.ndarray, np.ndarray]:
+    """Pictures that are never served, as `training` returns them."""
+    return _select(heldout=True)
+
+
+def heldout_png() -> list[bytes]:
+    """The held-out pictures as PNG files, in the order of `heldout`."""
+    return [png(image) for index, image in enumerate(pixels()) if is_heldout(index)]
+
+
+def caption(index: int) -> str:
+    """What a picture's publisher says of it; about `_CANONICAL_SHARE` of them say it in the canonical words."""
+    digest = hashlib.sha256(f"caption {index}".encode()).digest()
+    draw = int.from_bytes(digest[:4], "big") / 2**32
+    other = _TEMPLATES[int.from_bytes(digest[4:8], "big") % len(_TEMPLATES)]
+    return prompt(int(labels()[index]), PROMPTS[0] if draw < _CANONICAL_SHARE else other)
+
+
+def prompt(digit: int, template: str = PROMPTS[0]) -> str:
+    """A template filled in."""
+    return template.format(digit=digit, word=WORDS[digit])
+
+
+def png(image: np.ndarray, compress_level: int = 6) -> bytes:
+    """A uint8 (H, W) picture as a grayscale PNG; the level changes bytes, never pixels."""
+    sink = io.BytesIO()
+    Image.fromarray(image).save(sink, "PNG", compress_level=compress_level)
+    return sink.getvalue()
+
+
+def _select(heldout: bool) -> tuple[np.ndarray, np.ndarray]:
+    chosen = np.array([is_heldout(index) == heldout for index in range(len(pixels()))])
+    images = pixels()[chosen].astype(np.float32) / 127.5 - 1
+    return images[:, None], labels()[chosen]
+
+
+@functools.cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits  # a second of imports that only the demo pays
+
+    found = load_digits()
+    return found.images, found.target.astype(np.int64)

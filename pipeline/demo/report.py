@@ -1,0 +1,235 @@
+"""The demo's result as one self-contained HTML page: ledgers, loss curves, pictures, and clips to listen to.
+
+Guarantees: the page loads nothing from anywhere and runs no script (its Content-Security-Policy says so to the
+browser); text from the web is escaped and bounded in length; ledgers that do not balance are marked in red. Costs the
+size of the media in it, times 4/3.
+"""
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline import log
+from pipeline.demo import chart, style
+from pipeline.demo.chart import escape
+
+MEDIA_TYPES = ("audio/flac", "audio/wav", "audio/mpeg", "audio/ogg", "image/png")
+"""What a sample may be; browsers play or show all of them."""
+
+_LEFT = ("dropped", "failed", "unknown", "deferred")
+_POLICY = ("default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
+           "base-uri 'none'; form-action 'none'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One figure; `note` says what to compare it with."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one step of curation made of its input: how many came, how many stay, and why the others left."""
+
+    name: str
+    incoming: int
+    kept: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, int] = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
+    deferred: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, counts: Mapping[str, Any]) -> "Step":
+        """A step from the JSON form of a ledger: `in`, `kept`, and reason to count under each way to leave."""
+        left = {state: counts.get(state, {}) for state in _LEFT}
+        return cls(name=name, incoming=counts["in"], kept=counts["kept"], **left)
+
+    def total(self, state: str) -> int:
+        """How many left in one state."""
+        return sum(getattr(self, state).values())
+
+    @property
+    def missing(self) -> int:
+        """How many are unaccounted for; 0 when the books balance."""
+        return self.incoming - self.kept - sum(self.total(state) for state in _LEFT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """One corpus; `unit` is what is counted. The reasons of all steps are listed together under the table."""
+
+    title: str
+    unit: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """One held-out picture, as PNG files."""
+
+    original: bytes
+    dvae: bytes
+    decoder: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """What was drawn for one prompt, as PNG files."""
+
+    prompt: str
+    images: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One row of a corpus to look at or listen to; `media` is None where the bytes never came."""
+
+    text: str
+    state: Literal["kept", "dropped", "failed", "unknown", "deferred"] = "kept"
+    reason: str = ""
+    note: str = ""
+    url: str = ""
+    media: bytes | None = None
+    media_type: str = "audio/flac"
+
+    def __post_init__(self) -> None:
+        if self.media_type not in MEDIA_TYPES:
+            raise ValueError(f"media type {self.media_type!r} is none of {', '.join(MEDIA_TYPES)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that the page shows; an empty part is left out."""
+
+    title: str
+    subtitle: str = ""
+    facts: tuple[Fact, ...] = ()
+    ledgers: tuple[Ledger, ...] = ()
+    charts: tuple[chart.Chart, ...] = ()
+    reconstructions: tuple[Reconstruction, ...] = ()
+    generated: tuple[Generated, ...] = ()
+    kept: tuple[Sample, ...] = ()
+    left: tuple[Sample, ...] = ()
+
+
+def render(report: Report) -> str:
+    """The page as HTML, to be written in UTF-8."""
+    sections = [
+        _section("", "", "min(45%, 14rem)", [_fact(fact) for fact in report.facts]),
+        _ledgers(report.ledgers),
+        _section("Learning curves", "", "21rem", [_chart(one) for one in report.charts]),
+        _section("Reconstructions", "Held-out pictures through the discrete VAE and then the diffusion decoder.",
+                 "13rem", [_reconstruction(one) for one in report.reconstructions]),
+        _section("Generated", "Drawn from text alone: codes from the transformer, pixels from the decoder.", "24rem",
+                 [_generated(one) for one in report.generated]),
+        _section("Kept", "What the models learn from: a few of the rows that passed every filter.", "19rem",
+                 [_sample(one) for one in report.kept]),
+        _section("Left out", "Each with the reason that the ledger gives for it.", "19rem",
+                 [_sample(one) for one in report.left]),
+    ]
+    title, subtitle = escape(report.title), escape(report.subtitle)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{style.CSS}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
+        f'<p class="soft">{subtitle}</p>\n' + "\n".join(section for section in sections if section)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _section(title: str, words: str, least: str, cards: Sequence[str]) -> str:
+    if not cards:
+        return ""
+    head = f"<h2>{title}</h2>\n" if title else ""
+    lead = f'<p class="soft">{words}</p>\n' if words else ""
+    body = "\n".join(cards)
+    return f'<section>\n{head}{lead}<div class="grid" style="--least: {least}">\n{body}\n</div>\n</section>'
+
+
+def _fact(fact: Fact) -> str:
+    note = f"<span>{escape(fact.note)}</span>" if fact.note else ""
+    return f'<div class="card fact"><span>{escape(fact.label)}</span><b>{escape(fact.value)}</b>{note}</div>'
+
+
+# ---- ledgers ----
+
+
+def _ledgers(ledgers: Sequence[Ledger]) -> str:
+    if not ledgers:
+        return ""
+    return ('<section>\n<h2>Ledger</h2>\n<p class="soft">Every input ends in exactly one state.</p>\n'
+            + "\n".join(_ledger(ledger) for ledger in ledgers) + "\n</section>")
+
+
+def _ledger(ledger: Ledger) -> str:
+    heads = "".join(f"<th>{name}</th>" for name in ("step", "in", "kept", *_LEFT, ""))
+    rows = "\n".join(_step(step) for step in ledger.steps)
+    alarms = "".join(
+        f'<p class="alarm">{escape(step.name)} does not balance: '
+        f"{step.missing:,} of {step.incoming:,} unaccounted for.</p>" for step in ledger.steps if step.missing)
+    reasons: dict[tuple[str, str], int] = {}
+    for step in ledger.steps:
+        for state in _LEFT:
+            for reason, count in getattr(step, state).items():
+                reasons[state, reason] = reasons.get((state, reason), 0) + count
+    ordered = sorted(reasons.items(), key=lambda item: (_LEFT.index(item[0][0]), -item[1], item[0][1]))
+    listed = "".join(
+        f'<span class="{state}"><i class="dot"></i>{state}: <code>{escape(reason)}</code> <b>{count:,}</b></span>'
+        for (state, reason), count in ordered)
+    title = f'{escape(ledger.title)} <span class="soft">({escape(ledger.unit)})</span>'
+    return (f'<div class="card wide"><h3>{title}</h3>{alarms}<table><thead><tr>{heads}</tr></thead><tbody>\n{rows}\n'
+            f'</tbody></table><div class="reasons">{listed}</div></div>')
+
+
+def _step(step: Step) -> str:
+    counts = {"kept": step.kept} | {state: step.total(state) for state in _LEFT}
+    numbers = (step.incoming, *counts.values())
+    cells = "".join(f"<td{'' if number else ' class=zero'}>{number:,}</td>" for number in numbers)
+    bar = "".join(f'<i class="{state}" style="flex: {count}" title="{state}: {count:,}"></i>'
+                  for state, count in counts.items() if count)
+    return f'<tr><td>{escape(step.name)}</td>{cells}<td class="share"><div class="bar">{bar}</div></td></tr>'
+
+
+# ---- curves, pictures, samples ----
+
+
+def _chart(one: chart.Chart) -> str:
+    key = "".join(f'<span class="line-{n % 4}"><i></i>{escape(line.name)}</span>' for n, line in enumerate(one.lines))
+    return f'<div class="card"><h3>{escape(one.title)}</h3>{chart.svg(one)}<div class="key">{key}</div></div>'
+
+
+def _reconstruction(one: Reconstruction) -> str:
+    pictures = "".join(_picture(png, name) for png, name in (
+        (one.original, "original"), (one.dvae, "discrete VAE"), (one.decoder, "decoder")))
+    return f'<div class="card triple">{pictures}<span>original</span><span>DVAE</span><span>decoder</span></div>'
+
+
+def _generated(one: Generated) -> str:
+    pictures = "".join(_picture(png, one.prompt) for png in one.images)
+    return f'<div class="card"><h3>“{escape(one.prompt)}”</h3><div class="drawn">{pictures}</div></div>'
+
+
+def _sample(one: Sample) -> str:
+    why = f": <code>{escape(one.reason)}</code>" if one.reason else ""
+    note = f"<small>{escape(one.note)}</small>" if one.note else ""
+    place = f"<small><code>{escape(log.clean_url(one.url))}</code></small>" if one.url else ""
+    media = ""
+    if one.media is not None:
+        media = (_picture(one.media, one.text) if one.media_type.startswith("image/")
+                 else f'<audio controls preload="metadata" src="{_data(one.media, one.media_type)}"></audio>')
+        media = f'<div class="media">{media}</div>'
+    return (f'<div class="card sample"><div><span class="chip {one.state}">{one.state}{why}</span></div>'
+            f"<p>{escape(one.text)}</p>{note}{place}{media}</div>")
+
+
+def _picture(png: bytes, name: str) -> str:
+    return f'<img alt="{escape(name)}" src="{_data(png, "image/png")}">'
+
+
+def _data(body: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(body).decode()}"

@@ -1,0 +1,124 @@
+"""The demo's results, gathered from what its jobs left: the figures of report.json and the page of report.html."""
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline.curate import decide, waves
+from pipeline.demo.chart import Chart, Line
+from pipeline.demo.report import Fact, Generated, Ledger, Reconstruction, Report, Sample, Step
+from pipeline.records import STATES
+from pipeline.storage import Store, manifest, read_json, read_table
+from pipeline.train import metrics
+
+CORPORA = {"images": "image", "speech": "episode"}
+"""Corpus -> the unit of its inputs, which the figures count."""
+NETWORKS = {"dvae": "Discrete VAE", "gpt": "Transformer", "decoder": "Diffusion decoder"}
+_PER_REASON = 2
+_KEPT = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What report.json holds, and what report.html shows."""
+
+    figures: dict[str, Any]
+    page: Report
+
+
+def collect(store: Store, *, wall_s: float, peak_rss_gb: float) -> Results:
+    """Read everything below a finished demo run."""
+    ledgers = {corpus: read_json(store.sub(corpus), "ledger.json") for corpus in CORPORA}
+    curation = {corpus: _book(ledgers[corpus]["steps"][unit]) for corpus, unit in CORPORA.items()}
+    curation["speech"]["clips"] = _book(ledgers["speech"]["steps"]["clip"])
+    figures = {"wall_s": round(wall_s, 1), "peak_rss_gb": round(peak_rss_gb, 2), "curation": curation}
+    figures |= read_json(store.sub("evaluation"), "metrics.json")
+    page = Report(
+        title="Triptych: the demo",
+        subtitle="Curated from a small web on loopback, learned by three networks, drawn from text.",
+        facts=_facts(figures), ledgers=tuple(_ledger(corpus, ledger) for corpus, ledger in ledgers.items()),
+        charts=tuple(_charts(store)), reconstructions=tuple(_reconstructions(store.sub("evaluation/reconstructions"))),
+        generated=tuple(_generated(store.sub("evaluation/generated"))),
+        kept=tuple(_kept(store.sub("speech"))), left=tuple([*_left(store.sub("speech")), *_left(store.sub("images"))]),
+    )
+    return Results(figures=figures, page=page)
+
+
+def _book(book: dict[str, Any]) -> dict[str, Any]:
+    return {name: book[name] for name in ("in", *STATES)}
+
+
+def _facts(figures: dict[str, Any]) -> tuple[Fact, ...]:
+    generation, decoder = figures["generation"], figures["decoder"]
+    return (
+        Fact(label="generated digits read as asked", value=f"{generation['digit_accuracy']:.1%}",
+             note=f"of {generation['n']}; real held-out digits: {generation['digit_accuracy_real']:.1%}"),
+        Fact(label="decoder, PSNR on held-out digits", value=f"{decoder['psnr_db']:.2f} dB",
+             note=f"DVAE alone: {decoder['psnr_db_dvae']:.2f} dB"),
+        Fact(label="codebook in use", value=f"{figures['dvae']['codebook_usage']:.1%}", note="of the codes, on held-out digits"),
+        Fact(label="transformer", value=f"{figures['gpt']['bits_per_code']:.2f} bits", note="per code, on held-out digits"),
+        Fact(label="wall time", value=f"{figures['wall_s'] / 60:.1f} min", note="all attempts together"),
+        Fact(label="peak memory", value=f"{figures['peak_rss_gb']:.1f} GB", note="resident, all processes"),
+    )
+
+
+def _ledger(corpus: str, ledger: dict[str, Any]) -> Ledger:
+    steps = sorted(ledger["steps"].items(), key=lambda item: item[0] != CORPORA[corpus])
+    return Ledger(title=corpus.capitalize(), unit=f"{ledger['exported_rows']:,} rows exported",
+                  steps=tuple(Step.of(f"{unit}s", book) for unit, book in steps))
+
+
+def _charts(store: Store) -> Iterator[Chart]:
+    for folder, title in NETWORKS.items():
+        lines = [line for line in metrics.read(store.sub(folder)) if "loss" in line]
+        steps, losses = [line["step"] for line in lines], [line["loss"] for line in lines]
+        yield Chart(title=title, lines=(Line(name="loss", xs=steps, ys=losses),))
+
+
+def _reconstructions(store: Store) -> Iterator[Reconstruction]:
+    for name in store.list():
+        if name.endswith("-original.png"):
+            stem = name.removesuffix("-original.png")
+            yield Reconstruction(original=store.read(name), dvae=store.read(f"{stem}-dvae.png"),
+                                 decoder=store.read(f"{stem}-decoder.png"))
+
+
+def _generated(store: Store) -> Iterator[Generated]:
+    names = store.list()
+    for number, prompt in enumerate(read_json(store, "prompts.json")):
+        images = [store.read(name) for name in names if name.startswith(f"{number:02d}-")]
+        yield Generated(prompt=prompt, images=tuple(images))
+
+
+def _kept(store: Store) -> Iterator[Sample]:
+    files = read_json(store, "export/manifest.json")["files"]
+    if files:
+        for row in _rows(store, files[0]["path"], ["audio", "text", "url", "duration_s"])[:_KEPT]:
+            yield Sample(text=row["text"] or "", url=row["url"] or "", note=f"{row['duration_s']:.1f} s", media=row["audio"])
+
+
+def _left(store: Store) -> Iterator[Sample]:
+    """A few rows for each way to leave, with their media where a wave holds them."""
+    table = decide.verdicts(store, read_json(store, "ledger.json")["verdicts"])
+    table = table.filter(pc.and_(pc.not_equal(table["state"], "kept"), pc.not_equal(table["reason"], "episode_dropped")))
+    shown: dict[tuple[str, str], int] = {}
+    for verdict in table.to_pylist():
+        way = verdict["state"], verdict["reason"]
+        shown[way] = shown.get(way, 0) + 1
+        if shown[way] > _PER_REASON:
+            continue
+        row = _rows(store, verdict["file"])[verdict["row"]]
+        is_image = verdict["unit"] == "image"
+        media = row["image"] if is_image else row["audio"]
+        is_shown = bool(media) and (not is_image or media.startswith(b"\x89PNG"))
+        text = row["caption"] if is_image else row["text"] or (row["transcript"] or "")[:200]
+        yield Sample(text=text or "", state=verdict["state"], reason=verdict["reason"], note=verdict["detail"] or "",
+                     url=verdict["url"] or "", media=media if is_shown else None,
+                     media_type="image/png" if is_image else "audio/flac")
+
+
+def _rows(store: Store, path: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    exported = manifest(store, "export/manifest.json")
+    known = [*waves.files(store), *(exported["files"] if exported else [])]
+    return read_table(store, next(file for file in known if file.path == path), columns).to_pylist()

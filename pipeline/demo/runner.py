@@ -1,0 +1,71 @@
+"""Runs the demo's commands one after the other, as a user would, and measures them from outside.
+
+Guarantees: a command that fails stops the demo with its own status; wall time and peak memory count over all attempts,
+killed ones included, because they are written down every second.
+"""
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from pipeline.log import logger
+from pipeline.storage import Store, read_json
+
+
+class Meter:
+    """Wall seconds and peak resident memory (GB, summed over this process and all below it), kept in `name` of the store."""
+
+    def __init__(self, store: Store, name: str = "meter.json", interval_s: float = 0.5) -> None:
+        self._store, self._name, self._interval_s = store, name, interval_s
+        before = read_json(store, name) if store.exists(name) else {"wall_s": 0.0, "peak_rss_gb": 0.0}
+        self._wall_s, self.peak_rss_gb = before["wall_s"], before["peak_rss_gb"]
+        self._start, self._stop = time.monotonic(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="meter", daemon=True)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds spent so far, earlier attempts included."""
+        return self._wall_s + time.monotonic() - self._start
+
+    def __enter__(self) -> "Meter":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self.peak_rss_gb = max(self.peak_rss_gb, resident_bytes() / 1e9)
+            self._store.write(self._name, json.dumps({"wall_s": self.wall_s, "peak_rss_gb": self.peak_rss_gb}).encode())
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process and all its descendants; pages that they share count once for each."""
+    own = psutil.Process()
+    total = 0
+    for process in [own, *own.children(recursive=True)]:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:  # it ended since it was listed
+            continue
+    return total
+
+
+def run_job(name: str, arguments: Sequence[str]) -> None:
+    """Run `python -m jobs.NAME ARGUMENTS`; SystemExit with its status if it fails."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))}
+    done = subprocess.run([sys.executable, "-m", f"jobs.{name}", *arguments], env=environment, check=False)
+    if done.returncode:
+        logger.error("error: jobs.%s ended with status %d; run the same command again to go on", name, done.returncode)
+        raise SystemExit(done.returncode if done.returncode > 0 else 1)
+
+
+_ROOT = str(Path(__file__).parents[2])
