@@ -3,6 +3,7 @@
     python -m jobs.NAME [config.toml] [--section.key value ...]      or      triptych NAME ...
 """
 import contextlib
+import logging
 import os
 import runpy
 import secrets
@@ -66,7 +67,10 @@ def ray_session(config: RayConfig, *, verbose: bool, min_cpus: int = 1) -> Itera
     address = config.address or os.environ.get("RAY_ADDRESS")
     options: dict[str, object] = {"address": address} if address else _local(config, min_cpus)
     import ray
+    import ray.data
 
+    for name in () if verbose else ("ray.data", "ray.train"):  # they come with handlers of their own
+        logging.getLogger(name).setLevel(logging.ERROR)
     ray.init(log_to_driver=verbose, logging_level="INFO" if verbose else "ERROR", configure_logging=verbose, **options)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = verbose

@@ -34,9 +34,14 @@ class Rules:
     unique_reason: str = "duplicate"
 
 
+def name_of(store: Store, rules: tuple[Rules, ...]) -> str:
+    """The name of the verdicts that these rules give over the committed waves."""
+    return digest({"rules": [_describe(rule) for rule in rules], "files": [asdict(f) for f in waves.files(store)]})[:12]
+
+
 def decide(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, *, partitions: int = 8) -> str:
     """Judge every committed row; returns the name of the verdict table, which is made if it is not there yet."""
-    name = digest({"rules": [_describe(rule) for rule in rules], "files": [asdict(f) for f in waves.files(store)]})[:12]
+    name = name_of(store, rules)
     if manifest(store, f"verdicts/{name}.json") is None:
         parts = _judged(store, rules, schema, partitions).iter_batches(batch_size=None, batch_format="pyarrow")
         table = pa.concat_tables([part.select(VERDICT.names).cast(VERDICT) for part in parts])

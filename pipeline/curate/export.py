@@ -37,19 +37,22 @@ class ExportConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
-def export(store: Store, name: str, *, unit: str, columns: list[str], schema: pa.Schema, config: ExportConfig) -> list[File]:
-    """Write the kept rows of `unit` under verdicts `name`; returns the shards in order. A finished export is left alone."""
-    wanted = {"verdicts": name, "unit": unit, "columns": columns, "config": asdict(config)}
-    if store.exists(MANIFEST) and (found := read_json(store, MANIFEST))["made_from"] == wanted:
-        return [File(**file) for file in found["files"]]
-    table = decide.verdicts(store, name, ["key", "unit", "state", "file", "row"])
-    kept = table.filter(pc.and_(pc.equal(table["unit"], unit), pc.equal(table["state"], "kept")))
-    shards = sorted(_written(store, kept, columns, schema, config), key=lambda shard: shard["index"])
+def is_current(store: Store, wanted: dict[str, Any]) -> bool:
+    """True if what was exported last is what is wanted: `verdicts` by name, `unit` and `columns`."""
+    return store.exists(MANIFEST) and read_json(store, MANIFEST)["made_from"] == wanted
+
+
+def export(store: Store, wanted: dict[str, Any], schema: pa.Schema, config: ExportConfig) -> list[File]:
+    """Write the kept rows of a unit; returns the shards in order. What is exported already is left alone."""
+    if is_current(store, wanted):
+        return [File(**file) for file in read_json(store, MANIFEST)["files"]]
+    table = decide.verdicts(store, wanted["verdicts"], ["key", "unit", "state", "file", "row"])
+    kept = table.filter(pc.and_(pc.equal(table["unit"], wanted["unit"]), pc.equal(table["state"], "kept")))
+    shards = sorted(_written(store, kept, wanted["columns"], schema, config), key=lambda shard: shard["index"])
     made = [File(**{k: shard[k] for k in ("path", "size_bytes", "sha256", "rows")}) for shard in shards]
     if sum(file.rows for file in made) != kept.num_rows:
         raise RuntimeError(f"{kept.num_rows} rows are kept and {sum(f.rows for f in made)} were written; nothing was exported")
-    keys = digest(kept["key"].to_pylist())
-    write_json(store, MANIFEST, {"made_from": wanted, "rows": kept.num_rows, "keys_sha256": keys,
+    write_json(store, MANIFEST, {"made_from": wanted, "rows": kept.num_rows, "keys_sha256": digest(kept["key"].to_pylist()),
                                  "files": [asdict(file) for file in made]})
     return made
 

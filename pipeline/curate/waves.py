@@ -57,18 +57,30 @@ def bind_plan(store: Store, config: dict[str, Any], inputs_sha256: str, *, accep
 
     Raises ValueError that shows each difference; `accept` records the new plan beside the old one instead.
     """
-    plan = {"config": config, "code": code_digest(), "libraries": _versions(), "inputs": inputs_sha256}
-    data = (json.dumps(plan, indent=1, sort_keys=True) + "\n").encode()
-    if store.create("plan.json", data):
+    plan = _plan(config, inputs_sha256)
+    if store.create("plan.json", (json.dumps(plan, indent=1, sort_keys=True) + "\n").encode()):
         return
-    accepted = [read_json(store, name) for name in ("plan.json", *store.list("plans"))]
-    if plan in accepted:
+    if plan in (accepted := _accepted(store)):
         return
     changes = "; ".join(difference(accepted[-1], plan))
     if not accept:
-        raise ValueError(f"{store.url} was made under another plan ({changes}); use a new run_dir, or pass --accept-plan to go on and record it")
-    store.create(f"plans/{len(accepted):03d}.json", data)
+        raise ValueError(f"{store.url} was made under another plan ({changes}); use a new run_dir, or pass --accept-plan to "
+                         "go on and record it")
+    store.create(f"plans/{len(accepted):03d}.json", (json.dumps(plan, indent=1, sort_keys=True) + "\n").encode())
     logger.warning("going on under a changed plan: %s", changes)
+
+
+def is_bound(store: Store, config: dict[str, Any], inputs_sha256: str) -> bool:
+    """True if the run was made under this very plan."""
+    return _plan(config, inputs_sha256) in _accepted(store)
+
+
+def _plan(config: dict[str, Any], inputs_sha256: str) -> dict[str, Any]:
+    return {"config": config, "code": code_digest(), "libraries": _versions(), "inputs": inputs_sha256}
+
+
+def _accepted(store: Store) -> list[dict[str, Any]]:
+    return [read_json(store, name) for name in ("plan.json", *store.list("plans")) if store.exists(name)]
 
 
 def code_digest() -> str:

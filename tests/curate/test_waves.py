@@ -30,8 +30,8 @@ def curate(url: str, count: int = 60, **config: int) -> Store:
 
 def finish(store: Store, **config: int) -> dict[str, str]:
     name = decide.decide(store, RULES, CLIP, partitions=2)
-    shards = export.export(store, name, unit="clip", columns=["key", "audio", "text"], schema=CLIP,
-                           config=export.ExportConfig(**{"shard_rows": 40} | config))
+    wanted = {"verdicts": name, "unit": "clip", "columns": ["key", "audio", "text"]}
+    shards = export.export(store, wanted, CLIP, export.ExportConfig(**{"shard_rows": 40} | config))
     return {file.path: file.sha256 for file in shards}
 
 
@@ -97,7 +97,7 @@ def test_an_altered_file_is_named(tmp_path: Path, local_ray: None) -> None:
     data[40] ^= 1
     store.write(victim.path, bytes(data))
     with pytest.raises(Exception, match=victim.path) as caught:
-        export.export(store, name, unit="clip", columns=["key"], schema=CLIP, config=export.ExportConfig())
+        export.export(store, {"verdicts": name, "unit": "clip", "columns": ["key"]}, CLIP, export.ExportConfig())
     assert isinstance(cause_of(caught.value), CorruptFileError)
 
 

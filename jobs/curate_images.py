@@ -1,0 +1,82 @@
+"""Curate captioned images: URL lists and pages -> fetched, decoded, scored, judged, exported.
+
+    python -m jobs.curate_images jobs/configs/curate_images_demo.toml --sources list=http://127.0.0.1:8765/images/list.jsonl
+    python -m jobs.curate_images --run-dir s3://bucket/images --sources list=https://example.org/urls.csv page=https://example.org/
+"""
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from jobs._main import RayConfig, open_run, ray_session, run
+from pipeline.config import to_dict
+from pipeline.curate.decide import Rules
+from pipeline.curate.export import ExportConfig
+from pipeline.curate.fetch.discover import DiscoverConfig, discover, split_source
+from pipeline.curate.fetch.download import Fetch
+from pipeline.curate.fetch.http import FetchConfig
+from pipeline.curate.image.decode import DecodeImage
+from pipeline.curate.image.filters import DropAspect, DropFlat, DropSmallImage
+from pipeline.curate.run import Curation, summary
+from pipeline.curate.stage import through
+from pipeline.curate.text.captions import DropFilenameCaption, DropLongCaption, DropShortCaption, ScoreCaption
+from pipeline.curate.waves import WaveConfig
+from pipeline.log import logger
+from pipeline.records import IMAGE
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateImages:
+    """Curate captioned images from URL lists and web pages."""
+
+    run_dir: str
+    """Folder of the run, any fsspec URL."""
+    sources: tuple[str, ...]
+    """Listings, each as KIND=URL with KIND one of list, page."""
+    fetch: FetchConfig = field(default_factory=FetchConfig)
+    decode: DecodeImage = field(default_factory=DecodeImage)
+    small: DropSmallImage = field(default_factory=DropSmallImage)
+    aspect: DropAspect = field(default_factory=DropAspect)
+    flat: DropFlat = field(default_factory=DropFlat)
+    short_caption: DropShortCaption = field(default_factory=DropShortCaption)
+    long_caption: DropLongCaption = field(default_factory=DropLongCaption)
+    waves: WaveConfig = field(default_factory=WaveConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+    accept_plan: bool = False
+    """Go on although the configuration, the code or a library changed since the run began."""
+    verbose: bool = False
+
+
+def dag(config: CurateImages, inputs: "Dataset") -> "Dataset":
+    """inputs -> bytes -> pixels and their scores."""
+    return through(inputs, Fetch(config=config.fetch, into="image"), config.decode, ScoreCaption(), schema=IMAGE)
+
+
+def curation(config: CurateImages) -> Curation:
+    """The run that the config describes."""
+    filters = (config.small, config.aspect, config.flat, DropFilenameCaption(), config.short_caption, config.long_caption)
+    listings = DiscoverConfig(fetch=config.fetch)
+    return Curation(
+        name="curate_images", sources=config.sources, discover=lambda source: discover(*split_source(source), listings),
+        schema=IMAGE, unit="image", renamed={"caption": "text"}, dag=lambda inputs: dag(config, inputs),
+        rules=(Rules(unit="image", filters=filters, unique_by="pixel_sha256", unique_reason="duplicate_image"),),
+        export_unit="image", export_columns=("key", "url", "page_url", "license", "sha256", "caption", "image", "width", "height"),
+        plan={"sources": list(config.sources)} | {k: to_dict(getattr(config, k)) for k in ("fetch", "decode", "waves")},
+        waves=config.waves, export=config.export,
+    )
+
+
+def main(config: CurateImages) -> None:
+    """Curate, or say that it is done."""
+    store, images = open_run(config.run_dir, config), curation(config)
+    if images.is_finished(store):
+        logger.info("curate_images: nothing left to do in %s", config.run_dir)
+        return
+    with ray_session(config.ray, verbose=config.verbose):
+        summary("curate_images", images.run(store, accept_plan=config.accept_plan))
+
+
+if __name__ == "__main__":
+    run(CurateImages, main)

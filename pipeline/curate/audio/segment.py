@@ -1,0 +1,155 @@
+"""From an episode and its timed transcript to clips: a few seconds of sound with the words said in it.
+
+A clip never cuts a cue: neighbouring cues are joined up to `max_s`, overlapping ones always, and the result is trimmed
+to where somebody speaks. Every cue with words ends in exactly one clip. Cost: one decode and one pass of WebRTC's
+voice detector, which tells silence from sound well and speech from music or noise badly: a gate, not a judge.
+"""
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import soxr
+import webrtcvad
+from numpy.typing import NDArray
+
+from pipeline.curate.audio.decode import Waveform, decode_audio, encode_flac
+from pipeline.curate.stage import Leave, Row, Split, left
+from pipeline.curate.text.transcripts import Cue, read_transcript, spoken
+from pipeline.records import CLIP, key_of
+
+FRAME_S = 0.03
+_VAD_RATES = (8000, 16000, 32000, 48000)
+_FULL_SCALE = 0.999
+_FLOOR_DB = -120.0
+_HOPELESS = 4  # times max_s: a clip that no threshold would let in, whose audio could fill the memory
+_FROM_EPISODE = ("url", "page_url", "license", "source", "language", "input_key")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A stretch of an episode and the words said in it."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutClips(Split):
+    """An episode (`audio` and `transcript`) becomes itself, without its audio, and a row of unit clip per clip.
+
+    Leaves as failed with the reasons of `decode_audio` and `read_transcript`. A clip whose cues lie outside the audio
+    is dropped as `clip_outside_audio`, one of more than four times `max_s` as `clip_too_long`.
+    """
+
+    sample_rate: int = 24_000  # of the clips
+    max_s: float = 15.0  # cues are joined while the clip stays shorter
+    max_gap_s: float = 0.6  # a longer pause between cues ends a clip
+    pad_s: float = 0.1  # kept around speech
+    vad_mode: int = 2  # 0 calls most sounds speech, 3 the fewest
+    max_duration_s: float = 4 * 3600.0  # longer episodes are dropped
+    batch_rows: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.vad_mode not in (0, 1, 2, 3):
+            raise ValueError(f"vad_mode is {self.vad_mode}, but must be 0, 1, 2 or 3")
+        for name in ("sample_rate", "max_s", "max_duration_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be greater than 0")
+
+    def split(self, row: Row) -> Iterator[Row]:
+        """The episode, then its clips in order of time."""
+        cues = read_transcript(row["transcript"])
+        wave = decode_audio(row["audio"], self.sample_rate, self.max_duration_s)
+        speech = speech_frames(wave, self.vad_mode)
+        yield row | {"audio": None, "duration_s": wave.duration_s, "sample_rate": wave.sample_rate} | loudness(wave) | {
+            "speech_ratio": float(speech.mean()) if len(speech) else 0.0}
+        spans = join_cues(cues, max_s=self.max_s, max_gap_s=self.max_gap_s)
+        for n, span in enumerate(spans):
+            # Padding ends halfway to the neighbours, so that no two clips share a sample.
+            earliest_s = (spans[n - 1].end_s + span.start_s) / 2 if n else 0.0
+            latest_s = (span.end_s + spans[n + 1].start_s) / 2 if n + 1 < len(spans) else math.inf
+            yield self._clip(row, wave, speech, span, earliest_s, latest_s)
+
+    def _clip(self, episode: Row, wave: Waveform, speech: NDArray[np.bool_], span: Span, earliest_s: float,
+              latest_s: float) -> Row:
+        clip: Row = dict.fromkeys(CLIP.names) | {name: episode[name] for name in _FROM_EPISODE}
+        clip |= {"unit": "clip", "text": span.text, "sample_rate": wave.sample_rate}
+        if span.end_s > wave.duration_s + FRAME_S + self.pad_s:
+            outside = Leave("dropped", "clip_outside_audio", detail=f"the episode ends at {wave.duration_s:.2f} s")
+            return left(clip, outside) | _times(episode, span.start_s, span.end_s)
+        if span.end_s - span.start_s > _HOPELESS * self.max_s:
+            long = Leave("dropped", "clip_too_long", detail="one cue, or cues that overlap; left without its audio")
+            return left(clip, long) | _times(episode, span.start_s, span.end_s)
+        start_s = max(earliest_s, span.start_s - self.pad_s)
+        end_s = min(latest_s, span.end_s + self.pad_s, wave.duration_s)
+        start_s, end_s = trim(speech, start_s, end_s, self.pad_s)
+        rate = wave.sample_rate
+        cut = Waveform(samples=wave.samples[round(start_s * rate) : round(end_s * rate)], sample_rate=rate)
+        heard = speech[int(start_s / FRAME_S) : math.ceil(end_s / FRAME_S)]
+        flac = encode_flac(cut)
+        return clip | _times(episode, start_s, end_s) | loudness(cut) | {
+            "audio": flac, "size_bytes": len(flac), "sha256": hashlib.sha256(flac).hexdigest(),
+            "speech_ratio": float(heard.mean()) if len(heard) else 0.0,
+            "chars_per_s": len(span.text) / max(end_s - start_s, 1e-3),
+        }
+
+
+def join_cues(cues: list[Cue], max_s: float, max_gap_s: float) -> list[Span]:
+    """Neighbouring cues joined into spans of at most `max_s`, longer only where one cue is or where cues overlap.
+
+    Cues without words (blank, or only a sound in brackets) are passed over and part their neighbours by their time.
+    """
+    spans: list[Span] = []
+    for cue in cues:
+        text = spoken(" ".join(cue.lines))
+        if not text:
+            continue
+        last = spans[-1] if spans else None
+        if last is not None:
+            overlaps = cue.start_s < last.end_s
+            fits = cue.end_s - last.start_s <= max_s and cue.start_s - last.end_s <= max_gap_s
+            if overlaps or fits:
+                end_s = max(last.end_s, cue.end_s)
+                spans[-1] = Span(start_s=last.start_s, end_s=end_s, text=f"{last.text} {text}")
+                continue
+        spans.append(Span(start_s=cue.start_s, end_s=cue.end_s, text=text))
+    return spans
+
+
+def speech_frames(wave: Waveform, mode: int) -> NDArray[np.bool_]:
+    """For each frame of 30 ms whether WebRTC's detector hears a voice; the incomplete last frame is left out."""
+    samples, rate = wave.samples, wave.sample_rate
+    if rate not in _VAD_RATES:
+        samples, rate = soxr.resample(samples, rate, 16_000), 16_000
+    pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+    step = round(rate * FRAME_S) * 2  # bytes of a frame
+    detector = webrtcvad.Vad(mode)
+    return np.array([detector.is_speech(pcm[at : at + step], rate) for at in range(0, len(pcm) - step + 1, step)], bool)
+
+
+def trim(speech: NDArray[np.bool_], start_s: float, end_s: float, pad_s: float) -> tuple[float, float]:
+    """A span narrowed to its speech, with `pad_s` kept around it; unchanged where nobody speaks."""
+    first = int(start_s / FRAME_S)
+    heard = np.flatnonzero(speech[first : math.ceil(end_s / FRAME_S)])
+    if not len(heard):
+        return start_s, end_s
+    return (max(start_s, (first + heard[0]) * FRAME_S - pad_s), min(end_s, (first + heard[-1] + 1) * FRAME_S + pad_s))
+
+
+def loudness(wave: Waveform) -> Row:
+    """rms_db (decibels below full scale, at least -120) and clipped_ratio (share of samples at full scale)."""
+    if not len(wave.samples):
+        return {"rms_db": _FLOOR_DB, "clipped_ratio": 0.0}
+    rms = math.sqrt(float(np.mean(np.square(wave.samples, dtype=np.float64))))
+    return {"rms_db": max(_FLOOR_DB, 20 * math.log10(max(rms, 1e-12))),
+            "clipped_ratio": float(np.mean(np.abs(wave.samples) >= _FULL_SCALE))}
+
+
+def _times(episode: Row, start_s: float, end_s: float) -> Row:
+    start_ms, end_ms = round(start_s * 1000), round(end_s * 1000)
+    return {"key": key_of(episode["sha256"], f"{start_ms}-{end_ms}"), "start_s": start_ms / 1000,
+            "end_s": end_ms / 1000, "duration_s": (end_ms - start_ms) / 1000}

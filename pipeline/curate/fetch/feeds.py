@@ -1,0 +1,152 @@
+"""Podcast feeds: RSS and Atom enclosures with the timed transcripts that publishers offer beside them.
+
+Well-formed XML is read by defusedxml, which refuses entity bombs and external entities, and whose tree keeps every
+`podcast:transcript` of an item. What is not well-formed goes to feedparser, which forgives; it keeps only the last
+transcript of an item. Namespace: https://podcastindex.org/namespace/1.0.
+"""
+import io
+from collections.abc import Iterator
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+import feedparser
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from pipeline.curate.fetch.address import canonical, shown
+from pipeline.curate.fetch.consent import AGENT
+from pipeline.curate.fetch.rows import input_row
+from pipeline.curate.stage import Leave, Row, left
+
+# Types of transcript that carry times, best first: WebVTT also keeps what betrays a machine (settings, word times).
+TYPES = {"text/vtt": "vtt", "application/x-subrip": "srt", "application/srt": "srt", "text/srt": "srt",
+         "application/json": "json"}
+_ORDER = ("vtt", "srt", "json")
+
+
+def read_feed(body: bytes, url: str) -> list[Row]:
+    """`INPUT` rows of all episodes of the feed found at `url`, in its order.
+
+    Raises Leave: failed `feed_unsafe` (entities), `feed_unreadable` (no feed at all), `listing_empty` (no enclosure).
+    A publisher's block (`podcast:block`, `itunes:block`) turns its episodes into rows dropped as `podcast_block`.
+    """
+    try:
+        rows = list(_episodes(fromstring(body), url))
+    except DefusedXmlException as error:
+        raise Leave("failed", "feed_unsafe", detail=f"{shown(url)}: {type(error).__name__}") from error
+    except (ParseError, ValueError, LookupError):
+        rows = list(_forgiven(body, url))
+    if not rows:
+        raise Leave("failed", "listing_empty", detail=f"{shown(url)} has no episode with a file")
+    return rows
+
+
+def _episodes(root: Element, url: str) -> Iterator[Row]:
+    if _name(root) not in ("rss", "feed", "RDF"):
+        raise Leave("failed", "feed_unreadable", detail=f"{shown(url)} is XML, but <{_name(root)}> is no feed")
+    channel = next((node for node in root if _name(node) == "channel"), root)
+    language = _text(channel, "language") or root.get("{http://www.w3.org/XML/1998/namespace}lang")
+    for item in (node for node in root.iter() if _name(node) in ("item", "entry")):
+        media = _enclosure(item)
+        if media is None:
+            continue
+        transcripts = [(node.get("url", ""), node.get("type", ""), node.get("language") or "")
+                       for node in item if _name(node) == "transcript"]
+        yield _row(
+            media, url, language=_text(item, "language") or language, transcripts=transcripts,
+            license=_text(item, "license") or _text(channel, "license"), page_url=_link(item),
+            blocked=_blocked(channel) or _blocked(item),
+        )
+
+
+def _forgiven(body: bytes, url: str) -> Iterator[Row]:
+    feed = feedparser.parse(io.BytesIO(body), sanitize_html=False, resolve_relative_uris=False)
+    if not feed.get("version"):
+        raise Leave("failed", "feed_unreadable", detail=f"{shown(url)}: {feed.get('bozo_exception', 'no feed')}"[:300])
+    channel = feed.feed
+    blocks = [str(channel.get(name) or "") for name in ("itunes_block", "podcast_block")]
+    for entry in feed.entries:
+        media = next((link.get("href") for link in entry.get("enclosures", []) if link.get("href")), None)
+        if media is None:
+            continue
+        last = entry.get("podcast_transcript")
+        found: list[tuple[str, str, str]] = []
+        if isinstance(last, dict):
+            found = [(last.get("url", ""), last.get("type", ""), last.get("language", ""))]
+        own = str(entry.get("itunes_block") or "")
+        yield _row(media, url, language=entry.get("language") or channel.get("language"), transcripts=found,
+                   license=_plain(entry.get("podcast_license")) or _plain(channel.get("podcast_license")),
+                   page_url=entry.get("link"), blocked=any(_yes(word) for word in (*blocks, own)))
+
+
+def _row(media: str, feed_url: str, *, language: str | None, transcripts: list[tuple[str, str, str]],
+         license: str | None, page_url: str | None, blocked: bool) -> Row:
+    transcript_url, transcript_type = choose_transcript(transcripts, language)
+    if transcript_url:
+        try:
+            transcript_url = canonical(transcript_url, feed_url)
+        except Leave:
+            pass  # it fails under its own name when it is fetched
+    row = input_row(media, base=feed_url, source=shown(feed_url), language=language, license=license,
+                    transcript_url=transcript_url, transcript_type=transcript_type, transcript_kind="unknown")
+    row["page_url"] = page_url or feed_url
+    if blocked and row["state"] is None:
+        row = left(row, Leave("dropped", "podcast_block", detail=shown(feed_url)))
+    return row
+
+
+def choose_transcript(found: list[tuple[str, str, str]], language: str | None) -> tuple[str | None, str | None]:
+    """The best of an item's transcripts (url, media type, language) as (url, vtt | srt | json), or (None, None).
+
+    One in the episode's own language before one in another, then WebVTT, SRT, JSON; untimed ones are passed over.
+    """
+    own = (language or "").partition("-")[0].lower()
+    ranked = []
+    for position, (url, kind, spoken) in enumerate(found):
+        short = TYPES.get(kind.partition(";")[0].strip().lower())
+        if short is None:
+            ending = url.partition("?")[0].rpartition(".")[2].lower()
+            short = ending if not kind and ending in _ORDER else None
+        if url and short:
+            foreign = bool(own and spoken) and spoken.partition("-")[0].lower() != own
+            ranked.append((foreign, _ORDER.index(short), position, url, short))
+    return (min(ranked)[3], min(ranked)[4]) if ranked else (None, None)
+
+
+def _blocked(node: Element) -> bool:
+    """`<itunes:block>yes`, or `<podcast:block>yes` for everybody (no id) or for us."""
+    return any(_yes(child.text) for child in node
+               if _name(child) == "block" and child.get("id", AGENT).strip().lower() == AGENT)
+
+
+def _enclosure(item: Element) -> str | None:
+    for node in item:
+        if _name(node) == "enclosure" and node.get("url"):
+            return node.get("url")
+        if _name(node) == "link" and node.get("rel") == "enclosure" and node.get("href"):
+            return node.get("href")
+    return None
+
+
+def _link(item: Element) -> str | None:
+    for node in item:
+        if _name(node) == "link" and node.get("rel", "alternate") == "alternate":
+            return (node.get("href") or node.text or "").strip() or None
+    return None
+
+
+def _name(node: Element) -> str:
+    return node.tag.rpartition("}")[2] if isinstance(node.tag, str) else ""
+
+
+def _text(node: Element, name: str) -> str | None:
+    texts = (child.text.strip() for child in node if _name(child) == name and child.text)
+    return next(filter(None, texts), None)
+
+
+def _plain(value: Any) -> str | None:
+    return value.strip() or None if isinstance(value, str) else None
+
+
+def _yes(value: str | None) -> bool:
+    return (value or "").strip().lower() in ("yes", "true")

@@ -1,0 +1,165 @@
+"""Pages with audio or video players, read by yt-dlp as a library.
+
+yt-dlp never touches the network itself: its requests go through our client, so the address rules, caps, politeness
+and consent of `http` hold for all that its extractors ask for. Nothing is downloaded; no cookies, plug-ins, netrc,
+external programs or file URLs are in reach. Which captions a person made is read from the two lists that the
+extractor filled, since yt-dlp's own choice of subtitles mixes them.
+"""
+import io
+from dataclasses import dataclass
+from typing import Any
+
+from yt_dlp import YoutubeDL
+from yt_dlp.globals import plugin_dirs
+from yt_dlp.networking import Request, RequestHandler, Response
+from yt_dlp.networking.exceptions import HTTPError, TransportError, UnsupportedRequest
+from yt_dlp.utils import YoutubeDLError
+
+from pipeline.curate.fetch.address import canonical, shown
+from pipeline.curate.fetch.http import FetchConfig, HttpLeave, fetch_one
+from pipeline.curate.fetch.pages import parse_page, refuse_opt_out
+from pipeline.curate.fetch.rows import input_row
+from pipeline.curate.stage import Leave, Row
+
+_TIMED = ("vtt", "srt", "json")
+_MAX_ENTRIES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoPageConfig:
+    """Which of yt-dlp's extractors may run, as regexes of their names."""
+
+    extractors: tuple[str, ...] = ("generic", "html5")  # further ones, such as youtube, are yours to allow
+
+
+def read_video_page(url: str, config: FetchConfig, video: VideoPageConfig) -> list[Row]:
+    """`INPUT` rows of the media files on the page at `url`, with the caption track that is likest a person's.
+
+    `transcript_kind` is manual, auto (recognised speech) or translated (by a machine). `language` is the media's or
+    the page's. Raises Leave: the reasons of the client, `page_unreadable`, `listing_empty`.
+    """
+    plugin_dirs.value = []
+    with _Downloader(config, video) as downloader:
+        try:
+            info = downloader.extract_info(url, download=False)
+        except YoutubeDLError as error:
+            if downloader.refusals:
+                raise downloader.refusals[0] from error
+            raise Leave("failed", "page_unreadable", detail=f"{shown(url)}: {error}"[:300]) from error
+        if downloader.first is None:
+            raise Leave("failed", "page_unreadable", detail=f"{shown(url)}: no extractor read it")
+        page = parse_page(downloader.first.body, downloader.first.headers)
+    refuse_opt_out(page, url)
+    rows: dict[str, Row] = {}
+    for entry in _entries(info):
+        row = _row(entry, url, entry.get("language") or page.language, page.license)
+        if row is not None:
+            rows.setdefault(row["key"], row)
+    if not rows:
+        raise Leave("failed", "listing_empty", detail=f"{shown(url)} has no media file")
+    return list(rows.values())
+
+
+def choose_track(info: dict[str, Any], language: str | None) -> tuple[str | None, str | None, str | None]:
+    """The best timed caption track of a yt-dlp info dict: (url, vtt | srt | json, kind), or Nones.
+
+    Manual before auto before translated; within a kind, the media's own language first, then by name. Platforms put
+    machine translations among the automatic captions: they ask for a target language (`tlang`), or stand beside an
+    `xx-orig` track.
+    """
+    own = (info.get("language") or language or "").partition("-")[0].lower()
+    automatic = info.get("automatic_captions") or {}
+    originals = {name for name in automatic if name and name.endswith("-orig")}
+    ranked = []
+    for kind, tracks in (("manual", info.get("subtitles") or {}), ("auto", automatic)):
+        for name, formats in tracks.items():
+            spoken = (name or "").partition("-")[0].lower()
+            for position, track in enumerate(formats or []):
+                link = track.get("url")
+                short = track.get("ext") or str(link).partition("?")[0].rpartition(".")[2].lower()
+                if not link or short not in _TIMED:
+                    continue
+                is_translated = kind == "auto" and ("tlang=" in link or bool(originals) and name not in originals)
+                exact = "translated" if is_translated else kind
+                rank = ("manual", "auto", "translated").index(exact)
+                ranked.append((rank, bool(own) and spoken not in ("", own), _TIMED.index(short), name or "", position,
+                               link, short, exact))
+    return min(ranked)[5:] if ranked else (None, None, None)
+
+
+def _row(entry: dict[str, Any], page_url: str, language: str | None, license: str | None) -> Row | None:
+    link = entry.get("url")
+    if not link or entry.get("direct") or entry.get("protocol") not in (None, "http", "https"):
+        return None  # what is not a page at all, or a stream of pieces (HLS, DASH) rather than a file
+    transcript_url, transcript_type, kind = choose_track(entry, language)
+    if transcript_url:
+        transcript_url = canonical(transcript_url, page_url)
+    return input_row(link, base=page_url, source=shown(page_url), language=language, transcript_url=transcript_url,
+                     license=entry.get("license") or license, transcript_type=transcript_type, transcript_kind=kind)
+
+
+def _entries(info: dict[str, Any] | None) -> list[dict[str, Any]]:
+    if info is None:
+        return []
+    if info.get("_type", "video") == "video":
+        return [info]
+    return [leaf for entry in info.get("entries") or [] for leaf in _entries(entry)][:_MAX_ENTRIES]
+
+
+class _Downloader(YoutubeDL):
+    def __init__(self, config: FetchConfig, video: VideoPageConfig) -> None:
+        self._config = config
+        self.refusals: list[Leave] = []
+        self.first: Any = None  # the page itself, read once for what it says of language, licence and consent
+        super().__init__({
+            "allowed_extractors": list(video.extractors), "skip_download": True, "format": "bestaudio/best",
+            "ignore_no_formats_error": True, "check_formats": False, "noplaylist": False, "playlistend": _MAX_ENTRIES,
+            "extractor_retries": 0, "cachedir": False, "proxy": "", "usenetrc": False, "enable_file_urls": False,
+            "quiet": True, "no_warnings": True, "noprogress": True, "logger": _Silent(), "color": "never",
+        }, auto_init="no_verbose_header")
+
+    def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
+        return super().build_request_director([_SafeRH])
+
+    def get(self, url: str) -> Any:
+        try:
+            response = fetch_one(url, self._config)
+        except Leave as leave:
+            self.refusals.append(leave)
+            raise
+        self.first = self.first or response
+        return response
+
+
+class _SafeRH(RequestHandler):
+    """Answers yt-dlp's requests with what our client fetched."""
+
+    _SUPPORTED_URL_SCHEMES = ("http", "https")
+
+    def __init__(self, *, logger: Any, **options: Any) -> None:
+        super().__init__(logger=logger, **options)
+        self._downloader = logger._ydl
+
+    def _check_extensions(self, extensions: dict[str, Any]) -> None:
+        extensions.clear()  # timeouts, cookies, impersonation: ours to decide, and decided
+
+    def _send(self, request: Request) -> Response:
+        if request.method not in ("GET", "HEAD") or request.data is not None:
+            raise UnsupportedRequest(f"{request.method} requests are not made")
+        try:
+            found = self._downloader.get(request.url)
+        except HttpLeave as leave:
+            if leave.http_status in (None, 200):
+                raise TransportError(str(leave), cause=leave) from leave
+            empty = Response(io.BytesIO(), request.url, {}, status=leave.http_status)
+            raise HTTPError(empty) from leave
+        except Leave as leave:
+            raise TransportError(str(leave), cause=leave) from leave
+        headers = {name: value for name, value in found.headers.items() if name.lower() != "content-encoding"}
+        return Response(io.BytesIO(b"" if request.method == "HEAD" else found.body), found.url, headers, found.status)
+
+
+class _Silent:
+    def debug(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def error(self, message: str) -> None: ...

@@ -1,0 +1,38 @@
+"""Filters of pictures; they read scores that `DecodeImage` stored."""
+from dataclasses import dataclass
+
+from pipeline.curate.scores import score
+from pipeline.curate.stage import Filter, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropSmallImage(Filter):
+    """Drop as `image_too_small` what is shorter than `min_side_px` on its shorter side."""
+
+    min_side_px: int = 64
+
+    def reason(self, row: Row) -> str | None:
+        """The code, or None."""
+        return "image_too_small" if min(score(row, "width"), score(row, "height")) < self.min_side_px else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropAspect(Filter):
+    """Drop as `image_aspect` what is longer than `max_ratio` times its shorter side."""
+
+    max_ratio: float = 3.0
+
+    def reason(self, row: Row) -> str | None:
+        """The code, or None."""
+        return "image_aspect" if score(row, "aspect_ratio") > self.max_ratio else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropFlat(Filter):
+    """Drop as `image_flat` what has less than `min_entropy_bits` of entropy in its grey levels (0 to 8)."""
+
+    min_entropy_bits: float = 1.0
+
+    def reason(self, row: Row) -> str | None:
+        """The code, or None."""
+        return "image_flat" if score(row, "entropy_bits") < self.min_entropy_bits else None

@@ -1,0 +1,128 @@
+"""Was this transcript typed by a person? Scores of machine-likeness, and the filters that read them.
+
+A model trained on transcripts of another recogniser learns its habits: no case, no punctuation, rolling lines
+(Radford et al. 2022, arXiv:2212.04356, 2.1). Every score is a rate, so that a long episode is not condemned for one
+echo, and looks at letter case only where the script has any.
+
+Order the filters as `machine_filters` does: rolling captions are mostly lower case as well, and the most specific
+reason should stand in the ledger.
+"""
+import re
+from dataclasses import dataclass
+
+from pipeline.curate.scores import score
+from pipeline.curate.stage import Filter, Map, Row
+from pipeline.curate.text.transcripts import Cue, read_transcript, spoken
+from pipeline.curate.text.words import shape
+
+_WORD_TIME = re.compile(r"<\d+:\d\d(:\d\d)?[.,]\d+>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreTranscript(Map):
+    """Parse `transcript` and score it; leaves as failed `transcript_unreadable`."""
+
+    def map(self, row: Row) -> Row:
+        """The row with num_cues, num_words, and the scores of case, punctuation, rolling and word times."""
+        return row | score_cues(read_transcript(row["transcript"]))
+
+
+def score_cues(cues: list[Cue]) -> Row:
+    """Scores of a transcript; case and punctuation are None where the script or the length says nothing."""
+    text = " ".join(spoken(line) for cue in cues for line in cue.lines)
+    seen = shape(text)
+    filled = [cue for cue in cues if cue.lines]
+    timed = sum(bool(_WORD_TIME.search(cue.text)) for cue in filled)
+    return {
+        "num_cues": len(filled), "num_words": seen.num_words,
+        "lower_ratio": seen.lower_ratio, "upper_ratio": seen.upper_ratio,
+        "punctuation_per_100_words": seen.punctuation_per_100_words,
+        "rolling_ratio": rolling_ratio(cues), "word_timed_ratio": timed / max(len(filled), 1),
+    }
+
+
+def rolling_ratio(cues: list[Cue]) -> float:
+    """Share of cues that carry on the line that the cue before ended with.
+
+    Live captions scroll: the last line moves up and a new one is added below, or a line grows word by word. A cue
+    that repeats the whole cue before it (a chorus, an echo) does not scroll and does not count.
+    """
+    shown = [cue.lines for cue in cues if cue.lines]
+    rolling = 0
+    for before, now in zip(shown, shown[1:], strict=False):
+        scrolls = now[0] == before[-1] and len(before) + len(now) > 2
+        old, new = " ".join(before), " ".join(now)
+        grows = len(before) == 1 and " " in old and new.startswith(f"{old} ")
+        rolling += scrolls or grows
+    return rolling / max(len(shown) - 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropAutoTranscript(Filter):
+    """Drop as `transcript_auto` or `transcript_translated` what its source calls recognised or machine-translated."""
+
+    def reason(self, row: Row) -> str | None:
+        """The code, or None; a source that says nothing proves nothing."""
+        kinds = {"auto": "transcript_auto", "translated": "transcript_translated"}
+        return kinds.get(row["transcript_kind"] or "unknown")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropRollingTranscript(Filter):
+    """Drop as `transcript_rolling_captions` scrolling lines, or cues with a time on each word."""
+
+    max_rolling_ratio: float = 0.2
+    max_word_timed_ratio: float = 0.5
+
+    def reason(self, row: Row) -> str | None:
+        """The code, or None."""
+        is_rolling = score(row, "rolling_ratio") > self.max_rolling_ratio
+        is_timed = score(row, "word_timed_ratio") > self.max_word_timed_ratio
+        return "transcript_rolling_captions" if is_rolling or is_timed else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropUpperTranscript(Filter):
+    """Drop as `transcript_upper_case` what is written in capitals."""
+
+    max_upper_ratio: float = 0.8
+
+    def reason(self, row: Row) -> str | None:
+        """The code, or None, also where the script has no case."""
+        return "transcript_upper_case" if _form(row, "upper_ratio", 0.0) > self.max_upper_ratio else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropLowerTranscript(Filter):
+    """Drop as `transcript_lower_case` what has next to no capitals: not at sentences, not in names."""
+
+    max_lower_ratio: float = 0.99
+
+    def reason(self, row: Row) -> str | None:
+        """The code, or None, also where the script has no case."""
+        return "transcript_lower_case" if _form(row, "lower_ratio", 0.0) > self.max_lower_ratio else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropUnpunctuatedTranscript(Filter):
+    """Drop as `transcript_unpunctuated` what has next to no commas, full stops or question marks."""
+
+    min_per_100_words: float = 2.0
+
+    def reason(self, row: Row) -> str | None:
+        """The code, or None, also where the script does without."""
+        rate = _form(row, "punctuation_per_100_words", float("inf"))
+        return "transcript_unpunctuated" if rate < self.min_per_100_words else None
+
+
+def machine_filters() -> tuple[Filter, ...]:
+    """All of these filters with their defaults, the most specific reason first."""
+    return (DropAutoTranscript(), DropRollingTranscript(), DropUpperTranscript(), DropLowerTranscript(),
+            DropUnpunctuatedTranscript())
+
+
+def _form(row: Row, name: str, silent: float) -> float:
+    """A score of form; `silent` where it was computed and means nothing for this text, unknown where it never was."""
+    score(row, "num_words")
+    value = row[name]
+    return silent if value is None else value

@@ -1,0 +1,101 @@
+"""The fetching stages, through their one method."""
+import hashlib
+import time
+from dataclasses import replace
+
+import pytest
+from aiohttp import web
+
+from pipeline.curate.fetch.download import Fetch, FetchEpisode, decode_text, media_type
+from pipeline.curate.fetch.rows import episode_row, image_row, input_row
+from pipeline.curate.stage import Leave, apply, to_table
+from pipeline.records import CLIP, IMAGE
+
+
+def pictures(site, *names: str) -> list[dict]:
+    return [image_row(input_row(name, base=site.url, source="s", text="x")) for name in names]
+
+
+def episode(site, audio: str = "/a.mp3", transcript: str | None = "/a.vtt") -> dict:
+    return episode_row(input_row(audio, base=site.url, source="s", transcript_url=transcript and site.url + transcript))
+
+
+def test_a_batch_ends_in_order_each_row_for_itself(site, config):
+    site.pages |= {"/a.png": b"AAA", "/noai.png": {"body": b"x", "headers": {"X-Robots-Tag": "noai"}},
+                   "/inside": {"status": 302, "headers": {"Location": "http://10.0.0.1/"}}, "/b.png": b"BB"}
+    rows = pictures(site, "/a.png", "/missing", "/noai.png", "/inside", "/b.png")
+    out = Fetch(config=config).batch(rows)
+    assert [row["key"] for row in out] == [row["key"] for row in rows]
+    assert [row["reason"] for row in out] == [None, "http_404", "noai", "private_address", None]
+    assert [row["http_status"] for row in out] == [200, 404, 200, None, 200]
+    assert (out[0]["image"], out[0]["size_bytes"], out[0]["sha256"]) == (b"AAA", 3, hashlib.sha256(b"AAA").hexdigest())
+    assert all(out[n]["image"] is None for n in (1, 2, 3)) and out[4]["image"] == b"BB"
+    to_table(out, IMAGE)
+
+
+def test_rows_that_left_are_not_fetched(site, config):
+    site.pages["/a.png"] = b"A"
+    gone = pictures(site, "/b.png")[0] | {"state": "failed", "reason": "bad_url"}
+    out = apply(Fetch(config=config), [gone, *pictures(site, "/a.png")])
+    assert {row["reason"] for row in out} == {None, "bad_url"} and not site.hits["/b.png"]
+
+
+def test_a_batch_is_fetched_concurrently(site, config):
+    import asyncio
+
+    async def slow(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.3)
+        return web.Response(body=b"x")
+
+    site.pages |= {f"/{n}": slow for n in range(4)}
+    began = time.monotonic()
+    out = Fetch(config=config).batch(pictures(site, *(f"/{n}" for n in range(4))))
+    assert all(row["state"] is None for row in out) and time.monotonic() - began < 0.9
+
+
+def test_an_episode_with_its_transcript(site, config):
+    site.pages |= {"/a.mp3": b"sound", "/a.vtt": {"text": "WEBVTT\n\né", "content_type": "text/vtt"}}
+    (row,) = FetchEpisode(config=config).batch([episode(site)])
+    assert (row["state"], row["audio"], row["transcript"], row["transcript_type"]) == (None, b"sound", "WEBVTT\n\né", "text/vtt")
+    assert row["sha256"] == hashlib.sha256(b"sound").hexdigest() and row["size_bytes"] == 5
+    to_table([row], CLIP)
+
+
+def test_episodes_that_leave(site, config):
+    site.pages |= {"/a.mp3": b"sound", "/a.vtt": "WEBVTT", "/odd.vtt": b"\x81\xff\x00", "/huge.vtt": bytes(9 * 2**20),
+                   "/robots.txt": "User-agent: *\nDisallow: /no.vtt\n"}
+    cases = [(episode(site, transcript=None), "dropped", "transcript_missing"),
+             (episode(site, transcript="/none.vtt"), "failed", "transcript_http_404"),
+             (episode(site, transcript="/odd.vtt"), "failed", "transcript_unreadable"),
+             (episode(site, transcript="/huge.vtt"), "failed", "transcript_too_large"),
+             (episode(site, transcript="/no.vtt"), "dropped", "transcript_robots_disallowed"),
+             (episode(site, audio="/b.mp3"), "failed", "http_404")]
+    out = FetchEpisode(config=config).batch([row for row, _, _ in cases])
+    assert [(row["state"], row["reason"]) for row in out] == [(state, reason) for _, state, reason in cases]
+    assert not site.hits["/a.mp3"], "audio is fetched only when there is a transcript"
+    assert out[-1]["transcript"] == "WEBVTT"
+
+
+def test_audio_larger_than_the_cap(site, config):
+    site.pages |= {"/a.mp3": bytes(1001), "/a.vtt": "WEBVTT"}
+    (row,) = FetchEpisode(config=replace(config, max_bytes=1000)).batch([episode(site)])
+    assert row["reason"] == "too_large"
+
+
+@pytest.mark.parametrize(("body", "header", "expected"), [
+    ("né".encode(), "", "né"), ("né".encode("utf-8-sig"), "", "né"), ("né".encode("utf-16"), "text/vtt", "né"),
+    ("né".encode("latin-1"), "text/plain; charset=ISO-8859-1", "né"), ("né".encode(), "text/plain; charset=latin-1", "né"),
+    ("né".encode("cp1252"), 'text/plain; charset="windows-1252"', "né"),
+])
+def test_text_encodings(body, header, expected):
+    assert decode_text(body, {"Content-Type": header}) == expected
+
+
+def test_text_in_no_known_encoding():
+    for header in ({}, {"Content-Type": "text/vtt; charset=made-up"}):
+        with pytest.raises(Leave, match="transcript_unreadable"):
+            decode_text("né".encode("latin-1"), header)
+
+
+def test_media_types():
+    assert media_type({"Content-Type": "Text/VTT; charset=utf-8"}) == "text/vtt" and media_type({}) is None
