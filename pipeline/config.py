@@ -133,6 +133,7 @@ def _check_flag(schema: type, word: str) -> None:
 def _one_line(text: str) -> str:
     words = _BOX.sub(" ", text).split()
     line = " ".join(words).removeprefix("Parsing error ").removeprefix("Required options ")
+    line = re.sub(r"^Value error Error parsing \S+: ", "", line)
     line = re.sub(r"\s*For full helptext.*", "", line)
     line = re.sub(r"Missing from \S+: (\S+).*", r"\1 is required", line)
     return line or "the options could not be read; --help lists them"

@@ -38,8 +38,8 @@ def clean_url(url: str) -> str:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """The error that started it: Ray wraps what a task raised, once for each layer it passes."""
-    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
+    """What a Ray task raised: Ray wraps it once for each layer that it passes. Any other error is its own cause."""
+    while isinstance(inner := getattr(error, "cause", None), BaseException):
         error = inner
     return error
 

@@ -35,25 +35,27 @@ def breaks_off(data: bytes, name: str) -> bool:
     return name == "ogg" and _ogg_breaks_off(data)
 
 
-def declares_duration(data: bytes, name: str) -> bool:
-    """True if the file's header states a length, so that what libav reports is no guess from the file's size.
+def mp3_duration_s(data: bytes) -> float | None:
+    """Seconds that an MP3's first frame declares by a Xing, Info or VBRI header; None if it has none.
 
-    For mp3 that takes a Xing or Info header with a frame count, or a VBRI header, in the first frame.
+    The count is of the encoder, so it stays what it was when the file is cut, or when others are joined to it.
     """
-    if name != "mp3":
-        return name in ("flac", "mov", "matroska", "wav")
     start = 0
     if data[:3] == b"ID3" and len(data) >= 10:
-        size = 0
-        for byte in data[6:10]:  # four times seven bits
-            size = size << 7 | byte & 0x7F
-        start = 10 + size
-    head = data[start : start + 4096]
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
+    start = data.find(b"\xff", start)
+    head = data[start : start + 4096] if start >= 0 else b""
+    if len(head) < 4 or head[1] & 0xE0 != 0xE0 or (head[2] >> 2) & 3 == 3:
+        return None
+    version = (head[1] >> 3) & 3  # 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
+    rate_hz = (44_100, 48_000, 32_000)[(head[2] >> 2) & 3] // {3: 1, 2: 2, 0: 4}.get(version, 1)
+    samples = 1152 if version == 3 else 576  # of a frame, layer III
     for tag in (b"Xing", b"Info"):
         at = head.find(tag)
-        if at >= 0 and int.from_bytes(head[at + 4 : at + 8], "big") & 1:
-            return True
-    return b"VBRI" in head
+        if at >= 0 and head[at + 7 : at + 8] and head[at + 7] & 1:  # the first flag: a number of frames follows
+            return int.from_bytes(head[at + 8 : at + 12], "big") * samples / rate_hz
+    at = head.find(b"VBRI")
+    return int.from_bytes(head[at + 14 : at + 18], "big") * samples / rate_hz if at >= 0 else None
 
 
 def _riff_ends(data: bytes) -> Iterator[int]:

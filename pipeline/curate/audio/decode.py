@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
+import soxr
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.container import InputContainer
 from numpy.typing import NDArray
 
-from pipeline.curate.audio.container import breaks_off, declares_duration, sniff
+from pipeline.curate.audio.container import breaks_off, mp3_duration_s, sniff
 from pipeline.curate.stage import Leave
 
 # Codec delay and padding explain this much; more that is missing was cut off.
@@ -52,8 +54,7 @@ def decode_audio(data: bytes, sample_rate: int, max_duration_s: float = 4 * 3600
         reason = "audio_truncated" if is_cut else "audio_undecodable"
         raise Leave("failed", reason, detail=f"{name}: {error}"[:200]) from error
     wave = Waveform(samples=samples, sample_rate=sample_rate)
-    missing_s = declared_s - wave.duration_s if declared_s and declares_duration(data, name) else 0.0
-    if is_cut or missing_s > _SLACK_S + _SLACK * declared_s:
+    if is_cut or declared_s - wave.duration_s > _SLACK_S + _SLACK * declared_s:
         raise Leave("failed", "audio_truncated", detail=f"{name}: {wave.duration_s:.2f} s of {declared_s:.2f} s")
     if problem or not np.isfinite(samples).all():
         raise Leave("failed", "audio_undecodable", detail=f"{name}: {problem or 'samples that are no numbers'}"[:200])
@@ -81,12 +82,8 @@ def _decode(data: bytes, name: str, sample_rate: int, max_duration_s: float) -> 
     chunks: list[NDArray[np.float32]] = []
     length, errors = 0, []
     with av.open(io.BytesIO(data), format=name, metadata_errors="replace") as container:
-        if not container.streams.audio:
-            raise ValueError("no audio stream")
+        declared_s = _declared_s(container, data, name)
         stream = container.streams.audio[0]
-        declared_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
-        if not declared_s and container.duration and len(container.streams) == 1:  # else a longer video may set it
-            declared_s = container.duration / av.time_base
         packets = 0
 
         def frames() -> Iterator[AudioFrame]:
@@ -108,21 +105,40 @@ def _decode(data: bytes, name: str, sample_rate: int, max_duration_s: float) -> 
     return samples, declared_s, f"{len(errors)} of {packets} packets broken, first: {errors[0]}" if too_many else ""
 
 
+def _declared_s(container: InputContainer, data: bytes, name: str) -> float:
+    """How long the file says it is; 0 where it says nothing. libav's own figure may be a guess from the file's size."""
+    if not container.streams.audio:
+        raise ValueError("no audio stream")
+    if name == "mp3":
+        return mp3_duration_s(data) or 0.0
+    if name == "ogg":
+        return 0.0  # its last page says it, and `breaks_off` has looked at that
+    stream = container.streams.audio[0]
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    # Of the whole container, which a longer video may set.
+    return container.duration / av.time_base if container.duration and len(container.streams) == 1 else 0.0
+
+
 def _resample(frames: Iterator[AudioFrame], sample_rate: int) -> Iterator[NDArray[np.float32]]:
-    """Mono at one rate; a stream whose format changes on the way (spliced-in ads) gets a new resampler there."""
-    resampler, current = None, None
+    """Mono (the mean of all channels) at one rate, in chunks (t,).
+
+    Frames are laid end to end whatever their time stamps say. A stream whose format changes on the way (spliced-in
+    advertisements do that) gets a new converter and resampler there.
+    """
+    convert, resample, current = None, None, None
     for frame in frames:
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if resampler is None or kind != current:
-            if resampler is not None:
-                yield from _samples(resampler, None)
-            resampler, current = AudioResampler(format="flt", layout="mono", rate=sample_rate), kind
-        frame.pts = None  # gaps in time stamps are the container's business; samples are laid end to end
-        yield from _samples(resampler, frame)
-    if resampler is not None:
-        yield from _samples(resampler, None)
-
-
-def _samples(resampler: AudioResampler, frame: AudioFrame | None) -> Iterator[NDArray[np.float32]]:
-    for out in resampler.resample(frame):
-        yield out.to_ndarray()[0].copy()
+        if kind != current:
+            if resample is not None:
+                yield resample.resample_chunk(np.zeros(0, np.float32), last=True)
+            # To float, at its own rate: libswresample's downmix is louder than a mean and could clip.
+            convert = AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
+            resample = soxr.ResampleStream(frame.sample_rate, sample_rate, 1, dtype="float32")
+            current = kind
+        frame.pts = None
+        for part in convert.resample(frame):
+            mono = part.to_ndarray().mean(axis=0, dtype=np.float32)  # (channels, t) -> (t,)
+            yield resample.resample_chunk(mono)
+    if resample is not None:
+        yield resample.resample_chunk(np.zeros(0, np.float32), last=True)

@@ -10,7 +10,7 @@ _EXTENSION = re.compile(r"\S\.(jpe?g|jfif|png|gif|webp|bmp|tiff?|heic|avif|svg|r
 _GENERIC = ("img|dsc[fn_]?|dcim|pict?|p|mvi|gopr|pxl|wp|cimg|sam|imag|image|photo|picture|pic|foto|bild|scan|file|"
             "screen ?shot|snapshot|capture|untitled|unnamed|download|page|fig|thumb(nail)?|whatsapp image")
 # A generic word and then nothing but a counter, a date or a time: IMG_2031, DSC0001, image (3), Screenshot 2021-03-04.
-_COUNTER = re.compile(rf"({_GENERIC})[\s_.-]*\(?\d[\d\s_.,:()x-]*( ?at [\d.: ]+([ap]m)?)?\)?( ?-? ?copy)?",
+_COUNTER = re.compile(rf"({_GENERIC})[\s_.-]*\(?\d[\d\s_.,:()x-]*( ?at [\d.: ]+([ap]m)?)?\)?(wa\d+)?( ?-? ?copy)?",
                       re.IGNORECASE)
 _NUMBERED = re.compile(r"[a-z]+(_\d+|-0\d+|-\d{4,})", re.IGNORECASE)  # digit-0042, scan_7; but not boeing-747
 _DIGITS = re.compile(r"\d[\d_.-]{3,}")

@@ -4,8 +4,8 @@ A model trained on transcripts of another recogniser learns its habits: no case,
 (Radford et al. 2022, arXiv:2212.04356, 2.1). Every score is a rate, so that a long episode is not condemned for one
 echo, and looks at letter case only where the script has any.
 
-Order the filters as `machine_filters` does: rolling captions are mostly lower case as well, and the most specific
-reason should stand in the ledger.
+The filters judge episodes and let clips pass. Order them as `machine_filters` does: rolling captions are mostly lower
+case as well, and the most specific reason should stand in the ledger.
 """
 import re
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class DropAutoTranscript(Filter):
     def reason(self, row: Row) -> str | None:
         """The code, or None; a source that says nothing proves nothing."""
         kinds = {"auto": "transcript_auto", "translated": "transcript_translated"}
-        return kinds.get(row["transcript_kind"] or "unknown")
+        return kinds.get(row["transcript_kind"] or "unknown")  # a clip has no kind of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,8 @@ class DropRollingTranscript(Filter):
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
+        if row["unit"] == "clip":
+            return None
         is_rolling = score(row, "rolling_ratio") > self.max_rolling_ratio
         is_timed = score(row, "word_timed_ratio") > self.max_word_timed_ratio
         return "transcript_rolling_captions" if is_rolling or is_timed else None
@@ -122,7 +124,9 @@ def machine_filters() -> tuple[Filter, ...]:
 
 
 def _form(row: Row, name: str, silent: float) -> float:
-    """A score of form; `silent` where it was computed and means nothing for this text, unknown where it never was."""
+    """A score of form; `silent` for a clip and where it says nothing of the text, unknown where it never was computed."""
+    if row["unit"] == "clip":
+        return silent
     score(row, "num_words")
     value = row[name]
     return silent if value is None else value

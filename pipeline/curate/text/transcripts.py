@@ -73,10 +73,7 @@ def _timed_cues(text: str, is_vtt: bool) -> Iterator[Cue]:
             if found is None:
                 raise _unreadable(f"line {number} has no cue time: {line[:60]!r}")
             if times is not None:
-                # The line before a time is the next cue's counter or identifier, if a blank line parts it from text.
-                if not is_vtt and lines and lines[-1].strip().isdecimal() and (len(lines) < 2 or not lines[-2].strip()):
-                    lines.pop()
-                yield _cue(times, lines)
+                yield _cue(times, lines if is_vtt else _without_counter(lines))
             parts = found.groups()
             times, lines = (_seconds(parts[:4]), _seconds(parts[4:8]), parts[8].strip()), []
         elif times is not None:
@@ -87,6 +84,15 @@ def _timed_cues(text: str, is_vtt: bool) -> Iterator[Cue]:
                 lines.append(line)
     if times is not None:
         yield _cue(times, lines)
+
+
+def _without_counter(lines: list[str]) -> list[str]:
+    """SRT lines up to the next time, less the next cue's counter, which a blank line parts from the text."""
+    end = len(lines)
+    while end and not lines[end - 1].strip():
+        end -= 1
+    has_counter = end and lines[end - 1].strip().isdecimal() and (end == 1 or not lines[end - 2].strip())
+    return lines[: end - 1] if has_counter else lines
 
 
 def _cue(times: tuple[float, float, str], lines: list[str]) -> Cue:

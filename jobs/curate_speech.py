@@ -1,0 +1,102 @@
+"""Curate transcribed speech: podcast feeds and pages with captions -> fetched, cut into clips, scored, judged, exported.
+
+    python -m jobs.curate_speech jobs/configs/curate_speech_demo.toml --sources feed=http://127.0.0.1:8765/podcast/feed.xml
+    python -m jobs.curate_speech --run-dir s3://bucket/speech --sources feed=https://example.org/feed.xml
+"""
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from jobs._main import RayConfig, open_run, ray_session, run
+from pipeline.config import to_dict
+from pipeline.curate.audio.filters import DropClipDuration, DropClipped, DropNoSpeech, DropQuiet, DropTextRate
+from pipeline.curate.audio.segment import CutClips
+from pipeline.curate.decide import Rules
+from pipeline.curate.export import ExportConfig
+from pipeline.curate.fetch.discover import DiscoverConfig, discover, split_source
+from pipeline.curate.fetch.download import FetchEpisode
+from pipeline.curate.fetch.http import FetchConfig
+from pipeline.curate.run import Curation, summary
+from pipeline.curate.stage import through
+from pipeline.curate.text.forensics import (
+    DropAutoTranscript,
+    DropLowerTranscript,
+    DropRollingTranscript,
+    DropUnpunctuatedTranscript,
+    DropUpperTranscript,
+    ScoreTranscript,
+)
+from pipeline.curate.text.language import DetectLanguage, DropLanguageMismatch
+from pipeline.curate.waves import WaveConfig
+from pipeline.log import logger
+from pipeline.records import CLIP
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateSpeech:
+    """Curate transcribed speech from podcast feeds and video pages."""
+
+    run_dir: str
+    """Folder of the run, any fsspec URL."""
+    sources: tuple[str, ...]
+    """Listings, each as KIND=URL with KIND one of feed, video_page."""
+    fetch: FetchConfig = field(default_factory=lambda: FetchConfig(max_bytes=512 << 20, timeout_s=600.0))
+    cut: CutClips = field(default_factory=CutClips)
+    rolling: DropRollingTranscript = field(default_factory=DropRollingTranscript)
+    upper: DropUpperTranscript = field(default_factory=DropUpperTranscript)
+    lower: DropLowerTranscript = field(default_factory=DropLowerTranscript)
+    unpunctuated: DropUnpunctuatedTranscript = field(default_factory=DropUnpunctuatedTranscript)
+    language: DropLanguageMismatch = field(default_factory=DropLanguageMismatch)
+    duration: DropClipDuration = field(default_factory=DropClipDuration)
+    speech: DropNoSpeech = field(default_factory=DropNoSpeech)
+    quiet: DropQuiet = field(default_factory=DropQuiet)
+    clipped: DropClipped = field(default_factory=DropClipped)
+    text_rate: DropTextRate = field(default_factory=DropTextRate)
+    waves: WaveConfig = field(default_factory=lambda: WaveConfig(wave_rows=256, split_rows=4))
+    export: ExportConfig = field(default_factory=ExportConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+    accept_plan: bool = False
+    """Go on although the configuration, the code or a library changed since the run began."""
+    verbose: bool = False
+
+
+def dag(config: CurateSpeech, inputs: "Dataset") -> "Dataset":
+    """inputs -> audio and transcript -> scored episodes, and the clips cut from them."""
+    return through(inputs, FetchEpisode(config=config.fetch), ScoreTranscript(), DetectLanguage(), config.cut, schema=CLIP)
+
+
+def rules(config: CurateSpeech) -> tuple[Rules, Rules]:
+    """What an episode and then a clip has to pass. Rolling captions come first: they are lower-case as well."""
+    episode = (DropAutoTranscript(), config.rolling, config.upper, config.lower, config.unpunctuated, config.language)
+    clip = (config.duration, config.speech, config.quiet, config.clipped, config.text_rate)
+    return (Rules(unit="episode", filters=episode, unique_by="sha256", unique_reason="duplicate_audio"),
+            Rules(unit="clip", filters=clip))
+
+
+def curation(config: CurateSpeech) -> Curation:
+    """The run that the config describes."""
+    listings = DiscoverConfig(fetch=config.fetch)
+    return Curation(
+        name="curate_speech", sources=config.sources, discover=lambda source: discover(*split_source(source), listings),
+        schema=CLIP, unit="episode", dag=lambda inputs: dag(config, inputs), rules=rules(config), export_unit="clip",
+        export_columns=("key", "url", "page_url", "license", "audio", "text", "language", "start_s", "end_s", "duration_s",
+                        "sample_rate"),
+        plan={"sources": list(config.sources)} | {k: to_dict(getattr(config, k)) for k in ("fetch", "cut", "waves")},
+        waves=config.waves, export=config.export,
+    )
+
+
+def main(config: CurateSpeech) -> None:
+    """Curate, or say that it is done."""
+    store, speech = open_run(config.run_dir, config), curation(config)
+    if speech.is_finished(store):
+        logger.info("curate_speech: nothing left to do in %s", config.run_dir)
+        return
+    with ray_session(config.ray, verbose=config.verbose):
+        summary("curate_speech", speech.run(store, accept_plan=config.accept_plan))
+
+
+if __name__ == "__main__":
+    run(CurateSpeech, main)

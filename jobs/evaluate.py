@@ -1,0 +1,107 @@
+"""Judge the demo's networks: reconstructions of held-out digits, and whether generated digits are read as asked.
+
+    python -m jobs.evaluate jobs/configs/evaluate_demo.toml
+
+A support-vector machine trained on the real training digits reads them; its score on the held-out real digits is the
+ceiling that stands beside.
+"""
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jobs._main import open_run, run
+from pipeline.demo import corpus
+from pipeline.generate.evaluate import DigitJudge, bits_per_code, codebook_use, psnr_db
+from pipeline.generate.load import Stack, load_stack
+from pipeline.generate.sample import DecodingConfig, decode_images, generate_images
+from pipeline.log import logger
+from pipeline.models.sampling import SamplingConfig
+from pipeline.storage import Store, write_json
+from pipeline.tokenize.pixels import to_png
+
+SHOWN = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Judge the demo's networks on digits that no network has seen."""
+
+    run_dir: str = "runs/demo/evaluation"
+    tokenizer: str = "runs/demo/dvae/tokenizer"
+    gpt: str = "runs/demo/gpt"
+    decoder: str = "runs/demo/decoder"
+    per_digit: int = 20
+    """Generated images of each digit."""
+    seed: int = 1
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if self.per_digit < 1:
+            raise ValueError(f"per_digit is {self.per_digit}; use 1 or more")
+
+
+def reconstructions(config: Evaluate, stack: Stack, store: Store) -> dict[str, dict[str, float]]:
+    """PSNR of the DVAE and of the decoder behind it, use of the codebook, and bits per code, on held-out digits."""
+    images, labels = corpus.heldout()
+    truth = torch.from_numpy(images)
+    codes = stack.tokenizer.encode(truth)
+    blurry = stack.tokenizer.decode(codes)
+    sharp = decode_images(stack.denoiser, blurry, codes, config.decoding, seed=config.seed)
+    for i in range(SHOWN):
+        for name, batch in (("original", truth), ("dvae", blurry), ("decoder", sharp)):
+            store.write(f"reconstructions/{i:02d}-{name}.png", to_png(batch[i].numpy()))
+    rows = [{"modality": "image", "text": corpus.prompt(int(label)), "codes": grid.flatten().tolist(), "shape": list(grid.shape)}
+            for label, grid in zip(labels, codes, strict=True)]
+    use = codebook_use(codes, stack.tokenizer.codebook_size)
+    return {
+        "dvae": {"psnr_db": psnr_db(blurry, truth), "codebook_usage": use.usage, "codebook_perplexity": use.perplexity},
+        "gpt": {"bits_per_code": bits_per_code(stack.gpt, stack.grammar, stack.text, rows)},
+        "decoder": {"psnr_db": psnr_db(sharp, truth), "psnr_db_dvae": psnr_db(blurry, truth)},
+    }
+
+
+def generation(config: Evaluate, stack: Stack, store: Store) -> dict[str, float]:
+    """Share of generated digits that are read as their prompt says, and of real ones that are read right."""
+    training, training_labels = corpus.training()
+    judge = DigitJudge(torch.from_numpy(training), training_labels)
+    heldout, heldout_labels = corpus.heldout()
+    digits = np.repeat(np.arange(10), config.per_digit)
+    prompts = [corpus.prompt(int(digit), corpus.PROMPTS[i % len(corpus.PROMPTS)]) for i, digit in enumerate(digits)]
+    made = generate_images(prompts, stack.gpt, stack.grammar, stack.text, stack.tokenizer, stack.denoiser,
+                           sampling=config.sampling, decoding=config.decoding, seed=config.seed)
+    _show(made.images, prompts, store)
+    return {"digit_accuracy": judge.accuracy(made.images, digits),
+            "digit_accuracy_dvae": judge.accuracy(made.dvae_images, digits),
+            "digit_accuracy_real": judge.accuracy(torch.from_numpy(heldout), heldout_labels), "n": len(digits)}
+
+
+def _show(images: Tensor, prompts: list[str], store: Store) -> None:
+    shown: dict[str, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        if len(shown.setdefault(prompt, [])) < 4:
+            shown[prompt].append(i)
+    for number, (prompt, places) in enumerate(shown.items()):
+        for place, i in enumerate(places):
+            store.write(f"generated/{number:02d}-{place}.png", to_png(images[i].numpy()))
+    write_json(store, "generated/prompts.json", list(shown))
+
+
+def main(config: Evaluate) -> None:
+    """Evaluate, or say that it is done."""
+    stack = load_stack(config.tokenizer, config.gpt, config.decoder)
+    store = open_run(config.run_dir, config)
+    if store.exists("metrics.json"):
+        logger.info("evaluate: nothing left to do in %s", config.run_dir)
+        return
+    figures = reconstructions(config, stack, store) | {"generation": generation(config, stack, store)}
+    write_json(store, "metrics.json", figures)
+    for name, values in figures.items():
+        logger.info("evaluate: %s %s", name, "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
+
+
+if __name__ == "__main__":
+    run(Evaluate, main)

@@ -1,0 +1,44 @@
+"""Turn a curated corpus into integers with a trained tokenizer, and train the text tokenizer on its captions.
+
+    python -m jobs.tokenize_corpus jobs/configs/tokenize_corpus_demo.toml
+    python -m jobs.tokenize_corpus --run-dir s3://b/codes --images s3://b/images --tokenizer s3://b/dvae/tokenizer
+"""
+from dataclasses import dataclass, field
+
+from jobs._main import RayConfig, open_run, ray_session, run
+from pipeline.log import logger
+from pipeline.storage import Store, manifest
+from pipeline.tokenize import corpus, package
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeCorpus:
+    """Encode every exported image of a curation run."""
+
+    run_dir: str
+    """Where the tables of codes go."""
+    images: str
+    """Folder of a finished jobs.curate_images run."""
+    tokenizer: str
+    """Tokenizer package, as jobs.train_dvae leaves it."""
+    text_vocab_size: int = 512
+    """Most ids that the text tokenizer may use; 256 of them are bytes."""
+    ray: RayConfig = field(default_factory=RayConfig)
+    verbose: bool = False
+
+
+def main(config: TokenizeCorpus) -> None:
+    """Tokenize, or say that it is done."""
+    source, tokenizer = Store(config.images), package.load(Store(config.tokenizer))
+    files = corpus.source_files(source)
+    store = open_run(config.run_dir, config)
+    wanted = corpus.identity(files, tokenizer.sha256, config.text_vocab_size)
+    if (found := manifest(store, corpus.MANIFEST)) and found["identity"] == wanted:
+        logger.info("tokenize_corpus: nothing left to do in %s", config.run_dir)
+        return
+    with ray_session(config.ray, verbose=config.verbose):
+        corpus.tokenize(source, files, config.tokenizer, tokenizer, store, text_vocab_size=config.text_vocab_size)
+
+
+if __name__ == "__main__":
+    run(TokenizeCorpus, main)

@@ -1,0 +1,78 @@
+"""Train the diffusion decoder: from a tokenizer's codes and blurry reconstructions back to the images.
+
+    python -m jobs.train_decoder jobs/configs/train_decoder_demo.toml
+    python -m jobs.train_decoder --run-dir s3://b/decoder --images s3://b/images --tokenizer s3://b/dvae/tokenizer
+"""
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from jobs._main import RayConfig, open_run, ray_session, run
+from pipeline.config import to_dict
+from pipeline.log import logger
+from pipeline.models.denoiser import Denoiser, DenoiserConfig, denoiser_loss
+from pipeline.storage import Store
+from pipeline.tokenize import package
+from pipeline.tokenize.collate import DecoderCollate
+from pipeline.tokenize.corpus import source_files
+from pipeline.train import ranks
+from pipeline.train.batches import Rows
+from pipeline.train.cluster import ClusterConfig
+from pipeline.train.loop import Host, TrainConfig, finished, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainDecoder:
+    """Train the diffusion decoder."""
+
+    run_dir: str
+    images: str
+    """Folder of a finished jobs.curate_images run."""
+    tokenizer: str
+    """Tokenizer package, as jobs.train_dvae leaves it."""
+    width: int = 32
+    """Channels at full resolution."""
+    blocks: int = 1
+    """Residual blocks per resolution."""
+    max_corruption: float = 0.2
+    """Largest share of codes replaced at random, since sampled codes have errors too."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+    verbose: bool = False
+
+
+def worker(payload: dict[str, Any], host: Host) -> None:
+    """What each worker runs."""
+    config: TrainDecoder = payload["config"]
+    images, tokenizer = Store(config.images), package.load(Store(config.tokenizer))
+    model = DenoiserConfig(codebook_size=tokenizer.codebook_size, channels=tokenizer.config.channels, width=config.width,
+                           blocks=config.blocks)
+    torch.manual_seed(config.train.seed)
+    train(
+        config.train, model=Denoiser(model), loss_fn=denoiser_loss,
+        rows=Rows(images, source_files(images), columns=["key", "image"]),
+        collate=DecoderCollate(tokenizer=tokenizer, max_corruption=config.max_corruption),
+        store=Store(config.run_dir), kind="denoiser", model_config=to_dict(model),
+        facts={"tokenizer_sha256": tokenizer.sha256}, device=ranks.device(config.cluster.use_gpu), host=host,
+    )
+
+
+def main(config: TrainDecoder) -> None:
+    """Train, or say that it is done."""
+    source_files(Store(config.images))
+    package.load(Store(config.tokenizer))
+    store = open_run(config.run_dir, config)
+    if finished(config.train, store):
+        logger.info("train_decoder: nothing left to do in %s", config.run_dir)
+        return
+    with ray_session(config.ray, verbose=config.verbose, min_cpus=config.cluster.cpus):
+        from pipeline.train.launch import fit  # imports Ray, whose environment the session has to set first
+
+        fit(worker, {"config": config}, name="train_decoder", run_dir=config.run_dir, cluster=config.cluster,
+            total_steps=config.train.steps)
+
+
+if __name__ == "__main__":
+    run(TrainDecoder, main)

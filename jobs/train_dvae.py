@@ -1,0 +1,84 @@
+"""Train the discrete VAE on curated images and export it as a tokenizer package.
+
+    python -m jobs.train_dvae jobs/configs/train_dvae_demo.toml
+    python -m jobs.train_dvae --run-dir s3://b/dvae --images s3://b/images --cluster.num-workers 8 --cluster.use-gpu
+"""
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from jobs._main import RayConfig, open_run, ray_session, run
+from pipeline.config import to_dict
+from pipeline.generate.load import load_model
+from pipeline.log import logger
+from pipeline.models.dvae import DVAE, DVAEConfig, dvae_loss
+from pipeline.storage import Store
+from pipeline.tokenize import package
+from pipeline.tokenize.collate import ImageCollate, pictures
+from pipeline.tokenize.corpus import source_files
+from pipeline.train import ranks
+from pipeline.train.batches import Rows
+from pipeline.train.cluster import ClusterConfig
+from pipeline.train.loop import Host, TrainConfig, finished, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainDVAE:
+    """Train the discrete VAE."""
+
+    run_dir: str
+    """Checkpoints, metrics, and the package in `tokenizer/`."""
+    images: str
+    """Folder of a finished jobs.curate_images run."""
+    model: DVAEConfig = field(default_factory=DVAEConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+    verbose: bool = False
+
+
+def open_rows(url: str) -> Rows:
+    """The exported images of a curation run, by id."""
+    return Rows(Store(url), source_files(Store(url)), columns=["key", "image"])
+
+
+def worker(payload: dict[str, Any], host: Host) -> None:
+    """What each worker runs."""
+    config: TrainDVAE = payload["config"]
+    torch.manual_seed(config.train.seed)
+    train(
+        config.train, model=DVAE(config.model), loss_fn=dvae_loss, rows=open_rows(config.images),
+        collate=ImageCollate(channels=config.model.channels, size=config.model.image_size), store=Store(config.run_dir),
+        kind="dvae", model_config=to_dict(config.model), device=ranks.device(config.cluster.use_gpu), host=host,
+    )
+
+
+def export(config: TrainDVAE, store: Store) -> None:
+    """Make the tokenizer package of the trained weights."""
+    model, rows = load_model(store.sub("model"), "dvae").model, open_rows(config.images)
+    some = rows.take(torch.arange(min(len(rows), 4 * package.NUM_GOLDEN)).numpy())
+    golden = pictures(some, config.model.channels, config.model.image_size)
+    package.export(model, store.sub("tokenizer"), golden, data_facts={"dataset_sha256": rows.digest, "images": len(rows)})
+
+
+def main(config: TrainDVAE) -> None:
+    """Train and export, or say that it is done."""
+    source_files(Store(config.images))
+    store = open_run(config.run_dir, config)
+    is_trained = finished(config.train, store)
+    if is_trained and store.exists("tokenizer/tokenizer.json"):
+        logger.info("train_dvae: nothing left to do in %s", config.run_dir)
+        return
+    if not is_trained:
+        store.delete("tokenizer")  # of fewer steps
+        with ray_session(config.ray, verbose=config.verbose, min_cpus=config.cluster.cpus):
+            from pipeline.train.launch import fit  # imports Ray, whose environment the session has to set first
+
+            fit(worker, {"config": config}, name="train_dvae", run_dir=config.run_dir, cluster=config.cluster,
+                total_steps=config.train.steps)
+    export(config, store)
+
+
+if __name__ == "__main__":
+    run(TrainDVAE, main)

@@ -1,0 +1,91 @@
+"""Train the causal transformer on tables of codes.
+
+    python -m jobs.train_gpt jobs/configs/train_gpt_demo.toml
+    python -m jobs.train_gpt --run-dir s3://b/gpt --codes s3://b/codes --size base --cluster.num-workers 8 --cluster.use-gpu
+"""
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from jobs._main import RayConfig, open_run, ray_session, run
+from pipeline.config import to_dict
+from pipeline.log import logger
+from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
+from pipeline.storage import Store, manifest
+from pipeline.tokenize.collate import SequenceCollate
+from pipeline.tokenize.corpus import MANIFEST
+from pipeline.tokenize.grammar import Grammar
+from pipeline.tokenize.text import TextTokenizer
+from pipeline.train import ranks
+from pipeline.train.batches import Rows
+from pipeline.train.cluster import ClusterConfig
+from pipeline.train.loop import Host, TrainConfig, finished, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGPT:
+    """Train the causal transformer."""
+
+    run_dir: str
+    codes: str
+    """Folder of a finished jobs.tokenize_corpus run."""
+    size: Literal["tiny", "small", "base", "large", "xl"] = "tiny"
+    """A row of pipeline.models.gpt.SIZES."""
+    seq_len: int | None = None
+    """Longest row in tokens; the size's own by default."""
+    text_first: float = 0.5
+    """Share of samples whose text comes first, and so conditions the codes."""
+    drop_condition: float = 0.1
+    """Share of samples that lose their first segment, for classifier-free guidance."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+    verbose: bool = False
+
+
+def corpus(config: TrainGPT) -> dict[str, Any]:
+    """The manifest of the tokenized corpus; ValueError if there is none."""
+    found = manifest(Store(config.codes), MANIFEST)
+    if found is None:
+        raise ValueError(f"there is no tokenized corpus at {config.codes}; run jobs.tokenize_corpus first")
+    return found
+
+
+def worker(payload: dict[str, Any], host: Host) -> None:
+    """What each worker runs."""
+    config: TrainGPT = payload["config"]
+    facts, store = corpus(config), Store(config.codes)
+    grammar, text = Grammar.from_json(facts["grammar"]), TextTokenizer.load(store)
+    sizes = SIZES[config.size] | ({"seq_len": config.seq_len} if config.seq_len else {})
+    model = GPTConfig(vocab_size=grammar.vocab_size, **sizes)
+    collate = SequenceCollate(
+        grammar=grammar, text=text, tokenizer_sha256=facts["tokenizer_sha256"], seq_len=model.seq_len,
+        text_first=config.text_first, drop_condition=config.drop_condition)
+    torch.manual_seed(config.train.seed)
+    noted = {name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")}
+    train(
+        config.train, model=GPT(model), loss_fn=gpt_loss, rows=Rows.committed(store, MANIFEST), collate=collate,
+        store=Store(config.run_dir), kind="gpt", model_config=to_dict(model), facts=noted,
+        device=ranks.device(config.cluster.use_gpu), host=host,
+    )
+
+
+def main(config: TrainGPT) -> None:
+    """Train, or say that it is done."""
+    corpus(config)
+    store = open_run(config.run_dir, config)
+    if not finished(config.train, store):
+        with ray_session(config.ray, verbose=config.verbose, min_cpus=config.cluster.cpus):
+            from pipeline.train.launch import fit  # imports Ray, whose environment the session has to set first
+
+            fit(worker, {"config": config}, name="train_gpt", run_dir=config.run_dir, cluster=config.cluster,
+                total_steps=config.train.steps)
+    elif store.exists("text.json"):
+        logger.info("train_gpt: nothing left to do in %s", config.run_dir)
+        return
+    TextTokenizer.load(Store(config.codes)).save(store)  # so that the folder alone is enough to generate
+
+
+if __name__ == "__main__":
+    run(TrainGPT, main)

@@ -1,0 +1,142 @@
+"""The diffusion decoder: a small U-Net that turns noise into the picture behind a DVAE's reconstruction.
+
+Diffusion: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise, with the cosine alpha_bar of Nichol and Dhariwal
+(arXiv 2102.09672); the target is v = sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x_0 (Salimans and Ho, arXiv
+2202.00512). The network adds to the part of v that the reconstruction already explains, so an untrained denoiser
+returns the reconstruction itself, and what it learns is what the reconstruction lacks.
+
+Letters: B batch, C channels, H, W pixels, h, w codes, T = NUM_TIMESTEPS.
+"""
+import itertools
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.models.layers import ResBlock, Upsample, conv, timestep_embedding
+
+NUM_TIMESTEPS = 1000
+
+
+@lru_cache
+def alpha_bar() -> Tensor:
+    """The signal's share of the variance at each of the T timesteps, (T,) float64, falling from about 1 to about 0."""
+    t = torch.arange(NUM_TIMESTEPS + 1, dtype=torch.float64) / NUM_TIMESTEPS
+    f = torch.cos((t + 0.008) / 1.008 * math.pi / 2).square()
+    # Beta is capped at 0.999 so that the last step keeps a trace of signal and nothing divides by zero.
+    beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
+    return torch.cumprod(1 - beta, dim=0)
+
+
+def signal_and_noise(t: Tensor) -> tuple[Tensor, Tensor]:
+    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), each (B, 1, 1, 1) float32, for timesteps (B,) int64."""
+    share = alpha_bar().to(t.device)[t][:, None, None, None]
+    return share.sqrt().float(), (1 - share).sqrt().float()
+
+
+def add_noise(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """x_t for x_0 = `x` (B, C, H, W)."""
+    signal, sigma = signal_and_noise(t)
+    return signal * x + sigma * noise
+
+
+def velocity(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """v_t, the target, for x_0 = `x` (B, C, H, W)."""
+    signal, sigma = signal_and_noise(t)
+    return signal * noise - sigma * x
+
+
+def x0_of(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
+    """The x_0 that a predicted v stands for."""
+    signal, sigma = signal_and_noise(t)
+    return signal * x_t - sigma * v
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoiserConfig:
+    """Sizes of a denoiser; `codebook_size` and `channels` are those of the tokenizer that it decodes."""
+
+    codebook_size: int
+    channels: int = 1
+    width: int = 32
+    multipliers: tuple[int, ...] = (1, 2, 4)
+    """One width per resolution; the image's sides must be multiples of 2 ** (len(multipliers) - 1)."""
+    blocks: int = 1
+    """Residual blocks per resolution, on the way down and on the way up."""
+    code_channels: int = 16
+    """Width of the learned vector of a code."""
+    groups: int = 8
+    """Groups of GroupNorm."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.groups or self.width % 4:
+            raise ValueError(f"width {self.width} must be a multiple of groups {self.groups} and of 4")
+
+
+class Denoiser(nn.Module):
+    """A U-Net over noisy pixels, the DVAE's reconstruction and the vectors of the codes."""
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, d_cond = [config.width * m for m in config.multipliers], 4 * config.width
+
+        def stage(c_in: int, c_out: int) -> nn.ModuleList:
+            sizes = [c_in, *[c_out] * config.blocks]
+            return nn.ModuleList(ResBlock(2, a, b, groups=config.groups, d_cond=d_cond)
+                                 for a, b in itertools.pairwise(sizes))
+
+        self.codes = nn.Embedding(config.codebook_size, config.code_channels)
+        self.cond = nn.Sequential(nn.Linear(2 * config.width, d_cond), nn.SiLU(), nn.Linear(d_cond, d_cond), nn.SiLU())
+        self.stem = conv(2, 2 * config.channels + config.code_channels, widths[0])
+        self.down = nn.ModuleList(stage(w, w) for w in widths)
+        self.shrink = nn.ModuleList(conv(2, a, b, kernel=4, stride=2) for a, b in itertools.pairwise(widths))
+        self.grow = nn.ModuleList(Upsample(2, b, a) for a, b in itertools.pairwise(widths))
+        self.up = nn.ModuleList(stage(2 * w, w) for w in widths[:-1])
+        self.norm = nn.GroupNorm(config.groups, widths[0])
+        self.out = conv(2, widths[0], config.channels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x_t: Tensor, t: Tensor, recon: Tensor, codes: Tensor, corruption: Tensor) -> Tensor:
+        """Predicted v (B, C, H, W) float32.
+
+        x_t and recon are (B, C, H, W); t (B,) int64; codes (B, h, w) int64, where H and W are multiples of h and w;
+        corruption (B,) in [0, 1] is the share of codes that may be wrong. ValueError if the sides cannot be halved.
+        """
+        if any(n % 2 ** len(self.shrink) for n in x_t.shape[2:]):
+            raise ValueError(f"an image of {tuple(x_t.shape[2:])} pixels cannot be halved {len(self.shrink)} times; "
+                             "use fewer multipliers")
+        vectors = self.codes(codes).permute(0, 3, 1, 2)  # (B, code_channels, h, w)
+        vectors = F.interpolate(vectors, size=x_t.shape[2:], mode="nearest")
+        width = self.config.width
+        cond = self.cond(torch.cat([timestep_embedding(t, width),
+                                    timestep_embedding(corruption * NUM_TIMESTEPS, width)], dim=1))
+        h, skips = self.stem(torch.cat([x_t, recon, vectors], dim=1)), []
+        for i, blocks in enumerate(self.down):
+            h = self.shrink[i - 1](h) if i else h
+            for block in blocks:
+                h = block(h, cond)
+            skips.append(h)
+        for i in reversed(range(len(self.up))):
+            h = torch.cat([self.grow[i](h), skips[i]], dim=1)
+            for block in self.up[i]:
+                h = block(h, cond)
+        rest = self.out(F.silu(self.norm(h))).float()
+        return rest - signal_and_noise(t)[1] * recon
+
+
+def denoiser_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Mean squared error of v of each sample, summed over samples; the weight is their number.
+
+    `batch` holds x, recon, noise (B, C, H, W), codes (B, h, w) and t (B,) int64, corruption (B,).
+    """
+    x, noise, t = batch["x"], batch["noise"], batch["t"]
+    x_t = add_noise(x, noise, t)
+    v = model(x_t, t, batch["recon"], batch["codes"], batch["corruption"]).float()
+    loss = F.mse_loss(v, velocity(x, noise, t), reduction="none").flatten(1).mean(1)  # (B,)
+    x0_mse = F.mse_loss(x0_of(x_t, v.detach(), t), x, reduction="none").flatten(1).mean(1)
+    return loss.sum(), loss.new_tensor(float(len(x))), {"v_mse": loss.detach().sum(), "x0_mse": x0_mse.sum()}

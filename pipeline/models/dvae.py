@@ -1,0 +1,98 @@
+"""The discrete VAE: an encoder to a grid of integers and a decoder back, for images (dims 2) and sequences (dims 1).
+
+No normalisation and no attention: a code depends on the pixels of its receptive field alone, so neither padding nor
+neighbours in a batch can change it. Reconstructions are blurry by intent; detail is the diffusion decoder's work.
+
+Letters: B batch, C channels, H, W pixels, h, w codes, `...` either.
+"""
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.models.layers import Dims, ResBlock, Upsample, conv
+from pipeline.models.quantizers import FSQ
+
+
+@dataclass(frozen=True, kw_only=True)
+class DVAEConfig:
+    """Sizes of a DVAE. `multipliers` gives one width per resolution, so the stride is 2 ** (len(multipliers) - 1)."""
+
+    dims: Dims = 2
+    channels: int = 1
+    image_size: int = 32
+    """Height and width of an image, in pixels."""
+    width: int = 32
+    multipliers: tuple[int, ...] = (1, 2, 4)
+    blocks: int = 1
+    """Residual blocks per resolution, in the encoder and in the decoder."""
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    """Levels of each component of a code; the codebook has their product of entries."""
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.stride:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of the stride {self.stride}; "
+                             "change image_size or the number of multipliers")
+        if not self.levels or min(self.levels) < 3:  # of two levels the bound all but hides one
+            raise ValueError(f"levels {self.levels} must name at least one component, each with 3 levels or more")
+
+    @property
+    def stride(self) -> int:
+        """Pixels (or samples) per code, along each axis."""
+        return 2 ** (len(self.multipliers) - 1)
+
+
+class DVAE(nn.Module):
+    """The network; inputs are float in [-1, 1], (B, C, H, W) for images and (B, C, T) for sequences."""
+
+    def __init__(self, config: DVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.quantizer = FSQ(config.levels)
+        widths = [config.width * m for m in config.multipliers]
+        down: list[nn.Module] = [conv(config.dims, config.channels, widths[0])]
+        for i, width in enumerate(widths):
+            if i > 0:
+                down.append(conv(config.dims, widths[i - 1], width, kernel=4, stride=2))
+            down += [ResBlock(config.dims, width, width) for _ in range(config.blocks)]
+        up: list[nn.Module] = [conv(config.dims, self.quantizer.width, widths[-1], kernel=1)]
+        for i in reversed(range(len(widths))):
+            up += [ResBlock(config.dims, widths[i], widths[i]) for _ in range(config.blocks)]
+            if i > 0:
+                up.append(Upsample(config.dims, widths[i], widths[i - 1]))
+        self.encoder = nn.Sequential(*down, nn.SiLU(), conv(config.dims, widths[-1], self.quantizer.width, kernel=1))
+        self.decoder = nn.Sequential(*up, nn.SiLU(), conv(config.dims, widths[0], config.channels))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, C, ...) -> reconstruction like x, codes (B, h, w) int64, auxiliary loss (B,) of the quantizer."""
+        vectors, codes, aux = self.quantizer(self.latents(x))
+        return self.decoder(vectors), codes, aux
+
+    def latents(self, x: Tensor) -> Tensor:
+        """What the quantizer rounds: (B, C, ...) -> (B, len(levels), ...).
+
+        ValueError if an axis is no multiple of the stride.
+        """
+        if any(n % self.config.stride for n in x.shape[2:]):
+            raise ValueError(f"an input of shape {tuple(x.shape)} cannot be cut into codes of {self.config.stride} "
+                             "samples; pad or crop it")
+        return self.encoder(x)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> codes (B, h, w) int64."""
+        return self.quantizer(self.latents(x))[1]
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (B, h, w) -> (B, C, H, W), in [-1, 1] up to the decoder's error."""
+        return self.decoder(self.quantizer.vectors(codes))
+
+
+def dvae_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Mean absolute error of each sample of batch["x"], summed over samples; the weight is their number."""
+    x = batch["x"]
+    recon, _, aux = model(x)
+    recon = recon.float()
+    l1 = F.l1_loss(recon, x, reduction="none").flatten(1).mean(1)  # (B,)
+    mse = F.mse_loss(recon.detach(), x, reduction="none").flatten(1).mean(1)
+    sums = {"l1": l1.detach().sum(), "mse": mse.sum(), "aux": aux.detach().sum()}
+    return (l1 + aux).sum(), l1.new_tensor(float(len(x))), sums

@@ -1,0 +1,174 @@
+"""The causal transformer over text and codes: a Llama block with grouped queries and QK-norm.
+
+Without documents a row is one causal sequence. With them, `documents` (B, T) numbers the sequences packed into a row
+(equal neighbours belong together): attention stays inside a document and positions restart at 0 in each, so a document
+reads exactly as if it were alone.
+
+Letters: B batch, T tokens, V vocabulary, E model width, L layers, K key-value heads, D head width.
+"""
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.models.layers import Attention, RMSNorm, SwiGLU, rotary
+
+SIZES: dict[str, dict[str, int]] = {
+    "tiny":  {"n_layer":  4, "d_model":  192, "n_head":  4, "n_kv_head": 2, "seq_len":   128},
+    "small": {"n_layer": 12, "d_model":  768, "n_head": 12, "n_kv_head": 4, "seq_len": 1_024},
+    "base":  {"n_layer": 24, "d_model": 1024, "n_head": 16, "n_kv_head": 4, "seq_len": 2_048},
+    "large": {"n_layer": 24, "d_model": 2048, "n_head": 16, "n_kv_head": 8, "seq_len": 4_096},
+    "xl":    {"n_layer": 32, "d_model": 3072, "n_head": 24, "n_kv_head": 8, "seq_len": 8_192},
+}
+"""Named sizes: 1.6 M, 76 M, 271 M, 1.13 B and 3.2 B parameters without the embedding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig:
+    """Sizes of a transformer; `GPTConfig(vocab_size=n, **SIZES["base"])` for a named one."""
+
+    vocab_size: int
+    n_layer: int = 4
+    d_model: int = 192
+    n_head: int = 4
+    n_kv_head: int = 2
+    seq_len: int = 128
+    """Longest row, in tokens."""
+    rope_base: float = 10_000.0
+    norm_eps: float = 1e-6
+    tie_embedding: bool = True
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.n_head or (self.d_model // self.n_head) % 2:
+            raise ValueError(f"d_model {self.d_model} must be an even multiple of n_head {self.n_head}")
+        if self.n_head % self.n_kv_head:
+            raise ValueError(f"n_head {self.n_head} is not a multiple of n_kv_head {self.n_kv_head}")
+
+    @property
+    def d_ff(self) -> int:
+        """Hidden width of the feed-forward layer: 8/3 d_model, rounded up to a multiple of 64."""
+        return -(-8 * self.d_model // 3 // 64) * 64
+
+
+@dataclass(kw_only=True)
+class KVCache:
+    """Keys and values of the tokens read so far, for sampling; `GPT.cache` makes one."""
+
+    keys: Tensor
+    """(L, B, K, seq_len, D), of which the first `length` tokens are filled; `values` likewise."""
+    values: Tensor
+    length: int = 0
+    documents: Tensor | None = field(default=None)
+    """(B, length) if the prompt came with documents; tokens after it belong to the last one."""
+
+
+class Block(nn.Module):
+    """One layer: attention, then feed-forward, each on a normalised copy of the stream."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.attention = Attention(config.d_model, config.n_head, config.n_kv_head, config.norm_eps)
+        self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.mlp = SwiGLU(config.d_model, config.d_ff)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
+                cache: tuple[Tensor, Tensor] | None, past: int) -> Tensor:
+        """(B, T, E) -> (B, T, E)."""
+        x = x + self.attention(self.attention_norm(x), cos, sin, mask, cache, past)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class GPT(nn.Module):
+    """The network. Token ids in, logits out."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.norm = RMSNorm(config.d_model, config.norm_eps)
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        for block in self.blocks:  # keeps the stream's variance independent of depth, as in GPT-2
+            for last in (block.attention.o, block.mlp.down):
+                nn.init.normal_(last.weight, std=0.02 / (2 * config.n_layer) ** 0.5)
+        if config.tie_embedding:
+            self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor, documents: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """Tokens (B, T) int64 -> logits (B, T, V) of the next token."""
+        return self.head(self.hidden(tokens, documents, cache))
+
+    def hidden(self, tokens: Tensor, documents: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """Tokens (B, T) -> what the head reads, (B, T, E). A cache is extended by these tokens.
+
+        ValueError if the row grows longer than seq_len.
+        """
+        past = cache.length if cache else 0
+        length = past + tokens.shape[1]
+        if length > self.config.seq_len:
+            raise ValueError(f"{length} tokens are more than the model's seq_len {self.config.seq_len}")
+        if cache is not None:
+            documents = _continue_documents(cache, tokens, documents)
+        positions, mask = _positions_and_mask(documents, past, length, tokens.device)
+        cos, sin = rotary(positions, self.config.d_model // self.config.n_head, self.config.rope_base)
+        x = self.embedding(tokens)  # (B, T, E)
+        for i, block in enumerate(self.blocks):
+            x = block(x, cos, sin, mask, (cache.keys[i], cache.values[i]) if cache else None, past)
+        if cache is not None:
+            cache.length, cache.documents = length, documents
+        return self.norm(x)
+
+    def cache(self, batch: int) -> KVCache:
+        """An empty cache for `batch` rows, in the model's dtype and on its device."""
+        config, weight = self.config, self.embedding.weight
+        shape = (config.n_layer, batch, config.n_kv_head, config.seq_len, config.d_model // config.n_head)
+        return KVCache(keys=weight.new_zeros(shape), values=weight.new_zeros(shape))
+
+
+def _continue_documents(cache: KVCache, tokens: Tensor, documents: Tensor | None) -> Tensor | None:
+    if cache.length == 0:
+        return documents
+    if cache.documents is None:
+        if documents is not None:
+            raise ValueError("the prompt was read without documents, so what follows can have none")
+        return None
+    new = cache.documents[:, -1:].expand(-1, tokens.shape[1]) if documents is None else documents
+    return torch.cat([cache.documents, new], dim=1)
+
+
+def _positions_and_mask(documents: Tensor | None, past: int, length: int,
+                        device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Positions (B or 1, T) of tokens past..length; a mask (B or 1, 1, T, length) where causality is not enough."""
+    index = torch.arange(length, device=device)
+    causal = index[past:, None] >= index  # (T, length)
+    if documents is None:
+        plain = past == 0 or length - past == 1  # one new token sees all that came before
+        return index[None, past:], None if plain else causal[None, None]
+    starts = torch.ones_like(documents, dtype=torch.bool)
+    starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    positions = index - torch.where(starts, index, 0).cummax(dim=1).values
+    # Compared by the start of the run, not by its number, so that a number used twice in a row names two documents.
+    runs = starts.cumsum(dim=1)  # (B, length)
+    same = runs[:, past:, None] == runs[:, None, :]
+    return positions[:, past:], (same & causal)[:, None]
+
+
+def gpt_loss(model: nn.Module, batch: dict[str, Tensor], *,
+             z_weight: float = 1e-4) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Weighted next-token cross entropy, in nats, plus z-loss, both in float32; the weight is the sum of the tokens'.
+
+    `batch` holds tokens, targets (B, T) int64, weights (B, T) float and perhaps documents (B, T). The z-loss
+    `z_weight * logsumexp(logits)^2` keeps logits from drifting (PaLM, arXiv 2204.02311, section 5).
+    """
+    logits = model(batch["tokens"], batch.get("documents")).flatten(0, 1).float()  # (B * T, V)
+    targets, weights = batch["targets"].flatten(), batch["weights"].float().flatten()
+    nats = F.cross_entropy(logits, targets, reduction="none")  # (B * T,)
+    # logsumexp = logit of the target + its nats: a third of the cost of a second pass over the vocabulary.
+    z = (logits.gather(1, targets[:, None]).squeeze(1) + nats).square()
+    nats_sum, z_sum = (nats * weights).sum(), (z * weights).sum()
+    return nats_sum + z_weight * z_sum, weights.sum(), {"nats": nats_sum.detach(), "z": z_sum.detach()}

@@ -1,0 +1,88 @@
+"""A curated corpus as integers: every shard of pictures becomes one of codes, and its captions teach the text tokenizer.
+
+Guarantees: a shard of codes holds the rows of its source shard in their order; each is committed by a manifest of its
+own, named by the digests of what it was made from, so a run that was cut short redoes the shards under way and no
+others; `manifest.json`, written last, names them all, the tokenizer, and the layout of the vocabulary.
+"""
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.config import digest
+from pipeline.log import Progress
+from pipeline.records import CODES
+from pipeline.storage import File, Store, commit, manifest, read_table, write_json, write_parquet
+from pipeline.tokenize.encode import Encode
+from pipeline.tokenize.grammar import Grammar
+from pipeline.tokenize.package import Tokenizer
+from pipeline.tokenize.text import TextTokenizer
+
+MANIFEST = "manifest.json"
+_DONE = pa.schema([("name", pa.string()), ("rows", pa.int64())])
+
+
+def source_files(source: Store) -> list[File]:
+    """The exported shards of a curation run; ValueError if it has exported none."""
+    found = manifest(source, "export/manifest.json")
+    if found is None:
+        raise ValueError(f"{source.url} is no finished curation run: it has no export/manifest.json; run the curation job")
+    if not found["files"]:
+        raise ValueError(f"{source.url} kept no rows; look at its ledger with jobs.status")
+    return found["files"]
+
+
+def identity(files: Sequence[File], tokenizer_sha256: str, text_vocab_size: int) -> str:
+    """What a tokenized corpus is made from, as one digest."""
+    return digest([[file.sha256 for file in files], tokenizer_sha256, text_vocab_size])
+
+
+def tokenize(source: Store, files: Sequence[File], tokenizer_url: str, tokenizer: Tokenizer, out: Store, *,
+             text_vocab_size: int, row_group_rows: int = 64) -> dict[str, Any]:
+    """Encode what is not encoded yet, train the text tokenizer, write the manifest; returns it. Needs Ray."""
+    names = [f"shards/{digest([file.sha256, tokenizer.sha256])[:16]}.json" for file in files]
+    done = {name: found for name in names if (found := manifest(out, name))}
+    todo = [{"name": name} | asdict(file) for name, file in zip(names, files, strict=True) if name not in done]
+    with Progress("tokenize_corpus", sum(file.rows for file in files), "rows") as progress:
+        progress.start_at(sum(found["files"][0].rows for found in done.values()))
+        for row in _encoded(source, todo, tokenizer_url, out, row_group_rows):
+            progress.advance(row["rows"])
+    shards = [found["files"][0] for name in names if (found := manifest(out, name))]
+    if len(shards) != len(files) or sum(s.rows for s in shards) != sum(f.rows for f in files):
+        raise RuntimeError(f"{len(shards)} of {len(files)} shards of codes are there; run the same command again")
+    captions = pa.concat_tables([read_table(out, shard, ["text"]) for shard in shards])["text"].to_pylist()
+    text = TextTokenizer.train((caption for caption in captions if caption), text_vocab_size)
+    text.save(out)
+    grammar = Grammar(text_size=text.vocab_size, image_size=tokenizer.codebook_size, max_side=max(tokenizer.code_shape))
+    facts = {"identity": identity(files, tokenizer.sha256, text_vocab_size), "tokenizer_sha256": tokenizer.sha256,
+             "text_sha256": text.sha256, "grammar": grammar.to_json(), "files": [asdict(shard) for shard in shards]}
+    write_json(out, MANIFEST, facts)
+    return facts
+
+
+def _encoded(source: Store, todo: list[dict[str, Any]], tokenizer_url: str, out: Store, row_group_rows: int) -> Iterator[dict[str, Any]]:
+    import ray
+
+    if not todo:
+        return
+
+    class EncodeShard:
+        def __init__(self) -> None:
+            self.encode = Encode(tokenizer_url)
+
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            made = []
+            for entry in batch.to_pylist():
+                name = entry.pop("name")
+                table = read_table(source, File(**entry), ["key", "image", "caption"])
+                codes = self.encode(table).cast(CODES)
+                file = write_parquet(out, "codes/{sha256}.parquet", codes, row_group_rows)
+                commit(out, name, [file])
+                made.append({"name": name, "rows": file.rows})
+            return pa.Table.from_pylist(made, schema=_DONE)
+
+    dataset = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
+        EncodeShard, batch_format="pyarrow", batch_size=1, concurrency=(1, max(1, len(todo))))
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from batch.to_pylist()

@@ -1,0 +1,258 @@
+"""Checkpoints that any number of ranks and any ZeRO stage can read, and that are whole or not there at all.
+
+A checkpoint is a folder `<step>-<attempt>`: one safetensors file per rank with the pieces of parameters that it owns
+(fp32 master, both moments, EMA), one with buffers, and `manifest.json`, created last. The manifest lists every file
+(size, sha256, digest of each CHUNK) and where each piece lies, so a reader fetches only the byte ranges it needs and
+verifies each of them.
+
+Guarantees: what has no manifest does not exist; a torn, altered, swapped or missing file, or manifest, is found before
+any state is touched, named in one warning, and the newest checkpoint that is whole is used; nothing is unpickled. Each
+attempt to train writes folders of its own, so a process thought dead can spoil nothing. Training waits for the copy to
+host memory only; writing goes on in the background until `wait`. Cost: host memory for this rank's share, twice.
+"""
+import hashlib
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+
+from pipeline import storage
+from pipeline.log import logger
+from pipeline.storage import CorruptFileError, File, Store
+from pipeline.train import ranks
+from pipeline.train.engine import Slice
+
+CHUNK = 1 << 20
+"""Bytes verified at once."""
+
+KINDS = ("master", "exp_avg", "exp_avg_sq", "ema")
+
+_RUN_BYTES = 64 << 20  # ranges closer than a chunk are read together, up to this size
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Want:
+    """Elements [start, start + n) of a flattened parameter, of one kind, to be read into `into` (1-D fp32, CPU)."""
+
+    kind: str
+    name: str
+    start: int
+    into: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint whose manifest was read and is sound; its files are verified as they are read."""
+
+    store: Store
+    name: str
+    facts: dict[str, Any]
+    bytes_read: list[int] = field(default_factory=lambda: [0])
+
+    def statics(self) -> dict[str, torch.Tensor]:
+        """Buffers and frozen parameters, by name."""
+        return load(storage.read_file(self.store, self.facts["files"][0]))
+
+    def read(self, wants: Iterable[Want]) -> None:
+        """Fill each `into`; CorruptFileError names a bad file."""
+        jobs = [job for want in wants for job in self._locate(want)]
+        jobs.sort(key=lambda job: job[:3])
+        while jobs:
+            file, lo, hi, _ = jobs[0]
+            n = 1
+            while n < len(jobs) and jobs[n][0] == file and jobs[n][1] <= hi + CHUNK and jobs[n][2] - lo <= _RUN_BYTES:
+                hi = max(hi, jobs[n][2])
+                n += 1
+            data, at = self._verified(file, lo, hi)
+            for _, start, stop, into in jobs[:n]:
+                into.copy_(torch.frombuffer(data, dtype=torch.float32, count=(stop - start) // 4, offset=start - at))
+            del jobs[:n]
+
+    def _locate(self, want: Want) -> Iterator[tuple[int, int, int, torch.Tensor]]:
+        """(file, first byte, last byte, destination) of the pieces that hold what is wanted."""
+        stop, found = want.start + want.into.numel(), 0
+        for file, start, end, at in self.facts["pieces"][want.kind].get(want.name, ()):
+            lo, hi = max(start, want.start), min(end, stop)
+            if lo < hi:
+                found += hi - lo
+                yield file, at + 4 * (lo - start), at + 4 * (hi - start), want.into[lo - want.start : hi - want.start]
+        if found != want.into.numel():
+            raise CorruptFileError(f"{self.store.url}/manifest.json lacks parts of {want.name}")
+
+    def _verified(self, number: int, lo: int, hi: int) -> tuple[bytearray, int]:
+        """Bytes of a file that include [lo, hi), and where they begin."""
+        file, chunks = self.facts["files"][number], self.facts["chunks"][number]
+        lo = lo // CHUNK * CHUNK
+        hi = min(-(-hi // CHUNK) * CHUNK, file.size_bytes)
+        try:
+            data = bytearray(self.store.read_range(file.path, lo, hi))
+        except (FileNotFoundError, ValueError) as error:
+            raise CorruptFileError(f"{self.store.url}/{file.path} is committed but missing") from error
+        self.bytes_read[0] += len(data)
+        if len(data) != hi - lo or _chunks(data) != chunks[lo // CHUNK : lo // CHUNK + -(-(hi - lo) // CHUNK)]:
+            raise CorruptFileError(f"{self.store.url}/{file.path} is torn or altered between bytes {lo} and {hi}")
+        return data, lo
+
+
+def _chunks(data: bytes | bytearray) -> list[str]:
+    view = memoryview(data)
+    return [hashlib.sha256(view[i : i + CHUNK]).hexdigest() for i in range(0, len(view), CHUNK)]
+
+
+def _seal(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+class Checkpoints:
+    """The checkpoints in a folder. Every rank makes one, and calls `save`, `wait` and `names` together."""
+
+    def __init__(self, store: Store, device: torch.device, *, keep: int, timeout_s: float = 1800.0) -> None:
+        self._store, self._device, self._keep, self._timeout_s = store, device, keep, timeout_s
+        self._attempt = ranks.from_first(secrets.token_hex(4), device)
+        self._thread: threading.Thread | None = None
+        self._name, self._error = "", None
+
+    def names(self) -> list[str]:
+        """Checkpoints that were committed, the newest first."""
+        found = []
+        if ranks.rank() == 0:
+            found = [name.split("/")[0] for name in self._store.list() if name.endswith("/manifest.json")]
+        return ranks.from_first(sorted(found, reverse=True), self._device)
+
+    def open(self, name: str) -> Saved:
+        """Read a checkpoint's manifest; CorruptFileError if it is not sound."""
+        return open_saved(self._store, name)
+
+    def save(self, step: int, slices: list[Slice], ema: list[torch.Tensor] | None, statics: dict[str, torch.Tensor],
+             **facts: Any) -> None:
+        """Copy this rank's share to host memory and begin to write it; waits for an earlier save to end first."""
+        self.wait()
+        tensors = {}
+        for i, s in enumerate(slices):
+            for kind, values in zip(KINDS, (s.master, s.exp_avg, s.exp_avg_sq, ema and ema[i]), strict=True):
+                if values is not None:
+                    tensors[f"{kind}:{s.name}:{s.start}"] = values.detach().to("cpu", copy=True)
+        fixed = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in statics.items()}
+        self._name = f"{step:08d}-{self._attempt}"
+        facts |= {"format": _FORMAT, "step": step, "world_size": ranks.world_size()}
+        work = (self._store.sub(self._name), ranks.rank(), ranks.world_size(), tensors, fixed, facts)
+        self._thread = threading.Thread(target=self._run, args=work, name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> str | None:
+        """Wait for the save in progress; its name once committed, None if there was none; OSError if it failed."""
+        if self._thread is None:
+            return None
+        self._thread.join()
+        self._thread = None
+        if not ranks.all_true(self._error is None, self._device):
+            reason = self._error or "another rank failed"
+            raise OSError(f"checkpoint {self._name} was not written: {reason}") from self._error
+        return self._name
+
+    def _run(self, *work: Any) -> None:
+        try:
+            self._write(*work)
+        except Exception as error:  # noqa: BLE001 - raised again by `wait`, on the thread that trains
+            self._error = error
+
+    def _write(self, store: Store, rank: int, world: int, tensors: dict[str, torch.Tensor],
+               statics: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        data = save(tensors)
+        file = _retried(lambda: store.write(_data_name(rank), data))
+        part = {"file": asdict(file), "chunks": _chunks(data), "pieces": _pieces_in(data)}
+        # Ranks meet in the store, not in a collective: this thread runs beside the training's own collectives.
+        _retried(lambda: store.write(f"{_data_name(rank)}.json", json.dumps(part).encode()))
+        if rank == 0:
+            fixed = _retried(lambda: store.write("statics.safetensors", save(statics)))
+            self._commit(store, fixed, [self._part(store, r) for r in range(world)], facts)
+            self._prune()
+
+    def _part(self, store: Store, rank: int) -> dict[str, Any]:
+        name, end, pause_s = f"{_data_name(rank)}.json", time.monotonic() + self._timeout_s, 0.02
+        while not store.exists(name):
+            if time.monotonic() > end:
+                raise TimeoutError(f"rank {rank} did not finish {store.url} within {self._timeout_s:g} s")
+            time.sleep(pause_s)
+            pause_s = min(1.0, 2 * pause_s)
+        return storage.read_json(store, name)
+
+    @staticmethod
+    def _commit(store: Store, statics: File, parts: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+        pieces: dict[str, dict[str, list[list[int]]]] = {kind: {} for kind in KINDS}
+        for number, part in enumerate(parts, start=1):  # file 0 holds the statics
+            for kind, name, start, stop, at in part["pieces"]:
+                pieces[kind].setdefault(name, []).append([number, start, stop, at])
+        files = [statics, *(File(**part["file"]) for part in parts)]
+        facts |= {"pieces": pieces, "chunks": [[], *(part["chunks"] for part in parts)]}
+        seal = _seal(facts | {"files": [asdict(file) for file in files]})
+        _retried(lambda: storage.commit(store, "manifest.json", files, **facts, seal=seal))
+        folder, _, name = store.url.rpartition("/")
+        open_saved(Store(folder), name)  # read back: a store that answers well and keeps badly is found now
+
+    def _prune(self) -> None:
+        """Delete all but the newest `keep` checkpoints, and what dead attempts left behind before them."""
+        names = sorted({name.split("/")[0] for name in self._store.list()}, reverse=True)
+        done = [name for name in names if self._store.exists(f"{name}/manifest.json")]
+        for name in done[self._keep :]:
+            self._store.delete(f"{name}/manifest.json")  # first: half a checkpoint must not look like one
+            self._store.delete(name)
+        for name in names:
+            if name not in done and name < done[0] and not name.endswith(self._attempt):
+                self._store.delete(name)
+
+
+def open_saved(store: Store, name: str) -> Saved:
+    """A committed checkpoint of a folder of them; CorruptFileError if its manifest is missing or altered."""
+    inner = store.sub(name)
+    try:
+        facts = storage.manifest(inner, "manifest.json")
+        if facts is None:
+            raise CorruptFileError(f"{inner.url}/manifest.json is missing")
+        seal = facts.pop("seal")
+        sound = seal == _seal(facts | {"files": [asdict(file) for file in facts["files"]]})
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise CorruptFileError(f"{inner.url}/manifest.json is not a checkpoint's manifest") from error
+    if not sound:
+        raise CorruptFileError(f"{inner.url}/manifest.json was altered")
+    if facts["format"] != _FORMAT:
+        raise ValueError(f"{inner.url} has format {facts['format']}, this version reads {_FORMAT}; use a new run_dir")
+    return Saved(store=inner, name=name, facts=facts)
+
+
+def bad(error: CorruptFileError) -> None:
+    """Warn that a checkpoint is passed over."""
+    logger.warning("warning: %s; trying the checkpoint before it", error)
+
+
+def _data_name(rank: int) -> str:
+    return f"rank-{rank:05d}.safetensors"
+
+
+def _pieces_in(data: bytes) -> list[tuple[str, str, int, int, int]]:
+    """(kind, parameter, start, stop, first byte) of each tensor of a file of ours."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    out = []
+    for key, entry in header.items():
+        kind, name, start = key.split(":")
+        lo, hi = entry["data_offsets"]
+        out.append((kind, name, int(start), int(start) + (hi - lo) // 4, 8 + length + lo))
+    return sorted(out)
+
+
+def _retried(write: Callable[[], Any], tries: int = 4) -> Any:
+    for left in reversed(range(tries)):
+        try:
+            return write()
+        except OSError:
+            if left == 0:
+                raise
+            time.sleep(0.5 * 2 ** (tries - left))

@@ -1,0 +1,369 @@
+"""One optimizer step over the whole global batch, in plain torch or under DeepSpeed ZeRO; only this file imports it.
+
+Guarantees: with S the sum of `loss_sum` and W the sum of `weight` over all ranks and micro-batches, the gradient that
+is applied is that of S / W, clipped by its global norm, whatever the number of ranks and micro-batches and the ZeRO
+stage. Parameters, moments, gradients and their reduction are fp32; `bf16` is torch.autocast around the loss. A step
+whose gradient is not finite changes nothing. All ranks start from rank 0's parameters and buffers.
+
+The state of the optimizer is visible as `Slice`s, flat pieces of named parameters, so checkpoints and EMA need to know
+nothing about how it is sharded.
+"""
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from pipeline.train import ranks
+
+LossFn = Callable[[nn.Module, dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]
+"""(model, batch) -> (loss_sum, weight, sums): sums over the micro-batch; `sums` are further ones to log, always the
+same names. `loss_sum` and `weight` are 0-dimensional, and only `loss_sum` needs a gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How a step is computed. The defaults of DeepSpeed are not relied upon."""
+
+    backend: Literal["torch", "deepspeed"] = "deepspeed"
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """What DeepSpeed shards: nothing, optimizer state (1), gradients too (2), parameters too (3)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: matrix products in bfloat16 by torch.autocast, parameters and optimizer in fp32."""
+    grad_clip: float = 1.0
+    """Largest global gradient norm; 0 does not clip."""
+    cpu_offload: bool = False
+    """Keep the optimizer state in host memory (DeepSpeed, stages 1 to 3)."""
+
+    def __post_init__(self) -> None:
+        if self.grad_clip < 0:
+            raise ValueError(f"engine.grad_clip is {self.grad_clip}; use a norm above 0, or 0 for none")
+        if self.cpu_offload and (self.backend == "torch" or self.zero_stage == 0):
+            raise ValueError("engine.cpu_offload needs engine.backend deepspeed and engine.zero_stage 1, 2 or 3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW; weight decay on parameters of two and more dimensions only."""
+
+    lr: float = 3e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise ValueError(f"optim.lr is {self.lr}; use a learning rate above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """`master`, `exp_avg` and `exp_avg_sq`: 1-D fp32 views of elements [start, start + n) of a flattened parameter."""
+
+    name: str
+    start: int
+    master: torch.Tensor
+    exp_avg: torch.Tensor
+    exp_avg_sq: torch.Tensor
+
+    @property
+    def stop(self) -> int:
+        """End of the slice within the flattened parameter."""
+        return self.start + self.master.numel()
+
+    def part(self, start: int, stop: int) -> "Slice":
+        """Elements [start, stop) of the flattened parameter."""
+        here = slice(start - self.start, stop - self.start)
+        return Slice(name=self.name, start=start, master=self.master[here], exp_avg=self.exp_avg[here],
+                     exp_avg_sq=self.exp_avg_sq[here])
+
+
+class _Loss(nn.Module):
+    """Model and loss as one module, so that an engine that wraps `forward` wraps whatever the loss does."""
+
+    def __init__(self, model: nn.Module, loss_fn: LossFn, precision: str) -> None:
+        super().__init__()
+        self.model, self._loss_fn, self._bf16 = model, loss_fn, precision == "bf16"
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(loss_sum, (2 + number of sums,) float64: loss_sum, weight and the sums in the order of their names)."""
+        device = next(iter(batch.values())).device.type
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self._bf16):
+            loss_sum, weight, sums = self._loss_fn(self.model, batch)
+        self.names = sorted(sums)
+        values = [loss_sum, weight, *(sums[name] for name in self.names)]
+        return loss_sum.float(), torch.stack([value.detach().double() for value in values])
+
+
+class Engine:
+    """Plain torch, on one rank or several: every rank holds everything, gradients are summed over ranks."""
+
+    def __init__(self, model: nn.Module, loss_fn: LossFn, config: EngineConfig, optim: OptimConfig,
+                 device: torch.device, num_micro: int = 1) -> None:
+        self.model, self.config, self.device = model.to(device), config, device
+        self.updates = 0
+        self._loss = _Loss(model, loss_fn, config.precision)
+        self._num_micro = num_micro
+        self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.shapes = {name: tuple(p.shape) for name, p in self._named.items()}
+        if bad := [name for name, p in self._named.items() if p.dtype != torch.float32]:
+            raise ValueError(f"parameter {bad[0]} is {self._named[bad[0]].dtype}; models train in float32 "
+                             "(engine.precision bf16 casts by itself)")
+        for tensor in (*model.parameters(), *model.buffers()):
+            if ranks.world_size() > 1:
+                torch.distributed.broadcast(tensor.data, 0)
+        groups = [[p for p in self._named.values() if p.dim() >= 2], [p for p in self._named.values() if p.dim() < 2]]
+        decay = (optim.weight_decay, 0.0)
+        self._adamw = torch.optim.AdamW(
+            [{"params": g, "weight_decay": d} for g, d in zip(groups, decay, strict=True) if g],
+            lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=device.type == "cuda" and not config.cpu_offload)
+        self._setup()
+
+    def _setup(self) -> None:
+        self._slices = [self._slice(name, p, self._state(p), 0, p.numel()) for name, p in self._named.items()]
+
+    def _state(self, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The AdamW state of a tensor that it optimizes; what the first step would create, created now."""
+        state = self._adamw.state[tensor]
+        if "exp_avg" not in state:
+            fused = self._adamw.defaults["fused"]
+            state["step"] = torch.zeros((), device=tensor.device if fused else "cpu")
+            state["exp_avg"] = torch.zeros_like(tensor.data)
+            state["exp_avg_sq"] = torch.zeros_like(tensor.data)
+        return state
+
+    @staticmethod
+    def _slice(name: str, flat: torch.Tensor, state: dict[str, torch.Tensor], start: int, numel: int,
+               at: int = 0) -> Slice:
+        def cut(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.data.view(-1).narrow(0, at, numel)
+
+        return Slice(name=name, start=start, master=cut(flat), exp_avg=cut(state["exp_avg"]),
+                     exp_avg_sq=cut(state["exp_avg_sq"]))
+
+    @property
+    def sum_names(self) -> list[str]:
+        """Names of the further sums that `backward` returns; known after the first one."""
+        return self._loss.names
+
+    def backward(self, batch: dict[str, torch.Tensor], last: bool) -> torch.Tensor:
+        """Add the gradient of a micro-batch; its sums (see `_Loss.forward`). `last` marks the step's last one."""
+        loss_sum, sums = self._loss(batch)
+        loss_sum.backward()
+        return sums
+
+    def step(self, lr: float, weight: float) -> float:
+        """Update by the gradients gathered, divided by the weight of the whole global batch; the gradient norm.
+
+        A norm that is not finite means that nothing was changed.
+        """
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._named.values()]
+        if ranks.world_size() > 1:
+            flat = ranks.total(torch.cat([grad.view(-1) for grad in grads]))
+            for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+                grad.copy_(part.view_as(grad))
+        for p, grad in zip(self._named.values(), grads, strict=True):
+            p.grad = grad
+        norm = self._scale_and_clip(grads, weight)
+        self._set_lr(lr)
+        if math.isfinite(norm):
+            self._adamw.step()
+            self.updates += 1
+        self._adamw.zero_grad(set_to_none=True)
+        return norm
+
+    def _scale_and_clip(self, grads: list[torch.Tensor], weight: float) -> float:
+        torch._foreach_mul_(grads, 1 / weight)
+        norm = torch.nn.utils.get_total_norm(grads)
+        if self.config.grad_clip:
+            torch._foreach_mul_(grads, (self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0))
+        return norm.item()
+
+    def _set_lr(self, lr: float) -> None:
+        for group in self._adamw.param_groups:
+            group["lr"] = lr
+
+    def owned(self) -> list[Slice]:
+        """This rank's share of the state: over all ranks, each element of each trainable parameter exactly once."""
+        world, rank = ranks.world_size(), ranks.rank()
+        cuts = [(s, rank * s.stop // world, (rank + 1) * s.stop // world) for s in self._slices]
+        return [s.part(start, stop) for s, start, stop in cuts if start < stop]
+
+    def held(self) -> list[Slice]:
+        """All that this rank must hold to go on: what a checkpoint restores."""
+        return self._slices
+
+    def restored(self, updates: int) -> None:
+        """Say that all of `held` was overwritten by the state after `updates` updates; a collective."""
+        self.updates = updates
+        for state in self._adamw.state.values():
+            state["step"].fill_(updates)
+
+    def statics(self) -> dict[str, torch.Tensor]:
+        """What is saved besides the trainable parameters: persistent buffers and frozen parameters, by name."""
+        return {name: t for name, t in self.model.state_dict(keep_vars=True).items()
+                if not (isinstance(t, nn.Parameter) and t.requires_grad)}
+
+    def assembled(self, pieces: Mapping[str, list[tuple[int, torch.Tensor]]]) -> Iterator[tuple[str, torch.Tensor]]:
+        """Each trainable parameter, whole, from the (start, values) that each rank owns of it; a collective."""
+        for name, shape in self.shapes.items():
+            full = torch.zeros(math.prod(shape), device=self.device)
+            for start, values in pieces.get(name, []):
+                full[start : start + values.numel()] = values.to(self.device)
+            yield name, ranks.total(full).view(shape)
+
+    @contextmanager
+    def swapped(self, pieces: Mapping[str, list[tuple[int, torch.Tensor]]] | None) -> Iterator[nn.Module]:
+        """The model in evaluation mode and, if given, with these parameters (see `assembled`) in place of its own."""
+        if pieces is not None and self._sharded_parameters:
+            raise ValueError("weights cannot be swapped under engine.zero_stage 3; use stage 0, 1 or 2 with EMA")
+        kept = {}
+        for name, full in self.assembled(pieces) if pieces is not None else ():
+            kept[name] = self._named[name].data.clone()
+            self._named[name].data.copy_(full)
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield self.model
+        finally:
+            self.model.train(training)
+            for name, values in kept.items():
+                self._named[name].data.copy_(values)
+
+    @property
+    def _sharded_parameters(self) -> bool:
+        return False
+
+
+class ZeroEngine(Engine):
+    """DeepSpeed: stage 0 reduces gradients, 1 shards the optimizer state, 2 gradients too, 3 parameters too."""
+
+    def _setup(self) -> None:
+        if scalars := [name for name, shape in self.shapes.items() if shape == ()]:
+            raise ValueError(f"parameter {scalars[0]} has no dimensions, which DeepSpeed does not support; "
+                             "give it the shape (1,), or use engine.backend torch")
+        deepspeed = _import_deepspeed(self.device)
+        self._engine = deepspeed.initialize(
+            model=self._loss, optimizer=self._adamw, config=self._deepspeed_config(), dist_init_required=False)[0]
+        self._zero = self._engine.optimizer if self.config.zero_stage else None
+        if self.config.zero_stage == 0:
+            super()._setup()
+        elif self.config.zero_stage == 3:
+            self._slices = list(self._slices_stage_3())
+        else:
+            self._slices = list(self._slices_stage_1_2())
+
+    def _deepspeed_config(self) -> dict[str, Any]:
+        size = sum(math.prod(shape) for shape in self.shapes.values())
+        bucket = max(2, min(50_000_000, size + size % 2))  # a bucket is allocated whole, however small the model
+        zero: dict[str, Any] = {
+            "stage": self.config.zero_stage, "overlap_comm": False, "contiguous_gradients": True,
+            "reduce_scatter": True,
+            "reduce_bucket_size": bucket, "allgather_bucket_size": bucket, "round_robin_gradients": False,
+        }
+        if self.config.cpu_offload:
+            zero["offload_optimizer"] = {"device": "cpu", "pin_memory": self.device.type == "cuda"}
+        return {
+            "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": self._num_micro,
+            "gradient_clipping": self.config.grad_clip if self.config.zero_stage else 0.0,
+            "prescale_gradients": False, "gradient_predivide_factor": 1.0,
+            "communication_data_type": "fp32", "data_types": {"grad_accum_dtype": "fp32"},
+            "bf16": {"enabled": False}, "fp16": {"enabled": False},
+            "zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False,
+            "steps_per_print": 1 << 60, "wall_clock_breakdown": False, "zero_optimization": zero,
+        }
+
+    def _slices_stage_1_2(self) -> Iterator[Slice]:
+        for name, p in self._named.items():
+            mapping = p._hp_mapping  # None where this rank owns nothing of the parameter
+            if mapping is not None:
+                flat = self._zero.single_partition_of_fp32_groups[mapping.param_group_index]
+                yield self._slice(name, flat, self._state(flat), mapping.lp_fragment_address.start,
+                                  mapping.hp_fragment_address.numel, mapping.hp_fragment_address.start)
+
+    def _slices_stage_3(self) -> Iterator[Slice]:
+        for name, p in self._named.items():
+            group, at, numel = self._zero.grad_position[self._zero.get_param_id(p)]
+            start = ranks.rank() * numel  # equal parts, the last ones padded
+            numel = min(numel, math.prod(self.shapes[name]) - start)
+            if numel > 0:
+                flat = self._zero.fp32_partitioned_groups_flat[group]
+                yield self._slice(name, flat, self._state(flat), start, numel, at)
+
+    def backward(self, batch: dict[str, torch.Tensor], last: bool) -> torch.Tensor:
+        """See `Engine.backward`."""
+        if self._zero is not None:
+            self._zero.override_loss_scale(1.0)
+        loss_sum, sums = self._engine(batch)
+        # Not the very tensor that `forward` returned: that one's hook would divide by the number of micro-batches.
+        self._engine.backward(loss_sum * 1.0, scale_wrt_gas=False)
+        if not last:
+            self._engine.step()  # only counts the micro-batch
+        return sums
+
+    def step(self, lr: float, weight: float) -> float:
+        """See `Engine.step`."""
+        self._set_lr(lr)
+        mean_weight = weight / ranks.world_size()  # DeepSpeed has averaged the gradient over ranks, not summed it
+        if self._zero is None:
+            norm = self._scale_and_clip([p.grad for p in self._named.values()], mean_weight)
+            if not math.isfinite(norm):
+                for p in self._named.values():
+                    p.grad = None
+            self._engine.step()
+        else:
+            # Its loss scale divides the gradient before the norm is taken and clipped: just what the weight must do.
+            self._zero.override_loss_scale(mean_weight)
+            self._engine.step()
+            norm = float(self._zero._global_grad_norm)
+        self.updates += math.isfinite(norm)
+        return norm
+
+    def owned(self) -> list[Slice]:
+        """See `Engine.owned`; above stage 0, what DeepSpeed made this rank the owner of."""
+        return self._slices if self.config.zero_stage else super().owned()
+
+    def restored(self, updates: int) -> None:
+        """See `Engine.restored`; gathers the parameters from their masters."""
+        super().restored(updates)
+        if self.config.zero_stage in (1, 2):
+            self._zero.update_lp_params()
+        elif self.config.zero_stage == 3:
+            for group in range(len(self._zero.fp16_groups)):
+                self._zero._reassign_or_swap_out_partitioned_parameters(group)
+            if persistent := self._zero.persistent_parameters:
+                persistent[0].partition(persistent)
+                persistent[0].all_gather(persistent)
+
+    @property
+    def _sharded_parameters(self) -> bool:
+        return self.config.zero_stage == 3
+
+
+def build(model: nn.Module, loss_fn: LossFn, config: EngineConfig, optim: OptimConfig, device: torch.device,
+          num_micro: int = 1) -> Engine:
+    """The engine that a config asks for; a collective."""
+    kind = Engine if config.backend == "torch" else ZeroEngine
+    return kind(model, loss_fn, config, optim, device, num_micro)
+
+
+def _import_deepspeed(device: torch.device) -> Any:
+    """DeepSpeed, told where to compute. It reads its environment at import, so this is the only place to import it."""
+    if device.type == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ.setdefault("LOCAL_RANK", "0")
+    os.environ.setdefault("LOCAL_SIZE", str(ranks.world_size()))  # else it asks numactl, which may not be there
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # its calls, not ours
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__
+
+    # On CPUs it would compile a shared-memory all-reduce that only inference uses: 10 s, a compiler needed, and a race
+    # between the workers of a machine.
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed

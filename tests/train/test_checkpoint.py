@@ -1,0 +1,221 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from pipeline.storage import CorruptFileError, Store
+from pipeline.train import checkpoint as module
+from pipeline.train.checkpoint import KINDS, Checkpoints, Want, open_saved
+from pipeline.train.engine import Slice
+
+torch.set_num_threads(1)
+CPU = torch.device("cpu")
+
+
+def slices(seed=0, sizes=(("a.weight", 1000), ("a.bias", 7), ("b", 333))):
+    torch.manual_seed(seed)
+    return [Slice(name=name, start=0, master=torch.randn(n), exp_avg=torch.randn(n), exp_avg_sq=torch.rand(n))
+            for name, n in sizes]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(str(tmp_path))
+
+
+def save(store, step, state=None, *, keep=9, ema=True):
+    state = state or slices(step)
+    checkpoints = Checkpoints(store, CPU, keep=keep)
+    checkpoints.save(step, state, [s.master * 2 for s in state] if ema else None, {"count": torch.tensor(step)}, note=1)
+    return checkpoints.wait()
+
+
+def read(saved, name, start, stop, kind="master"):
+    into = torch.full((stop - start,), torch.nan)
+    saved.read([Want(kind=kind, name=name, start=start, into=into)])
+    return into
+
+
+def test_what_is_saved_is_read_back_by_any_range(store):
+    state = slices()
+    saved = open_saved(store, save(store, 3, state))
+    for s in state:
+        n = s.master.numel()
+        for start, stop in ((0, n), (0, 1), (n - 1, n), (n // 3, n // 2)):
+            assert torch.equal(read(saved, s.name, start, stop), s.master[start:stop])
+            assert torch.equal(read(saved, s.name, start, stop, "exp_avg_sq"), s.exp_avg_sq[start:stop])
+            assert torch.equal(read(saved, s.name, start, stop, "ema"), 2 * s.master[start:stop])
+    assert saved.statics()["count"] == 3
+    assert (saved.facts["step"], saved.facts["world_size"], saved.facts["note"]) == (3, 1, 1)
+
+
+def test_files_are_plain_safetensors(store):
+    state = slices()
+    name = save(store, 1, state)
+    tensors = load(store.read(f"{name}/rank-00000.safetensors"))
+    assert torch.equal(tensors["master:a.bias:0"], state[1].master)
+    assert set(tensors) == {f"{kind}:{s.name}:0" for kind in KINDS for s in state}
+
+
+def test_saving_copies_before_it_returns(store):
+    state = slices()
+    expected = state[0].master.clone()
+    checkpoints = Checkpoints(store, CPU, keep=1)
+    checkpoints.save(1, state, None, {})
+    state[0].master.zero_()
+    assert torch.equal(read(open_saved(store, checkpoints.wait()), "a.weight", 0, 1000), expected)
+    assert checkpoints.wait() is None
+
+
+def test_a_reader_fetches_little_more_than_it_needs(store):
+    million = slices(sizes=(("big", 1 << 20), ("small", 10)))
+    saved = open_saved(store, save(store, 1, million, ema=False))
+    quarter = 1 << 18
+    for part in range(4):
+        saved.bytes_read[0] = 0
+        wants = [Want(kind=kind, name="big", start=part * quarter, into=torch.empty(quarter)) for kind in KINDS[:3]]
+        saved.read(wants)
+        assert torch.equal(wants[1].into, million[0].exp_avg[part * quarter : (part + 1) * quarter])
+        assert saved.bytes_read[0] <= 3 * (4 * quarter + module.CHUNK)
+
+
+def damage(store, name, how):
+    path = f"{name}/rank-00000.safetensors"
+    data = bytearray(store.read(path))
+    if how == "truncated":
+        store.write(path, bytes(data[:-1]))
+    elif how == "zeroed":
+        store.write(path, bytes(len(data)))
+    elif how == "flipped":
+        data[len(data) // 2] ^= 4
+        store.write(path, bytes(data))
+    elif how == "deleted":
+        store.delete(path)
+    elif how == "swapped":
+        store.write(path, store.read(f"{save(store, 99)}/rank-00000.safetensors"))
+        store.delete(next(n.split("/")[0] for n in store.list() if n.startswith("00000099")))
+
+
+@pytest.mark.parametrize("how", ["truncated", "zeroed", "flipped", "deleted", "swapped"])
+def test_damage_to_a_file_is_found_and_named(store, how):
+    name = save(store, 1)
+    damage(store, name, how)
+    saved = open_saved(store, name)
+    with pytest.raises(CorruptFileError, match=r"rank-00000\.safetensors"):
+        for s in slices():
+            for kind in KINDS:
+                read(saved, s.name, 0, s.master.numel(), kind)
+
+
+def test_every_single_bit_flip_of_a_small_checkpoint_is_found(store):
+    state = slices(sizes=(("w", 3),))
+    name = save(store, 1, state)
+    path = f"{name}/rank-00000.safetensors"
+    good = store.read(path)
+    for at in range(len(good)):
+        store.write(path, good[:at] + bytes([good[at] ^ 1 << at % 8]) + good[at + 1 :])
+        with pytest.raises(CorruptFileError):
+            read(open_saved(store, name), "w", 0, 3)
+
+
+def test_damage_to_the_statics_is_found(store):
+    name = save(store, 1)
+    store.write(f"{name}/statics.safetensors", b"")
+    with pytest.raises(CorruptFileError, match="statics"):
+        open_saved(store, name).statics()
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: text[: len(text) // 2], lambda text: "", lambda text: "{}", lambda text: "[1]", lambda text: "\x00" * 9,
+    lambda text: text.replace('"step": 1', '"step": 2'), lambda text: text.replace('"a.bias"', '"a.bims"'),
+])
+def test_a_manifest_that_was_altered_is_found(store, change):
+    name = save(store, 1)
+    text = store.read(f"{name}/manifest.json").decode()
+    assert change(text) != text
+    store.write(f"{name}/manifest.json", change(text).encode())
+    with pytest.raises(CorruptFileError, match="manifest"):
+        open_saved(store, name)
+
+
+def test_what_has_no_manifest_is_not_there(store):
+    name = save(store, 2)
+    save(store, 1)
+    store.delete(f"{name}/manifest.json")
+    assert [n[:8] for n in Checkpoints(store, CPU, keep=1).names()] == ["00000001"]
+    with pytest.raises(CorruptFileError, match="missing"):
+        open_saved(store, name)
+
+
+def test_names_are_newest_first_and_two_attempts_do_not_collide(store):
+    names = [save(store, step) for step in (5, 20, 5, 10)]
+    assert len(set(names)) == 4
+    found = Checkpoints(store, CPU, keep=1).names()
+    assert [int(name.split("-")[0]) for name in found] == [20, 10, 5, 5] and set(found) == set(names)
+
+
+def test_only_the_newest_are_kept_and_dead_attempts_are_cleared_away(store):
+    store.write("00000001-dead/rank-00000.safetensors", b"half")
+    store.write("00000009-dead/rank-00000.safetensors", b"perhaps still writing")
+    for step in (2, 3, 4):
+        save(store, step, keep=2)
+    folders = {name.split("/")[0][:8] for name in store.list()}
+    assert folders == {"00000003", "00000004", "00000009"}
+
+
+def test_a_failed_write_is_raised_on_the_training_thread(store, monkeypatch):
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+
+    def full(self, name, data):
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr(Store, "write", full)
+    checkpoints = Checkpoints(store, CPU, keep=1)
+    checkpoints.save(1, slices(), None, {})
+    with pytest.raises(OSError, match="checkpoint 00000001-.* was not written: .*no space left"):
+        checkpoints.wait()
+    monkeypatch.undo()
+    assert Checkpoints(store, CPU, keep=1).names() == []
+
+
+def test_a_write_that_fails_twice_is_tried_again(store, monkeypatch):
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    write, failures = Store.write, [OSError("reset"), OSError("503")]
+
+    def flaky(self, name, data):
+        if failures:
+            raise failures.pop()
+        return write(self, name, data)
+
+    monkeypatch.setattr(Store, "write", flaky)
+    assert open_saved(store, save(store, 1)).facts["step"] == 1
+
+
+def test_a_rank_that_never_finishes_is_named(store, monkeypatch):
+    checkpoints = Checkpoints(store, CPU, keep=1, timeout_s=0.1)
+    monkeypatch.setattr(module.ranks, "world_size", lambda: 2)
+    checkpoints.save(1, slices(), None, {})
+    checkpoints._thread.join()
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="rank 1 did not finish"):
+        checkpoints.wait()
+
+
+def test_works_on_a_remote_store():
+    store = Store("memory://checkpoint-test")
+    state = slices()
+    name = save(store, 4, state)
+    assert torch.equal(read(open_saved(store, name), "b", 10, 20), state[2].master[10:20])
+    assert Checkpoints(store, CPU, keep=1).names() == [name]
+
+
+def test_a_later_format_is_refused(store):
+    name = save(store, 1)
+    facts = json.loads(store.read(f"{name}/manifest.json"))
+    facts["format"] = 2
+    del facts["seal"]
+    facts["seal"] = module._seal(facts)
+    store.write(f"{name}/manifest.json", json.dumps(facts).encode())
+    with pytest.raises(ValueError, match="format 2.*new run_dir"):
+        open_saved(store, name)

@@ -1,0 +1,152 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.train.engine import Engine, EngineConfig, OptimConfig
+from tests.train import tiny
+from tests.train.processes import run
+
+torch.set_num_threads(1)
+
+CASES = [("torch", 0, 1, 0.0), ("torch", 0, 3, 0.2)]
+CASES += [("deepspeed", stage, micro, clip) for stage in (0, 1, 2, 3) for micro in (1, 2, 4) for clip in (0.0, 0.2)]
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks():
+    first, second = run(tiny.engine_cases, 2, CASES)
+    for a, b in zip(first, second, strict=True):
+        assert a["losses"] == b["losses"] and a["norms"] == b["norms"]
+    return dict(zip(CASES, first, strict=True))
+
+
+@pytest.fixture(scope="module")
+def by_hand():
+    """The same steps in one process by autograd and torch.optim alone."""
+
+    def steps(clip):
+        torch.manual_seed(0)
+        net = tiny.Net()
+        matrices, others = [p for p in net.parameters() if p.dim() > 1], [p for p in net.parameters() if p.dim() < 2]
+        adamw = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+                                  lr=1e-3, betas=(0.9, 0.95))
+        generator = torch.Generator().manual_seed(1)
+        losses, norms = [], []
+        for step in range(20):
+            batch = tiny.batch_of(torch.randint(0, 17, (24, 5), generator=generator),
+                                  torch.rand(24, 5, generator=generator) * torch.linspace(0, 1, 24)[:, None])
+            loss_sum, weight, _ = tiny.loss_fn(net, batch)
+            loss = loss_sum / weight
+            loss.backward()
+            norms.append(nn.utils.clip_grad_norm_(net.parameters(), clip or math.inf).item())
+            for group in adamw.param_groups:
+                group["lr"] = 1e-3 * (1 - step / 40)
+            adamw.step()
+            adamw.zero_grad()
+            losses.append(loss.item())
+        return losses, norms, {name: p.detach() for name, p in net.named_parameters()}
+
+    return {clip: steps(clip) for clip in (0.0, 0.2)}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_every_engine_takes_the_steps_of_plain_torch(case, on_two_ranks, by_hand):
+    found, (losses, norms, weights) = on_two_ranks[case], by_hand[case[-1]]
+    assert found["losses"] == pytest.approx(losses, rel=1e-5)
+    assert found["norms"] == pytest.approx(norms, rel=1e-5)
+    assert found["updates"] == 20
+    for name, expected in weights.items():
+        torch.testing.assert_close(found["weights"][name], expected, rtol=0, atol=1e-6)
+
+
+def test_clipping_was_at_work(by_hand):
+    assert min(by_hand[0.2][1]) > 0.2
+    assert by_hand[0.2][0][-1] != by_hand[0.0][0][-1]
+
+
+def engine(model=None, **changes):
+    torch.manual_seed(0)
+    loss = changes.pop("loss_fn", tiny.loss_fn)
+    settings = EngineConfig(backend="torch", **changes)
+    return Engine(model or tiny.Net(), loss, settings, OptimConfig(), torch.device("cpu"))
+
+
+def a_batch():
+    return tiny.batch_of(torch.arange(20).view(4, 5) % 17, torch.ones(4, 5))
+
+
+def test_a_step_that_is_not_finite_changes_nothing():
+    one = engine(loss_fn=lambda model, batch: (model.logits(batch["x"]).sum() * math.nan, torch.tensor(1.0), {}))
+    before = {name: p.clone() for name, p in one.model.named_parameters()}
+    one.backward(a_batch(), last=True)
+    assert math.isnan(one.step(1e-2, 1.0))
+    assert one.updates == 0
+    for name, p in one.model.named_parameters():
+        assert torch.equal(p, before[name])
+
+
+def test_sums_come_under_their_names_and_need_no_gradient():
+    one = engine()
+    sums = one.backward(a_batch(), last=True)
+    assert one.sum_names == ["accuracy"]
+    assert sums.shape == (3,) and sums.dtype == torch.float64 and not sums.requires_grad
+    assert sums[1] == 20
+
+
+def test_bf16_computes_in_bfloat16_and_keeps_fp32_parameters():
+    seen = {}
+
+    def loss(model, batch):
+        seen["dtype"] = model.inner(model.embed(batch["x"])).dtype
+        return tiny.loss_fn(model, batch)
+
+    one = engine(precision="bf16", loss_fn=loss)
+    one.backward(a_batch(), last=True)
+    one.step(1e-2, 20.0)
+    assert seen["dtype"] == torch.bfloat16
+    assert {p.dtype for p in one.model.parameters()} == {torch.float32}
+    assert {s.exp_avg.dtype for s in one.owned()} == {torch.float32}
+
+
+def test_slices_are_views_of_the_live_state():
+    one = engine()
+    one.backward(a_batch(), last=True)
+    one.step(1e-2, 20.0)
+    moment = {s.name: s for s in one.owned()}["inner.bias"]
+    parameter = dict(one.model.named_parameters())["inner.bias"]
+    assert torch.equal(moment.master, parameter.detach())
+    assert moment.exp_avg.abs().sum() > 0
+    moment.master.zero_()
+    assert parameter.abs().sum() == 0
+
+
+def test_swapped_puts_weights_in_and_takes_them_out():
+    one = engine()
+    before = {s.name: s.master.clone() for s in one.owned()}
+    zeros = {s.name: [(s.start, torch.zeros_like(s.master))] for s in one.owned()}
+    with one.swapped(zeros) as model:
+        assert not model.training and all(p.abs().sum() == 0 for p in model.parameters())
+    assert one.model.training
+    for s in one.owned():
+        assert torch.equal(s.master, before[s.name])
+
+
+def test_statics_are_buffers_that_persist_and_frozen_parameters():
+    net = tiny.Net()
+    net.unused.requires_grad_(False)
+    one = engine(net)
+    assert set(one.statics()) == {"count", "unused"}
+    assert "unused" not in one.shapes
+
+
+def test_user_errors_name_the_value():
+    with pytest.raises(ValueError, match="float16.*bf16"):
+        engine(tiny.Net().half())
+    with pytest.raises(ValueError, match="grad_clip is -1"):
+        EngineConfig(grad_clip=-1)
+    with pytest.raises(ValueError, match="cpu_offload needs"):
+        EngineConfig(backend="torch", cpu_offload=True)
+    with pytest.raises(ValueError, match="lr is 0"):
+        OptimConfig(lr=0)

@@ -1,0 +1,206 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from pipeline.storage import Store
+from pipeline.train import metrics
+from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.loop import TrainConfig, finished
+from tests.train import tiny
+from tests.train.processes import run
+
+torch.set_num_threads(1)
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tiny.dataset(tmp_path_factory.mktemp("data")).url
+
+
+@pytest.fixture(scope="module")
+def straight(data, tmp_path_factory):
+    """An uninterrupted run of two ranks under ZeRO-1, with checkpoints after 5, 10 and 12 steps."""
+    folder = tmp_path_factory.mktemp("straight")
+    hosts = run(tiny.train, 2, tiny.config(), data, str(folder), 0, 0.1)
+    assert hosts[0].losses == hosts[1].losses and hosts[0].checkpoints == hosts[1].checkpoints == [5, 10, 12]
+    return folder
+
+
+def one_process(data, folder, host=None, **changes):
+    return tiny.train(tiny.config("torch", **changes), data, str(folder))
+
+
+def losses(folder):
+    return {line["step"]: line["loss"] for line in metrics.read(Store(str(folder))) if "loss" in line}
+
+
+def weights(folder):
+    return (Path(folder) / "model" / "model.safetensors").read_bytes()
+
+
+def only_checkpoint_of(step, source, target):
+    """A run folder in which training stopped after the checkpoint of `step`."""
+    shutil.copytree(source, target)
+    shutil.rmtree(target / "model", ignore_errors=True)
+    for folder in (target / "checkpoints").iterdir():
+        if int(folder.name.split("-")[0]) > step:
+            shutil.rmtree(folder)
+
+
+def test_a_run_learns_and_leaves_what_it_promises(data, tmp_path):
+    host = one_process(data, tmp_path, steps=60, checkpoint_every=50, log_every=20)
+    assert host.start == 0 and len(host.losses) == 60 and host.checkpoints == [50, 60]
+    assert host.losses[-1] < 0.5 * host.losses[0]
+    lines = metrics.read(Store(str(tmp_path)))
+    assert [line["step"] for line in lines] == [20, 40, 60]
+    assert {"loss", "accuracy", "lr", "grad_norm", "skipped", "step_s", "samples_per_s", "data_s"} <= set(lines[0])
+    assert lines[-1]["accuracy"] > lines[0]["accuracy"] and lines[-1]["skipped"] == 0
+    assert lines[0]["loss"] == pytest.approx(sum(host.losses[:20]) / 20, rel=0.05)
+    assert json.loads((tmp_path / "model/config.json").read_text()) == {
+        "kind": "tiny", "model": {"width": 31}, "facts": {}}
+    tiny.Net().load_state_dict(load(weights(tmp_path)))
+    assert finished(tiny.config("torch", steps=60), Store(str(tmp_path)))
+    assert not finished(tiny.config("torch", steps=61), Store(str(tmp_path)))
+
+
+def test_killed_and_run_again_equals_an_uninterrupted_run_bit_for_bit(data, straight, tmp_path):
+    settings = (tiny.config(), data, str(tmp_path))
+    assert run(tiny.train, 2, *settings, 8, 0.1, may_die=True) == [None, None]
+    left = [line["step"] for line in metrics.read(Store(str(tmp_path)))]
+    assert left[-1] in (7, 8) and not (tmp_path / "model").exists()
+    hosts = run(tiny.train, 2, *settings, 0, 0.1)
+    assert [host.start for host in hosts] == [5, 5]
+    assert losses(tmp_path) == losses(straight)
+    assert weights(tmp_path) == weights(straight)
+
+
+def test_other_numbers_of_workers_and_stages_continue_with_the_same_losses(data, tmp_path):
+    first = run(tiny.train, 2, tiny.config(steps=5), data, str(tmp_path))
+    expected = one_process(data, tmp_path / "reference").losses
+    assert first[0].losses == pytest.approx(expected[:5], rel=1e-5)
+    for folder, settings in (("one", tiny.config("torch")), ("micro", tiny.config("torch", micro_batch=4))):
+        only_checkpoint_of(5, tmp_path, target := tmp_path.with_name(tmp_path.name + folder))
+        host = tiny.train(settings, data, str(target))
+        assert host.start == 5
+        assert host.losses == pytest.approx(expected[5:], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_from_two_ranks_of_stage_3_through_every_stage_and_back(data, tmp_path):
+    expected = one_process(data, tmp_path / "reference", steps=20, ema_decay=0.9).losses
+    found, folder = [], str(tmp_path / "moving")
+    for steps, world, backend, stage in ((4, 4, "deepspeed", 3), (8, 2, "deepspeed", 2), (12, 3, "deepspeed", 1),
+                                         (16, 2, "deepspeed", 3), (20, 1, "deepspeed", 0)):
+        settings = tiny.config(backend, stage, steps=steps)
+        # The schedule knows how long the run is to be: each part is the beginning of the same run.
+        found += run(tiny.train_until, world, tiny.config(backend, stage, steps=20), steps, data, folder)[0].losses
+        assert settings.steps == len(found)
+    assert found == pytest.approx(expected, rel=1e-5)
+    reference, moved = load(weights(tmp_path / "reference")), load(weights(folder))
+    for name, tensor in reference.items():
+        torch.testing.assert_close(moved[name], tensor, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["truncate", "flip", "delete", "manifest"])
+def test_the_newest_checkpoint_that_is_whole_is_used(data, tmp_path, how, caplog):
+    expected = one_process(data, tmp_path).losses
+    newest = Checkpoints(Store(f"{tmp_path}/checkpoints"), torch.device("cpu"), keep=9).names()[0]
+    path = tmp_path / "checkpoints" / newest / ("manifest.json" if how == "manifest" else "rank-00000.safetensors")
+    good = path.read_bytes()
+    if how == "delete":
+        path.unlink()
+    else:
+        path.write_bytes(good[:-9] if how == "truncate" else good[:900] + bytes([good[900] ^ 1]) + good[901:])
+    shutil.rmtree(tmp_path / "model")
+    host = one_process(data, tmp_path)
+    assert host.start == 10 and host.losses == expected[10:]
+    warnings = [record.message for record in caplog.records if record.name == "triptych"]
+    assert len(warnings) == 1 and path.name in warnings[0] and newest in warnings[0]
+
+
+def test_when_no_checkpoint_is_whole_training_starts_again(data, tmp_path):
+    one_process(data, tmp_path, steps=4, checkpoint_every=2)
+    expected = weights(tmp_path)
+    for path in (tmp_path / "checkpoints").glob("*/statics.safetensors"):
+        path.write_bytes(b"")
+    host = one_process(data, tmp_path, steps=4, checkpoint_every=2)
+    assert host.start == 0 and weights(tmp_path) == expected
+
+
+def test_a_finished_run_trains_no_more_and_a_longer_one_goes_on(data, tmp_path):
+    one_process(data, tmp_path, steps=4)
+    before = weights(tmp_path)
+    host = one_process(data, tmp_path, steps=4)
+    assert (host.start, host.losses) == (4, []) and weights(tmp_path) == before
+    host = one_process(data, tmp_path, steps=6)
+    assert host.start == 4 and len(host.losses) == 2
+    assert finished(tiny.config("torch", steps=6), Store(str(tmp_path))) and weights(tmp_path) != before
+
+
+def test_a_checkpoint_of_another_model_or_of_other_samples_is_refused(data, tmp_path, monkeypatch):
+    one_process(data, tmp_path, steps=4)
+    with pytest.raises(ValueError, match="other samples"):
+        one_process(data, tmp_path, steps=6, seed=4)
+    with pytest.raises(ValueError, match="other samples"):
+        one_process(data, tmp_path, steps=6, global_batch=6)
+    other = tiny.dataset(tmp_path / "other", rows=90).url
+    with pytest.raises(ValueError, match="other samples"):
+        one_process(other, tmp_path, steps=6)
+    net = tiny.Net
+    monkeypatch.setattr(tiny, "Net", lambda **options: net(width=32, **options))
+    with pytest.raises(ValueError, match="checkpoint of another model"):
+        one_process(data, tmp_path, steps=6)
+
+
+def test_training_that_diverges_stops_and_names_step_and_samples(data, tmp_path, monkeypatch):
+    def loss_fn(model, batch):
+        loss, weight, sums = good(model, batch)
+        return loss * torch.tensor(float("nan")), weight, sums
+
+    good = tiny.loss_fn
+    monkeypatch.setattr(tiny, "loss_fn", loss_fn)
+    with pytest.raises(FloatingPointError, match=r"3 steps in a row, up to step 2 \(sample ids \d+, .*…\)"):
+        one_process(data, tmp_path, max_bad_steps=3)
+
+
+def test_a_bad_step_is_skipped_and_counted(data, tmp_path, monkeypatch):
+    def loss_fn(model, batch):
+        loss, weight, sums = good(model, batch)
+        return loss * float("inf" if model.count == 3 else 1), weight, sums
+
+    good = tiny.loss_fn
+    monkeypatch.setattr(tiny, "loss_fn", loss_fn)
+    one_process(data, tmp_path, steps=5)
+    assert [line["skipped"] for line in metrics.read(Store(str(tmp_path)))] == [0, 0, 1, 1, 1]
+    assert all(tensor.isfinite().all() for tensor in load(weights(tmp_path)).values())
+
+
+def test_samples_without_weight_are_an_error(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny, "batch_of", lambda x, w: {"x": x, "y": x, "w": 0 * w})
+    with pytest.raises(ValueError, match="step 0 has no weight"):
+        one_process(data, tmp_path)
+
+
+def test_evaluation_sees_the_average_and_is_logged(data, tmp_path):
+    seen = []
+
+    def evaluate(model):
+        assert not model.training and not torch.is_grad_enabled()
+        seen.append(model.outer.weight.clone())
+        return {"norm": float(seen[-1].norm())}
+
+    tiny.train(tiny.config("torch", eval_every=5), data, str(tmp_path), evaluate=evaluate)
+    lines = {line["step"]: line["eval/norm"] for line in metrics.read(Store(str(tmp_path))) if "eval/norm" in line}
+    assert list(lines) == [5, 10, 12]
+    assert torch.equal(seen[-1], load(weights(tmp_path))["outer.weight"])  # what is exported is what was judged
+
+
+def test_bad_values_are_named():
+    for name in ("steps", "global_batch", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps"):
+        with pytest.raises(ValueError, match=f"train.{name} is 0"):
+            TrainConfig(**{name: 0})

@@ -1,0 +1,170 @@
+"""A task that trains in seconds: predict 3x + 1 (mod 17) for each of five digits, on weighted positions."""
+import contextlib
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from pipeline import storage
+from pipeline.storage import Store
+from pipeline.train import loop, ranks
+from pipeline.train.batches import Rows
+from pipeline.train.engine import EngineConfig, OptimConfig
+from pipeline.train.loop import Host, TrainConfig
+from pipeline.train.order import Draw
+from pipeline.train.schedule import ScheduleConfig
+
+
+class Net(nn.Module):
+    """Sizes that do not divide by the number of ranks, a single number, an unused parameter, and buffers."""
+
+    def __init__(self, width: int = 31, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(17, 13)
+        self.inner = nn.Linear(13, width)
+        self.outer = nn.Linear(width, 17)
+        self.gain = nn.Parameter(torch.ones(1))
+        self.unused = nn.Parameter(torch.ones(3))
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("table", torch.arange(4.0), persistent=False)
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 5) digits -> (B, 5, 17)."""
+        return self.gain * self.outer(self.dropout(torch.tanh(self.inner(self.embed(x)))))
+
+
+Batch = dict[str, torch.Tensor]
+
+
+def loss_fn(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Batch]:
+    if model.training:
+        model.count += 1
+    logits = model.logits(batch["x"])
+    each = nn.functional.cross_entropy(logits.transpose(1, 2).float(), batch["y"], reduction="none")
+    hits = (logits.argmax(-1) == batch["y"]) * batch["w"]
+    return (each * batch["w"]).sum(), batch["w"].sum(), {"accuracy": hits.sum()}
+
+
+def batch_of(x: torch.Tensor, w: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"x": x, "y": (3 * x + 1) % 17, "w": w}
+
+
+def collate(table: pa.Table, draw: Draw) -> dict[str, torch.Tensor]:
+    x = torch.tensor(table["x"].to_pylist())
+    return batch_of(x, torch.from_numpy((draw.uniform("mask", (5,)) < 0.7).astype(np.float32) + 0.01))
+
+
+def dataset(folder: Path, rows: int = 101) -> Store:
+    store = Store(str(folder))
+    x = np.random.default_rng(0).integers(0, 17, (rows, 5))
+    table = pa.table({"x": list(x), "id": np.arange(rows)})
+    files = [storage.write_parquet(store, f"part-{i}.parquet", table.slice(i * 40, 40), row_group_rows=16)
+             for i in range(-(-rows // 40))]
+    storage.commit(store, "manifest.json", files)
+    return store
+
+
+def config(backend: str = "deepspeed", stage: int = 1, **changes: object) -> TrainConfig:
+    base = {"steps": 12, "global_batch": 12, "log_every": 1, "checkpoint_every": 5, "keep_checkpoints": 9, "seed": 3,
+            "ema_decay": 0.9, "schedule": ScheduleConfig(kind="cosine", warmup_steps=2)}
+    return TrainConfig(**base | changes, engine=EngineConfig(backend=backend, zero_stage=stage, grad_clip=0.5),
+                       optim=OptimConfig(lr=1e-2))
+
+
+class KillAt(Host):
+    """Ends this process as a power cut would, after `step` steps."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def progress(self, step: int, loss: float) -> None:
+        if step == self._step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Record(Host):
+    """Keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.start, self.losses, self.checkpoints = 0, [], []
+
+    def resumed(self, step: int) -> None:
+        self.start = step
+
+    def progress(self, step: int, loss: float) -> None:
+        self.losses.append(loss)
+
+    def checkpointed(self, step: int, path: str) -> None:
+        self.checkpoints.append(step)
+
+
+def train(settings: TrainConfig, data: str, run: str, kill_at: int = 0, dropout: float = 0.0,
+          evaluate: loop.Evaluate | None = None, host: Host | None = None) -> Record:
+    """One run, or the rest of one, on every rank."""
+    host = KillAt(kill_at) if kill_at else host or Record()
+    torch.manual_seed(ranks.rank())  # ranks that begin with other weights must be made equal
+    loop.train(settings, model=Net(dropout=dropout), loss_fn=loss_fn, rows=Rows.committed(Store(data)), collate=collate,
+               store=Store(run), kind="tiny", model_config={"width": 31}, host=host, evaluate=evaluate)
+    return host
+
+
+class _Enough(Exception):  # noqa: N818
+    pass
+
+
+class StopAt(Record):
+    """Leaves a run once the checkpoint of `step` is committed."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._stop = step
+
+    def checkpointed(self, step: int, path: str) -> None:
+        if step == self._stop:
+            raise _Enough
+
+
+def train_until(settings: TrainConfig, step: int, data: str, run: str) -> Record:
+    """Train up to `step` of `settings.steps`, as a run that was stopped there."""
+    host = StopAt(0 if step == settings.steps else step)
+    with contextlib.suppress(_Enough):
+        train(dataclasses.replace(settings, checkpoint_every=4), data, run, host=host)
+    host.losses = host.losses[: step - host.start]
+    return host
+
+
+def engine_steps(backend: str, stage: int, micro: int, clip: float, steps: int = 20) -> dict[str, object]:
+    """Losses, norms, accuracies and final parameters of `steps` steps of batches of 24, shared out over ranks."""
+    from pipeline.train import engine as engines
+    from pipeline.train.ema import masters
+
+    torch.manual_seed(ranks.rank())
+    settings = EngineConfig(backend=backend, zero_stage=stage, grad_clip=clip)
+    engine = engines.build(Net(), loss_fn, settings, OptimConfig(lr=1e-3, weight_decay=0.1), torch.device("cpu"), micro)
+    generator = torch.Generator().manual_seed(1)
+    losses, norms, accuracies = [], [], []
+    share = 24 // ranks.world_size()
+    for step in range(steps):
+        batch = batch_of(torch.randint(0, 17, (24, 5), generator=generator),
+                         torch.rand(24, 5, generator=generator) * torch.linspace(0, 1, 24)[:, None])  # unequal weights
+        mine = {k: v[ranks.rank() * share : (ranks.rank() + 1) * share] for k, v in batch.items()}
+        sums = 0.0
+        for i in range(micro):
+            part = {k: v.chunk(micro)[i] for k, v in mine.items()}
+            sums = sums + engine.backward(part, last=i == micro - 1)
+        loss, weight, hits = ranks.total(sums).tolist()
+        norms.append(engine.step(1e-3 * (1 - step / 40), weight))
+        losses.append(loss / weight)
+        accuracies.append(hits / weight)
+    weights = {name: full.clone() for name, full in engine.assembled(masters(engine.owned()))}
+    return {"losses": losses, "norms": norms, "accuracies": accuracies, "weights": weights, "updates": engine.updates}
+
+
+def engine_cases(cases: list[tuple[str, int, int, float]]) -> list[dict[str, object]]:
+    return [engine_steps(*case) for case in cases]
