@@ -42,7 +42,7 @@ class CurateSpeech:
     """Folder of the run, any fsspec URL."""
     sources: tuple[str, ...]
     """Listings, each as KIND=URL with KIND one of feed, video_page."""
-    fetch: FetchConfig = field(default_factory=lambda: FetchConfig(max_bytes=512 << 20, timeout_s=600.0))
+    fetch: FetchConfig = field(default_factory=lambda: FetchConfig(max_bytes=256 << 20, timeout_s=600.0))
     cut: CutClips = field(default_factory=CutClips)
     rolling: DropRollingTranscript = field(default_factory=DropRollingTranscript)
     upper: DropUpperTranscript = field(default_factory=DropUpperTranscript)

@@ -50,7 +50,7 @@ class CutClips(Split):
     max_gap_s: float = 0.6  # a longer pause between cues ends a clip
     pad_s: float = 0.1  # kept around speech
     vad_mode: int = 2  # 0 calls most sounds speech, 3 the fewest
-    max_duration_s: float = 4 * 3600.0  # longer episodes are dropped
+    max_duration_s: float = 3 * 3600.0  # longer episodes are dropped
     batch_rows: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -151,5 +151,5 @@ def loudness(wave: Waveform) -> Row:
 
 def _times(episode: Row, start_s: float, end_s: float) -> Row:
     start_ms, end_ms = round(start_s * 1000), round(end_s * 1000)
-    return {"key": key_of(episode["sha256"], f"{start_ms}-{end_ms}"), "start_s": start_ms / 1000,
+    return {"key": key_of(episode["key"], episode["sha256"], f"{start_ms}-{end_ms}"), "start_s": start_ms / 1000,
             "end_s": end_ms / 1000, "duration_s": (end_ms - start_ms) / 1000}

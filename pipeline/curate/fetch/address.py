@@ -63,15 +63,16 @@ def canonical(url: str, base: str | None = None) -> str:
         parsed = URL(url.strip())
         if base is not None:
             parsed = URL(base).join(parsed)
-        if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
+        host = parsed.host or ""
+        if parsed.scheme not in _DEFAULT_PORTS or not host:
             raise ValueError("not an absolute http or https URL")
         if parsed.user is not None or parsed.password is not None:
             raise ValueError("user info in the URL")
         if parsed.explicit_port == _DEFAULT_PORTS[parsed.scheme]:
             parsed = parsed.with_port(None)
-        if _NUMERIC.fullmatch(parsed.host):
-            parsed = parsed.with_host(socket.inet_ntoa(socket.inet_aton(parsed.host)))
-        parsed.host.encode("idna")  # what name resolution would do later, and refuse
+        if _NUMERIC.fullmatch(host):
+            parsed = parsed.with_host(socket.inet_ntoa(socket.inet_aton(host)))
+        host.encode("idna")  # what name resolution would do later, and refuse
         parts = urlsplit(str(parsed.with_fragment(None)))
         return urlunsplit(parts._replace(path=parts.path or "/"))
     except (ValueError, TypeError, OSError) as error:

@@ -1,5 +1,5 @@
 """From a listing (a URL list, a feed, a page) to rows that say what to fetch. A listing never fails silently."""
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from pipeline.curate.fetch.address import canonical
@@ -13,29 +13,33 @@ from pipeline.curate.stage import Leave, Row, failure
 
 Kind = Literal["list", "feed", "page", "video_page"]
 
+# Parsers of pages and feeds hold a tree in memory and meet hostile input; lists are read line by line.
+_MAX_BYTES = {"list": 1 << 40, "feed": 32 * 2**20, "page": 8 * 2**20, "video_page": 4 * 2**20}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiscoverConfig:
-    """How to read listings; `fetch.max_bytes` bounds one listing."""
+    """How to read listings; `fetch.max_bytes` bounds one listing, and further feeds (32 MiB) and pages (8, video 4)."""
 
     fetch: FetchConfig = field(default_factory=lambda: FetchConfig(max_bytes=64 * 2**20))
     video: VideoPageConfig = field(default_factory=VideoPageConfig)
 
 
 def discover(url: str, kind: Kind, config: DiscoverConfig) -> list[Row]:
-    """`INPUT` rows of the files that a listing names, in its order, each key once.
+    """`INPUT` rows of the files that a listing names, in its order; what it names twice is there twice.
 
     A listing that cannot be read, names nothing, or opts out is one row that left, so the list is never empty. An
     unknown `kind` is a ValueError.
     """
-    if kind not in ("list", "feed", "page", "video_page"):
-        raise ValueError(f"kind of listing is {kind!r}, but must be one of list, feed, page, video_page")
+    if kind not in _MAX_BYTES:
+        raise ValueError(f"kind of listing is {kind!r}, but must be one of {', '.join(_MAX_BYTES)}")
+    fetch = replace(config.fetch, max_bytes=min(config.fetch.max_bytes, _MAX_BYTES[kind]))
     try:
         url = canonical(url)
         if kind == "video_page":
-            rows = read_video_page(url, config.fetch, config.video)
+            rows = read_video_page(url, fetch, config.video)
         else:
-            response = fetch_one(url, config.fetch)
+            response = fetch_one(url, fetch)
             if kind == "list":
                 rows = read_list(response.body, response.url)
             elif kind == "feed":
@@ -46,7 +50,7 @@ def discover(url: str, kind: Kind, config: DiscoverConfig) -> list[Row]:
         return [listing_row(url, leave)]
     except Exception as error:  # a listing from the web may break any parser; it must not break the run
         return [listing_row(url, failure(error))]
-    return list({row["key"]: row for row in reversed(rows)}.values())[::-1]
+    return rows
 
 
 def split_source(source: str) -> tuple[str, Kind]:

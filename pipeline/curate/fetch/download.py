@@ -43,8 +43,8 @@ class FetchEpisode(Batch):
     reason with `transcript_` before it, one that is no text as failed `transcript_unreadable`.
     """
 
-    config: FetchConfig = FetchConfig(max_bytes=512 * 2**20, timeout_s=600.0)
-    batch_rows: ClassVar[int] = 8
+    config: FetchConfig = FetchConfig(max_bytes=256 * 2**20, timeout_s=600.0)
+    batch_rows: ClassVar[int] = 4
     resources: ClassVar[Resources] = Resources(cpus=0.5)
 
     def batch(self, rows: list[Row]) -> list[Row]:

@@ -13,7 +13,7 @@ import feedparser
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from pipeline.curate.fetch.address import canonical, shown
+from pipeline.curate.fetch.address import shown
 from pipeline.curate.fetch.consent import AGENT
 from pipeline.curate.fetch.rows import input_row
 from pipeline.curate.stage import Leave, Row, left
@@ -82,11 +82,6 @@ def _forgiven(body: bytes, url: str) -> Iterator[Row]:
 def _row(media: str, feed_url: str, *, language: str | None, transcripts: list[tuple[str, str, str]],
          license: str | None, page_url: str | None, blocked: bool) -> Row:
     transcript_url, transcript_type = choose_transcript(transcripts, language)
-    if transcript_url:
-        try:
-            transcript_url = canonical(transcript_url, feed_url)
-        except Leave:
-            pass  # it fails under its own name when it is fetched
     row = input_row(media, base=feed_url, source=shown(feed_url), language=language, license=license,
                     transcript_url=transcript_url, transcript_type=transcript_type, transcript_kind="unknown")
     row["page_url"] = page_url or feed_url

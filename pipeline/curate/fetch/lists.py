@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Iterator
 
-from pipeline.curate.fetch.address import canonical, shown
+from pipeline.curate.fetch.address import shown
 from pipeline.curate.fetch.rows import input_row, listing_row
 from pipeline.curate.stage import Leave, Row
 from pipeline.records import key_of
@@ -58,15 +58,10 @@ def _table(text: str, url: str) -> Iterator[tuple[object, str]]:
 
 def _row(entry: object, line: str, base: str) -> Row:
     url = entry.get("url") if isinstance(entry, dict) else None
-    if not isinstance(url, str) or not url.strip():
+    if not isinstance(entry, dict) or not isinstance(url, str) or not url.strip():
         leave = Leave("failed", "list_line_unreadable", detail=line[:200])
         return listing_row(base, leave) | {"key": key_of(base, line)}
     facts = {name: _word(entry, name) for name in _FACTS}
-    if facts["transcript_url"]:
-        try:
-            facts["transcript_url"] = canonical(facts["transcript_url"], base)
-        except Leave:
-            pass  # it fails under its own name when it is fetched
     caption = _word(entry, "caption") or _word(entry, "text")
     row = input_row(url, base=base, source=shown(base), text=caption, **facts)
     return row | {"page_url": _word(entry, "page_url") or base}

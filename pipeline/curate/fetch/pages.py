@@ -6,15 +6,14 @@ without either are decoration and give no row.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 
 from pipeline.curate.fetch import consent
 from pipeline.curate.fetch.address import canonical, shown
+from pipeline.curate.fetch.markup import tokens
 from pipeline.curate.fetch.rows import input_row
 from pipeline.curate.stage import Leave, Row
 
 _CHARSET = re.compile(rb"""<meta[^>]+charset=["']?([\w-]+)""", re.IGNORECASE)
-_HIDDEN = {"script", "style", "template"}  # not noscript: lazy pages keep their real images there
 
 
 @dataclass
@@ -35,8 +34,8 @@ def read_page(body: bytes, url: str, headers: Mapping[str, str]) -> list[Row]:
     """
     page = parse_page(body, headers)
     refuse_opt_out(page, url)
-    base = canonical(page.base, url) if page.base else url
-    rows = {}
+    base = _base(page, url)
+    rows: dict[str, Row] = {}
     for src, caption in page.pictures:
         if not src.startswith("data:"):
             row = input_row(src, base=base, source=shown(url), text=caption, language=page.language,
@@ -45,6 +44,13 @@ def read_page(body: bytes, url: str, headers: Mapping[str, str]) -> list[Row]:
     if not rows:
         raise Leave("failed", "listing_empty", detail=f"{shown(url)} has no picture with a caption")
     return list(rows.values())
+
+
+def _base(page: Page, url: str) -> str:
+    try:
+        return canonical(page.base, url) if page.base else url
+    except Leave:  # a <base> that is no URL; browsers ignore it as well
+        return url
 
 
 def refuse_opt_out(page: Page, url: str) -> None:
@@ -63,28 +69,26 @@ def parse_page(body: bytes, headers: Mapping[str, str]) -> Page:
         text = body.decode(charset, "replace")
     except LookupError:
         text = body.decode("utf-8", "replace")
-    parser = _Parser()
-    parser.feed(text)
-    parser.close()
-    return parser.finish()
+    reader = _Reader()
+    for token in tokens(text):
+        if isinstance(token, str):
+            reader.text(token)
+        elif token.is_end:
+            reader.end(token.name)
+        else:
+            reader.start(token.name, token.values)
+    return reader.finish()
 
 
-class _Parser(HTMLParser):
+class _Reader:
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
         self._page = Page()
         self._figures: list[list[tuple[str, str]]] = []  # pictures of each open figure, innermost last
         self._caption: list[str] | None = None  # text of the open figcaption
-        self._hidden = 0
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
+    def start(self, tag: str, values: dict[str, str]) -> None:
         page = self._page
-        if tag in _HIDDEN:
-            self._hidden += 1
-        elif self._hidden:
-            return
-        elif tag == "html":
+        if tag == "html":
             page.language = values.get("lang", "").strip() or page.language
         elif tag == "base":
             page.base = page.base or values.get("href", "").strip() or None
@@ -100,14 +104,12 @@ class _Parser(HTMLParser):
             where = self._figures[-1] if self._figures else page.pictures
             where.append((values["src"].strip(), " ".join(values.get("alt", "").split())))
 
-    def handle_data(self, data: str) -> None:
-        if self._caption is not None and not self._hidden:
+    def text(self, data: str) -> None:
+        if self._caption is not None:
             self._caption.append(data)
 
-    def handle_endtag(self, tag: str) -> None:
-        if tag in _HIDDEN:
-            self._hidden = max(0, self._hidden - 1)
-        elif tag == "figcaption" and self._caption is not None:
+    def end(self, tag: str) -> None:
+        if tag == "figcaption" and self._caption is not None:
             caption = " ".join("".join(self._caption).split())
             self._caption = None
             if caption and self._figures:
@@ -118,11 +120,11 @@ class _Parser(HTMLParser):
     def _close_figure(self) -> None:
         if self._figures:
             pictures = self._figures.pop()
-            captions = {caption for src, caption in pictures if not src}  # a figcaption above its picture
-            above = captions.pop() if captions else None
+            above = next((caption for src, caption in pictures if not src), None)  # a figcaption before its picture
             self._page.pictures += [(src, above or alt) for src, alt in pictures if src]
 
     def finish(self) -> Page:
+        """What was read; figures left open end with the page."""
         while self._figures:
             self._close_figure()
         self._page.pictures = [(src, caption) for src, caption in self._page.pictures if caption]

@@ -1,9 +1,9 @@
-"""Rows of the tables that fetching reads and writes: what a source found, and the picture or episode it becomes."""
+"""Rows of what sources found: files to fetch, and listings that gave none."""
 from typing import Any
 
 from pipeline.curate.fetch.address import canonical, shown
 from pipeline.curate.stage import Leave, Row, left
-from pipeline.records import CLIP, IMAGE, INPUT, key_of
+from pipeline.records import INPUT, key_of
 
 
 def input_row(url: str, *, base: str, source: str, text: str | None = None, **facts: Any) -> Row:
@@ -14,27 +14,19 @@ def input_row(url: str, *, base: str, source: str, text: str | None = None, **fa
     """
     row: Row = dict.fromkeys(INPUT.names) | {"page_url": base, "source": source, "text": text} | facts
     try:
-        row["url"] = canonical(url, base)
+        name = row["url"] = canonical(url, base)
     except Leave as leave:
+        name = url  # whole, lest two that differ in what is not shown become one
         row = left(row, leave) | {"url": shown(url)}
-    row["key"] = key_of(row["url"]) if text is None else key_of(row["url"], text)
+    if row["transcript_url"]:
+        try:
+            row["transcript_url"] = canonical(row["transcript_url"], base)
+        except Leave:
+            pass  # it fails under its own name when it is fetched
+    row["key"] = key_of(name) if text is None else key_of(name, text)
     return row
 
 
 def listing_row(url: str, leave: Leave) -> Row:
     """A listing that gave no rows, as one `INPUT` row that left."""
     return left(dict.fromkeys(INPUT.names) | {"key": key_of(url), "url": url, "source": shown(url)}, leave)
-
-
-def image_row(row: Row) -> Row:
-    """An `INPUT` row as an `IMAGE` row, whether it left or not."""
-    return _started(row, IMAGE.names, "image") | {"caption": row["text"]}
-
-
-def episode_row(row: Row) -> Row:
-    """An `INPUT` row as a `CLIP` row of unit episode, whether it left or not."""
-    return _started(row, CLIP.names, "episode") | {"text": None}
-
-
-def _started(row: Row, names: list[str], unit: str) -> Row:
-    return {name: row.get(name) for name in names} | {"input_key": row["key"], "unit": unit}

@@ -15,7 +15,7 @@ from yt_dlp.networking import Request, RequestHandler, Response
 from yt_dlp.networking.exceptions import HTTPError, TransportError, UnsupportedRequest
 from yt_dlp.utils import YoutubeDLError
 
-from pipeline.curate.fetch.address import canonical, shown
+from pipeline.curate.fetch.address import shown
 from pipeline.curate.fetch.http import FetchConfig, HttpLeave, fetch_one
 from pipeline.curate.fetch.pages import parse_page, refuse_opt_out
 from pipeline.curate.fetch.rows import input_row
@@ -92,10 +92,8 @@ def _row(entry: dict[str, Any], page_url: str, language: str | None, license: st
     if not link or entry.get("direct") or entry.get("protocol") not in (None, "http", "https"):
         return None  # what is not a page at all, or a stream of pieces (HLS, DASH) rather than a file
     transcript_url, transcript_type, kind = choose_track(entry, language)
-    if transcript_url:
-        transcript_url = canonical(transcript_url, page_url)
     return input_row(link, base=page_url, source=shown(page_url), language=language, transcript_url=transcript_url,
-                     license=entry.get("license") or license, transcript_type=transcript_type, transcript_kind=kind)
+                     transcript_type=transcript_type, transcript_kind=kind, license=entry.get("license") or license)
 
 
 def _entries(info: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -115,6 +113,7 @@ class _Downloader(YoutubeDL):
             "allowed_extractors": list(video.extractors), "skip_download": True, "format": "bestaudio/best",
             "ignore_no_formats_error": True, "check_formats": False, "noplaylist": False, "playlistend": _MAX_ENTRIES,
             "extractor_retries": 0, "cachedir": False, "proxy": "", "usenetrc": False, "enable_file_urls": False,
+            "js_runtimes": {}, "remote_components": (),
             "quiet": True, "no_warnings": True, "noprogress": True, "logger": _Silent(), "color": "never",
         }, auto_init="no_verbose_header")
 

@@ -57,12 +57,12 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities in metadata; bombs are refused below
-            picture = Image.open(io.BytesIO(data), formats=_FORMATS)
-            width, height = picture.size
+            file = Image.open(io.BytesIO(data), formats=_FORMATS)
+            width, height = file.size
             if width * height > max_pixels:
                 raise Leave("failed", "image_too_large", detail=f"{width}x{height} is more than {max_pixels} pixels")
-            picture.load()
-            picture = ImageOps.exif_transpose(picture)
+            file.load()
+            picture = ImageOps.exif_transpose(file)
     except Image.DecompressionBombError as error:
         raise Leave("failed", "image_too_large", detail=str(error)) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError) as error:  # decoders raise all

@@ -12,6 +12,7 @@ _GENERIC = ("img|dsc[fn_]?|dcim|pict?|p|mvi|gopr|pxl|wp|cimg|sam|imag|image|phot
 # A generic word and then nothing but a counter, a date or a time: IMG_2031, DSC0001, image (3), Screenshot 2021-03-04.
 _COUNTER = re.compile(rf"({_GENERIC})[\s_.-]*\(?\d[\d\s_.,:()x-]*( ?at [\d.: ]+([ap]m)?)?\)?(wa\d+)?( ?-? ?copy)?",
                       re.IGNORECASE)
+_LONGEST_NAME = 128
 _NUMBERED = re.compile(r"[a-z]+(_\d+|-0\d+|-\d{4,})", re.IGNORECASE)  # digit-0042, scan_7; but not boeing-747
 _DIGITS = re.compile(r"\d[\d_.-]{3,}")
 _DIGEST = re.compile(r"(?=.*\d)[0-9a-f]{12,}|[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
@@ -30,6 +31,8 @@ class ScoreCaption(Map):
 
 def is_filename(caption: str) -> bool:
     """True if a caption is a name that a camera, a program or a file system gave."""
+    if len(caption) > _LONGEST_NAME:
+        return False
     if _EXTENSION.search(caption) and len(caption.split()) <= 4:
         return True
     return any(pattern.fullmatch(caption) for pattern in (_COUNTER, _NUMBERED, _DIGITS, _DIGEST))

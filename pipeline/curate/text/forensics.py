@@ -71,7 +71,7 @@ class DropAutoTranscript(Filter):
 class DropRollingTranscript(Filter):
     """Drop as `transcript_rolling_captions` scrolling lines, or cues with a time on each word."""
 
-    max_rolling_ratio: float = 0.2
+    max_rolling_ratio: float = 0.5
     max_word_timed_ratio: float = 0.5
 
     def reason(self, row: Row) -> str | None:
@@ -109,7 +109,7 @@ class DropLowerTranscript(Filter):
 class DropUnpunctuatedTranscript(Filter):
     """Drop as `transcript_unpunctuated` what has next to no commas, full stops or question marks."""
 
-    min_per_100_words: float = 2.0
+    min_per_100_words: float = 1.0
 
     def reason(self, row: Row) -> str | None:
         """The code, or None, also where the script does without."""
@@ -124,7 +124,7 @@ def machine_filters() -> tuple[Filter, ...]:
 
 
 def _form(row: Row, name: str, silent: float) -> float:
-    """A score of form; `silent` for a clip and where it says nothing of the text, unknown where it never was computed."""
+    """A score of form; `silent` for a clip and where it says nothing of the text, unknown where it was not computed."""
     if row["unit"] == "clip":
         return silent
     score(row, "num_words")

@@ -2,20 +2,21 @@
 
 Cues keep their raw text, line by line, with tags and settings, because these betray how a transcript was made. The
 reader forgives what players forgive (missing header, comma or point, missing hours, counters, text after blank lines
-in SRT) and refuses what would misplace words: a cue time that cannot be read.
+in SRT, a few cues that end before they start) and refuses what would misplace words: a cue time that cannot be read.
 """
 import html
 import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.curate.stage import Leave
 
-_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})"
-_TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?!\d)(.*)")
+_TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})[.,](\d+)(?:\.\d+)?"
+_TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(.*)")
+_MAX_BACKWARD = 0.05  # share of cues that may end before they start
 _TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")  # HTML-like tags of WebVTT and SRT, override blocks of ASS
 _SOUND = re.compile(r"\[[^\[\]]*\]|♪|♫|^\s*>>+", re.MULTILINE)
 
@@ -48,7 +49,9 @@ def spoken(text: str) -> str:
 def read_transcript(text: str) -> list[Cue]:
     """The cues of a transcript, in order of time; the format is told from the text itself.
 
-    Leaves as failed `transcript_unreadable`: no cue, a time that is none, a cue that ends before it starts.
+    A cue that ends before it starts, as slips of editors' hands leave one now and then, covers both of its times, so
+    that it overlaps its neighbours and is not parted from them. Leaves as failed `transcript_unreadable`: no cue, a
+    time that is none, more than one cue in twenty that runs backwards.
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
     start = text.lstrip()
@@ -56,12 +59,14 @@ def read_transcript(text: str) -> list[Cue]:
         cues = list(_json_cues(start))
     else:
         cues = list(_timed_cues(text, is_vtt=start.startswith("WEBVTT")))
-    for cue in cues:
-        if not 0 <= cue.start_s <= cue.end_s:
-            raise _unreadable(f"a cue from {cue.start_s:g} s to {cue.end_s:g} s")
     if not cues:
         raise _unreadable(f"no cue; it starts {start[:60]!r}")
-    return sorted(cues, key=lambda cue: cue.start_s)
+    backward = [cue for cue in cues if cue.end_s < cue.start_s]
+    if len(backward) > _MAX_BACKWARD * len(cues):
+        first = backward[0]
+        raise _unreadable(f"{len(backward)} of {len(cues)} cues run backwards, the first at {first.start_s:g} s")
+    upright = [replace(cue, start_s=min(cue.start_s, cue.end_s), end_s=max(cue.start_s, cue.end_s)) for cue in cues]
+    return sorted(upright, key=lambda cue: cue.start_s)
 
 
 def _timed_cues(text: str, is_vtt: bool) -> Iterator[Cue]:
@@ -75,7 +80,7 @@ def _timed_cues(text: str, is_vtt: bool) -> Iterator[Cue]:
             if times is not None:
                 yield _cue(times, lines if is_vtt else _without_counter(lines))
             parts = found.groups()
-            times, lines = (_seconds(parts[:4]), _seconds(parts[4:8]), parts[8].strip()), []
+            times, lines = (_seconds(*parts[:4]), _seconds(*parts[4:8]), parts[8].strip()), []
         elif times is not None:
             if is_vtt and not line:  # a line of blanks alone is text; rolling captions have many
                 yield _cue(times, lines)
@@ -99,9 +104,8 @@ def _cue(times: tuple[float, float, str], lines: list[str]) -> Cue:
     return Cue(start_s=times[0], end_s=times[1], settings=times[2], text="\n".join(lines).strip("\n"))
 
 
-def _seconds(parts: tuple[str | None, ...]) -> float:
-    hours, minutes, seconds, fraction = parts
-    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int(fraction.ljust(3, "0")) / 1000
+def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str) -> float:
+    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int(fraction[:3].ljust(3, "0")) / 1000
 
 
 def _json_cues(text: str) -> Iterator[Cue]:
@@ -111,10 +115,10 @@ def _json_cues(text: str) -> Iterator[Cue]:
         segments = found["segments"] if isinstance(found, dict) else found
         for segment in segments:
             start_s, end_s = float(segment["startTime"]), float(segment["endTime"])
-            if not math.isfinite(start_s) or not math.isfinite(end_s):
+            if not (0 <= start_s < math.inf and 0 <= end_s < math.inf):
                 raise ValueError(f"a segment from {start_s} to {end_s}")
             yield Cue(start_s=start_s, end_s=end_s, text=html.escape(str(segment["body"]), quote=False))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _unreadable(f"JSON without proper segments: {type(error).__name__} {error}") from error
 
 

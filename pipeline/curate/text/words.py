@@ -32,18 +32,23 @@ def count_words(text: str) -> int:
     return spaced + (unspaced + 1) // 2
 
 
-def shape(text: str, min_words: int = 10) -> TextShape:
+def shape(text: str, min_words: int = 20) -> TextShape:
     """Case and punctuation of a text.
 
     Both are None below `min_words` words with cased letters, or where those are not at least half of all words: case
-    and punctuation are habits of Latin, Greek, Cyrillic, Armenian and Georgian capitals; Thai has neither, Japanese
-    subtitles leave full stops out. `I`, `A` and other single letters say nothing about case and are not counted.
+    and punctuation are habits of Latin, Greek, Cyrillic and Armenian; Thai has neither, Japanese subtitles leave full
+    stops out, and Georgian has capitals in Unicode that nobody writes. `I`, `A` and other single letters say nothing
+    about case and are not counted.
     """
     words = count_words(text)
-    cased = [token for token in _TOKEN.findall(text) if sum(c.isupper() or c.islower() for c in token) >= 2]
+    cased = [token for token in _TOKEN.findall(text) if sum(_has_case(c) for c in token) >= 2]
     if len(cased) < min_words or 2 * len(cased) < words:
         return TextShape(num_words=words, lower_ratio=None, upper_ratio=None, punctuation_per_100_words=None)
     lower = sum(token == token.lower() for token in cased)
     upper = sum(token == token.upper() for token in cased)
     return TextShape(num_words=words, lower_ratio=lower / len(cased), upper_ratio=upper / len(cased),
                      punctuation_per_100_words=100 * len(_MARK.findall(text)) / words)
+
+
+def _has_case(c: str) -> bool:
+    return (c.isupper() or c.islower()) and not "\u10a0" <= c <= "\u10ff"

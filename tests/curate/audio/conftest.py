@@ -1,4 +1,5 @@
 """Synthesised sound, encoded into every container that we read."""
+
 import io
 
 import av

@@ -1,4 +1,5 @@
 """What the bytes of a file say of its kind and its end."""
+
 import pytest
 
 from pipeline.curate.audio.container import breaks_off, mp3_duration_s, sniff
@@ -12,8 +13,21 @@ def test_kinds(files, kind, demuxer):
     assert sniff(files[kind]) == demuxer
 
 
-@pytest.mark.parametrize("data", [b"", b"#EXTM3U\n", b"ffconcat version 1.0", b"<?xml", b"RIFF\0\0\0\0AVI ", b"\xff", b"\xff\xf1\x50\x80",
-                                  b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", bytes(64)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"#EXTM3U\n",
+        b"ffconcat version 1.0",
+        b"<?xml",
+        b"RIFF\0\0\0\0AVI ",
+        b"\xff",
+        b"\xff\xf1\x50\x80",
+        b"\xff\xd8\xff\xe0",
+        b"\x89PNG\r\n\x1a\n",
+        bytes(64),
+    ],
+)
 def test_anything_else_is_no_audio(data):
     assert sniff(data) is None
 
@@ -43,7 +57,7 @@ def test_only_some_mp3_declare_their_length(files):
     assert mp3_duration_s(data) == pytest.approx(4, abs=0.06)
     assert mp3_duration_s(data[: len(data) // 3]) == mp3_duration_s(data)
     assert mp3_duration_s(data + data) == mp3_duration_s(data)
-    frames = data[data.index(b"\xff\xfb"):]
+    frames = data[data.index(b"\xff\xfb") :]
     tagged = b"ID3\x04\0\0" + bytes([0, 0, 8, 0]) + bytes(1024) + frames
     assert mp3_duration_s(tagged) == mp3_duration_s(frames) == mp3_duration_s(data)
     plain = data.replace(b"Info", bytes(4)).replace(b"Xing", bytes(4))

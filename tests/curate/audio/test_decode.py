@@ -1,4 +1,5 @@
 """Decoding against what was encoded; damage of every kind."""
+
 import io
 import wave
 
@@ -23,7 +24,10 @@ def level(samples: np.ndarray, hz: float, rate: int) -> float:
     return float(2 * abs(np.mean(middle * np.exp(-2j * np.pi * hz * np.arange(len(middle)) / rate))))
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [("wav", 0.001), ("flac", 0.001), ("mp3", 0.02), ("ogg", 0.02), ("mp4", 0.02), ("webm", 0.02)])
+@pytest.mark.parametrize(
+    ("kind", "tolerance"),
+    [("wav", 0.001), ("flac", 0.001), ("mp3", 0.02), ("ogg", 0.02), ("mp4", 0.02), ("webm", 0.02)],
+)
 def test_a_tone_keeps_its_length_pitch_and_level(files, kind, tolerance):
     for rate in (16_000, 24_000, 48_000):
         found = decode_audio(files[kind], rate)
@@ -63,8 +67,16 @@ def test_truncated_files_are_called_truncated(files, kind, keep):
 
 def test_junk_is_called_undecodable(files):
     noise = np.random.default_rng(0).bytes(20_000)
-    for data in (b"", b"not audio", b"#EXTM3U\nhttp://10.0.0.1/x.ts\n", noise, b"fLaC" + noise, b"\x1a\x45\xdf\xa3" + noise,
-                 b"RIFF\x08\0\0\0WAVE", b"ID3\x04\0\0\0\0\0\0" + b"\0" * 100):
+    for data in (
+        b"",
+        b"not audio",
+        b"#EXTM3U\nhttp://10.0.0.1/x.ts\n",
+        noise,
+        b"fLaC" + noise,
+        b"\x1a\x45\xdf\xa3" + noise,
+        b"RIFF\x08\0\0\0WAVE",
+        b"ID3\x04\0\0\0\0\0\0" + b"\0" * 100,
+    ):
         assert outcome(data) == ("failed", "audio_undecodable"), data[:8]
 
 
@@ -89,7 +101,10 @@ def test_samples_that_are_no_numbers():
 
 
 def test_a_stream_that_changes_its_format_on_the_way():
-    first, second = encode("mp3", tone(2, 44_100), 44_100), encode("mp3", np.stack([tone(2, 44_100)] * 2), 44_100, channels=2)
+    first, second = (
+        encode("mp3", tone(2, 44_100), 44_100),
+        encode("mp3", np.stack([tone(2, 44_100)] * 2), 44_100, channels=2),
+    )
     found = decode_audio(first + second, 16_000)  # as an advertisement is spliced into an episode
     assert 3.8 < found.duration_s < 4.2 and abs(level(found.samples[:30_000], 440, 16_000) - 0.3) < 0.02
 

@@ -1,4 +1,5 @@
 """Cutting clips where words and voices are."""
+
 import io
 
 import numpy as np
@@ -24,17 +25,25 @@ def spans(cues: list[Cue], max_s: float = 10, max_gap_s: float = 0.5) -> list[tu
 
 
 def test_neighbouring_cues_are_joined_up_to_the_limit():
-    assert spans([cue(0, 4, "a"), cue(4, 8, "b"), cue(8.2, 10, "c"), cue(10, 11, "d")]) == [(0, 10, "a b c"), (10, 11, "d")]
+    assert spans([cue(0, 4, "a"), cue(4, 8, "b"), cue(8.2, 10, "c"), cue(10, 11, "d")]) == [
+        (0, 10, "a b c"),
+        (10, 11, "d"),
+    ]
     assert spans([cue(0, 1, "a"), cue(1.6, 2, "b")]) == [(0, 1, "a"), (1.6, 2, "b")]
     assert spans([cue(0, 30, "long")]) == [(0, 30, "long")]
 
 
 def test_overlapping_cues_are_never_parted():
-    assert spans([cue(0, 6, "a"), cue(5, 12, "b"), cue(11, 11.5, "c"), cue(12, 13, "d")]) == [(0, 12, "a b c"), (12, 13, "d")]
+    assert spans([cue(0, 6, "a"), cue(5, 12, "b"), cue(11, 11.5, "c"), cue(12, 13, "d")]) == [
+        (0, 12, "a b c"),
+        (12, 13, "d"),
+    ]
 
 
 def test_cues_without_words_are_passed_over():
-    assert spans([cue(0, 1, "[Music]"), cue(1, 2, "<i>a</i> &amp;"), cue(2, 2.2, " \n "), cue(2.2, 3, "♪ b")]) == [(1, 3, "a & b")]
+    assert spans([cue(0, 1, "[Music]"), cue(1, 2, "<i>a</i> &amp;"), cue(2, 2.2, " \n "), cue(2.2, 3, "♪ b")]) == [
+        (1, 3, "a & b")
+    ]
     assert spans([cue(0, 1, "\n")]) == []
 
 
@@ -69,17 +78,32 @@ def test_trimming_keeps_padding_and_never_widens():
 
 
 def test_loudness_of_known_signals():
-    assert loudness(Waveform(samples=tone(1, RATE, amplitude=1.0), sample_rate=RATE))["rms_db"] == pytest.approx(-3.0103, abs=0.01)
+    assert loudness(Waveform(samples=tone(1, RATE, amplitude=1.0), sample_rate=RATE))["rms_db"] == pytest.approx(
+        -3.0103, abs=0.01
+    )
     square = np.where(np.arange(1000) % 4 < 1, 1.0, 0.5).astype(np.float32)
     assert loudness(Waveform(samples=square, sample_rate=RATE)) == {
-        "rms_db": pytest.approx(10 * np.log10(0.25 * 1 + 0.75 * 0.25)), "clipped_ratio": 0.25}
+        "rms_db": pytest.approx(10 * np.log10(0.25 * 1 + 0.75 * 0.25)),
+        "clipped_ratio": 0.25,
+    }
     assert loudness(Waveform(samples=np.zeros(9, np.float32), sample_rate=RATE)) == {"rms_db": -120, "clipped_ratio": 0}
 
 
 def episode(transcript: str, audio: bytes) -> dict:
     return dict.fromkeys(CLIP.names) | {
-        "key": "k", "input_key": "k", "unit": "episode", "url": "http://e/a.wav", "source": "s", "license": "CC0", "language": "en",
-        "audio": audio, "sha256": "ab" * 32, "transcript": transcript, "transcript_type": "vtt", "num_words": 9}
+        "key": "k",
+        "input_key": "k",
+        "unit": "episode",
+        "url": "http://e/a.wav",
+        "source": "s",
+        "license": "CC0",
+        "language": "en",
+        "audio": audio,
+        "sha256": "ab" * 32,
+        "transcript": transcript,
+        "transcript_type": "vtt",
+        "num_words": 9,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +113,10 @@ def sound() -> bytes:
     return encode("wav", np.concatenate([gap[:RATE], voice(2, RATE), gap, voice(2, RATE), gap]), RATE)
 
 
-VTT = ("WEBVTT\n\n00:00.500 --> 00:02.000\nhello\n\n00:02.000 --> 00:03.800\nthere &amp; then\n\n00:04.800 --> 00:07.200\nmore\n\n"
-       "00:07.900 --> 00:08.300\nnothing said\n\n00:08.950 --> 00:20.000\nafter the end\n")
+VTT = (
+    "WEBVTT\n\n00:00.500 --> 00:02.000\nhello\n\n00:02.000 --> 00:03.800\nthere &amp; then\n\n"
+    "00:04.800 --> 00:07.200\nmore\n\n00:07.900 --> 00:08.300\nnothing said\n\n00:08.950 --> 00:20.000\nafter the end\n"
+)
 
 
 def test_an_episode_and_its_clips(sound):
@@ -99,15 +125,25 @@ def test_an_episode_and_its_clips(sound):
     assert (first["unit"], first["key"], first["audio"], first["state"]) == ("episode", "k", None, None)
     assert first["duration_s"] == pytest.approx(9) and first["num_words"] == 9 and first["transcript"] == VTT
     assert first["speech_ratio"] == pytest.approx(4 / 9, abs=0.06)
-    assert [clip["text"] for clip in (one, two, three, four)] == ["hello there & then", "more", "nothing said", "after the end"]
+    assert [clip["text"] for clip in (one, two, three, four)] == [
+        "hello there & then",
+        "more",
+        "nothing said",
+        "after the end",
+    ]
     assert (one["start_s"], one["end_s"]) == (pytest.approx(0.9, abs=0.07), pytest.approx(3.1, abs=0.17))
     assert (two["start_s"], two["end_s"]) == (pytest.approx(4.9, abs=0.07), pytest.approx(7.1, abs=0.17))
     assert one["speech_ratio"] > 0.85 and three["speech_ratio"] == 0 and three["rms_db"] == -120
     assert (four["state"], four["reason"], four["audio"]) == ("dropped", "clip_outside_audio", None)
     for clip in (one, two, three, four):
-        assert clip["unit"] == "clip" and clip["input_key"] == "k" and clip["license"] == "CC0" and clip["transcript"] is None
+        assert (
+            clip["unit"] == "clip"
+            and clip["input_key"] == "k"
+            and clip["license"] == "CC0"
+            and clip["transcript"] is None
+        )
         span = f"{round(clip['start_s'] * 1000)}-{round(clip['end_s'] * 1000)}"
-        assert clip["key"] == key_of("ab" * 32, span)
+        assert clip["key"] == key_of("k", "ab" * 32, span)
     samples, rate = soundfile.read(io.BytesIO(one["audio"]), dtype="float32")
     assert rate == RATE and len(samples) / rate == pytest.approx(one["duration_s"], abs=0.002)
     original = soundfile.read(io.BytesIO(sound), dtype="float32")[0]
@@ -132,14 +168,20 @@ def test_clips_share_no_sample():
 
 
 def test_an_endless_cue_is_left_without_its_audio(sound):
-    rows = list(CutClips(sample_rate=RATE, max_s=2).split(episode("WEBVTT\n\n00:00.000 --> 00:08.500\nall of it\n", sound)))
+    rows = list(
+        CutClips(sample_rate=RATE, max_s=2).split(episode("WEBVTT\n\n00:00.000 --> 00:08.500\nall of it\n", sound))
+    )
     assert (rows[1]["reason"], rows[1]["audio"], rows[1]["duration_s"]) == ("clip_too_long", None, 8.5)
 
 
 def test_errors_cost_the_episode(sound):
     stage = CutClips(sample_rate=RATE)
     rows = [episode("no cues", sound), episode(VTT, sound[: len(sound) // 2]), episode(VTT, b"junk")]
-    assert [row["reason"] for row in apply(stage, rows)] == ["transcript_unreadable", "audio_truncated", "audio_undecodable"]
+    assert [row["reason"] for row in apply(stage, rows)] == [
+        "transcript_unreadable",
+        "audio_truncated",
+        "audio_undecodable",
+    ]
     with pytest.raises(Leave, match="audio_too_long"):
         list(CutClips(sample_rate=RATE, max_duration_s=5).split(episode(VTT, sound)))
 
@@ -148,5 +190,3 @@ def test_bad_settings_are_named():
     for bad, word in (({"vad_mode": 4}, "vad_mode"), ({"sample_rate": 0}, "sample_rate"), ({"max_s": -1.0}, "max_s")):
         with pytest.raises(ValueError, match=word):
             CutClips(**bad)
-
-

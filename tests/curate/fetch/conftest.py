@@ -1,4 +1,5 @@
 """A real HTTP server on loopback whose answers a test writes down as functions."""
+
 import asyncio
 import threading
 from collections import Counter
@@ -59,4 +60,6 @@ def site() -> Iterator[Web]:
 @pytest.fixture
 def config() -> http.FetchConfig:
     """A hasty guest that may visit loopback."""
-    return http.FetchConfig(timeout_s=5, backoff_s=0.01, per_host_interval_s=0, max_wait_s=1, allow_private=("127.0.0.0/8",))
+    return http.FetchConfig(
+        timeout_s=5, backoff_s=0.01, per_host_interval_s=0, max_wait_s=1, allow_private=("127.0.0.0/8",)
+    )

@@ -1,17 +1,41 @@
 """Addresses and URLs."""
+
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.curate.fetch.address import canonical, check_address, is_public, networks, shown
 from pipeline.curate.stage import Leave
 
-PRIVATE = ["10.0.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "192.168.1.1", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-           "240.0.0.1", "255.255.255.255", "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1",
-           "fec0::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1",
-           "2001:0:0:0:0:0:80ff:fffe", "2001:db8::1"]
+PRIVATE = [
+    "10.0.0.1",
+    "127.0.0.1",
+    "169.254.169.254",
+    "172.16.0.1",
+    "192.168.1.1",
+    "100.64.0.1",
+    "0.0.0.0",
+    "224.0.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "192.0.2.1",
+    "198.18.0.1",
+    "::1",
+    "::",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fc00::1",
+    "fec0::1",
+    "ff02::1",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "2002:7f00:1::",
+    "64:ff9b::7f00:1",
+    "2001:0:0:0:0:0:80ff:fffe",
+    "2001:db8::1",
+]
 PUBLIC = ["8.8.8.8", "1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 
 
@@ -33,39 +57,66 @@ def test_an_allowed_network_allows_itself_only():
     assert not is_public("10.0.0.1", allowed) and not is_public("::1", allowed)
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(v=4))
 def test_wrapping_an_address_changes_nothing(address):
     plain = is_public(str(address))
-    wrapped = [f"::ffff:{address}", str(ipaddress.IPv6Address((0x2002 << 112) | (int(address) << 80))),
-               str(ipaddress.IPv6Address((0x64FF9B << 96) | int(address)))]
+    wrapped = [
+        f"::ffff:{address}",
+        str(ipaddress.IPv6Address((0x2002 << 112) | (int(address) << 80))),
+        str(ipaddress.IPv6Address((0x64FF9B << 96) | int(address))),
+    ]
     assert [is_public(text) for text in wrapped] == [plain] * 3
 
 
-@pytest.mark.parametrize(("url", "base", "expected"), [
-    ("HTTP://Example.COM:80/a b?x=1#f", None, "http://example.com/a%20b?x=1"),
-    ("https://example.com:443", None, "https://example.com/"),
-    ("http://example.com?x=1", None, "http://example.com/?x=1"),
-    ("https://example.com:8443/a/../b/./c", None, "https://example.com:8443/b/c"),
-    ("../c.png?d=e#f", "http://example.com/a/b/", "http://example.com/a/c.png?d=e"),
-    ("//cdn.example.com/x", "https://example.com/", "https://cdn.example.com/x"),
-    ("https://münchen.example/ü", None, "https://xn--mnchen-3ya.example/%C3%BC"),
-    ("http://2130706433/", None, "http://127.0.0.1/"), ("http://0xA9FEA9FE/", None, "http://169.254.169.254/"),
-    ("http://0177.1/", None, "http://127.0.0.1/"), ("http://1e100.net/", None, "http://1e100.net/"),
-    ("  http://example.com/%7Ea%2Fb  ", None, "http://example.com/~a%2Fb"),
-])
+@pytest.mark.parametrize(
+    ("url", "base", "expected"),
+    [
+        ("HTTP://Example.COM:80/a b?x=1#f", None, "http://example.com/a%20b?x=1"),
+        ("https://example.com:443", None, "https://example.com/"),
+        ("http://example.com?x=1", None, "http://example.com/?x=1"),
+        ("https://example.com:8443/a/../b/./c", None, "https://example.com:8443/b/c"),
+        ("../c.png?d=e#f", "http://example.com/a/b/", "http://example.com/a/c.png?d=e"),
+        ("//cdn.example.com/x", "https://example.com/", "https://cdn.example.com/x"),
+        ("https://münchen.example/ü", None, "https://xn--mnchen-3ya.example/%C3%BC"),
+        ("http://2130706433/", None, "http://127.0.0.1/"),
+        ("http://0xA9FEA9FE/", None, "http://169.254.169.254/"),
+        ("http://0177.1/", None, "http://127.0.0.1/"),
+        ("http://1e100.net/", None, "http://1e100.net/"),
+        ("  http://example.com/%7Ea%2Fb  ", None, "http://example.com/~a%2Fb"),
+    ],
+)
 def test_one_spelling_for_each_url(url, base, expected):
     assert canonical(url, base) == expected
     assert canonical(expected) == expected
 
 
-@pytest.mark.parametrize("url", ["", "x", "/a", "ftp://a/b", "file:///a", "http://", "http:///a", "http://[::1", "javascript:1",
-                                 "http://a:99999/", "http://a:b@c/", "http://a\\@b/", "http://999.1.1.1/", "data:,x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "x",
+        "/a",
+        "ftp://a/b",
+        "file:///a",
+        "http://",
+        "http:///a",
+        "http://[::1",
+        "javascript:1",
+        "http://a:99999/",
+        "http://a:b@c/",
+        "http://a\\@b/",
+        "http://999.1.1.1/",
+        "data:,x",
+    ],
+)
 def test_what_is_no_url_leaves(url):
     with pytest.raises(Leave) as leave:
         canonical(url)
     assert (leave.value.state, leave.value.reason, leave.value.retryable) == ("failed", "bad_url", False)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60).map("http://example.com/".__add__))
 def test_canonical_is_idempotent(url):
     assert canonical(canonical(url)) == canonical(url)

@@ -1,4 +1,5 @@
 """The fetching stages, through their one method."""
+
 import hashlib
 import time
 from dataclasses import replace
@@ -7,22 +8,28 @@ import pytest
 from aiohttp import web
 
 from pipeline.curate.fetch.download import Fetch, FetchEpisode, decode_text, media_type
-from pipeline.curate.fetch.rows import episode_row, image_row, input_row
-from pipeline.curate.stage import Leave, apply, to_table
-from pipeline.records import CLIP, IMAGE
+from pipeline.curate.fetch.rows import input_row
+from pipeline.curate.stage import Leave, apply, start, to_table
+from pipeline.records import CLIP, IMAGE, INPUT
 
 
 def pictures(site, *names: str) -> list[dict]:
-    return [image_row(input_row(name, base=site.url, source="s", text="x")) for name in names]
+    found = [input_row(name, base=site.url, source="s", text="x") for name in names]
+    return start(to_table(found, INPUT), IMAGE, unit="image", caption="text").to_pylist()
 
 
 def episode(site, audio: str = "/a.mp3", transcript: str | None = "/a.vtt") -> dict:
-    return episode_row(input_row(audio, base=site.url, source="s", transcript_url=transcript and site.url + transcript))
+    found = input_row(audio, base=site.url, source="s", transcript_url=transcript and site.url + transcript)
+    return start(to_table([found], INPUT), CLIP, unit="episode").to_pylist()[0]
 
 
 def test_a_batch_ends_in_order_each_row_for_itself(site, config):
-    site.pages |= {"/a.png": b"AAA", "/noai.png": {"body": b"x", "headers": {"X-Robots-Tag": "noai"}},
-                   "/inside": {"status": 302, "headers": {"Location": "http://10.0.0.1/"}}, "/b.png": b"BB"}
+    site.pages |= {
+        "/a.png": b"AAA",
+        "/noai.png": {"body": b"x", "headers": {"X-Robots-Tag": "noai"}},
+        "/inside": {"status": 302, "headers": {"Location": "http://10.0.0.1/"}},
+        "/b.png": b"BB",
+    }
     rows = pictures(site, "/a.png", "/missing", "/noai.png", "/inside", "/b.png")
     out = Fetch(config=config).batch(rows)
     assert [row["key"] for row in out] == [row["key"] for row in rows]
@@ -56,20 +63,32 @@ def test_a_batch_is_fetched_concurrently(site, config):
 def test_an_episode_with_its_transcript(site, config):
     site.pages |= {"/a.mp3": b"sound", "/a.vtt": {"text": "WEBVTT\n\né", "content_type": "text/vtt"}}
     (row,) = FetchEpisode(config=config).batch([episode(site)])
-    assert (row["state"], row["audio"], row["transcript"], row["transcript_type"]) == (None, b"sound", "WEBVTT\n\né", "text/vtt")
+    assert (row["state"], row["audio"], row["transcript"], row["transcript_type"]) == (
+        None,
+        b"sound",
+        "WEBVTT\n\né",
+        "text/vtt",
+    )
     assert row["sha256"] == hashlib.sha256(b"sound").hexdigest() and row["size_bytes"] == 5
     to_table([row], CLIP)
 
 
 def test_episodes_that_leave(site, config):
-    site.pages |= {"/a.mp3": b"sound", "/a.vtt": "WEBVTT", "/odd.vtt": b"\x81\xff\x00", "/huge.vtt": bytes(9 * 2**20),
-                   "/robots.txt": "User-agent: *\nDisallow: /no.vtt\n"}
-    cases = [(episode(site, transcript=None), "dropped", "transcript_missing"),
-             (episode(site, transcript="/none.vtt"), "failed", "transcript_http_404"),
-             (episode(site, transcript="/odd.vtt"), "failed", "transcript_unreadable"),
-             (episode(site, transcript="/huge.vtt"), "failed", "transcript_too_large"),
-             (episode(site, transcript="/no.vtt"), "dropped", "transcript_robots_disallowed"),
-             (episode(site, audio="/b.mp3"), "failed", "http_404")]
+    site.pages |= {
+        "/a.mp3": b"sound",
+        "/a.vtt": "WEBVTT",
+        "/odd.vtt": b"\x81\xff\x00",
+        "/huge.vtt": bytes(9 * 2**20),
+        "/robots.txt": "User-agent: *\nDisallow: /no.vtt\n",
+    }
+    cases = [
+        (episode(site, transcript=None), "dropped", "transcript_missing"),
+        (episode(site, transcript="/none.vtt"), "failed", "transcript_http_404"),
+        (episode(site, transcript="/odd.vtt"), "failed", "transcript_unreadable"),
+        (episode(site, transcript="/huge.vtt"), "failed", "transcript_too_large"),
+        (episode(site, transcript="/no.vtt"), "dropped", "transcript_robots_disallowed"),
+        (episode(site, audio="/b.mp3"), "failed", "http_404"),
+    ]
     out = FetchEpisode(config=config).batch([row for row, _, _ in cases])
     assert [(row["state"], row["reason"]) for row in out] == [(state, reason) for _, state, reason in cases]
     assert not site.hits["/a.mp3"], "audio is fetched only when there is a transcript"
@@ -82,11 +101,17 @@ def test_audio_larger_than_the_cap(site, config):
     assert row["reason"] == "too_large"
 
 
-@pytest.mark.parametrize(("body", "header", "expected"), [
-    ("né".encode(), "", "né"), ("né".encode("utf-8-sig"), "", "né"), ("né".encode("utf-16"), "text/vtt", "né"),
-    ("né".encode("latin-1"), "text/plain; charset=ISO-8859-1", "né"), ("né".encode(), "text/plain; charset=latin-1", "né"),
-    ("né".encode("cp1252"), 'text/plain; charset="windows-1252"', "né"),
-])
+@pytest.mark.parametrize(
+    ("body", "header", "expected"),
+    [
+        ("né".encode(), "", "né"),
+        ("né".encode("utf-8-sig"), "", "né"),
+        ("né".encode("utf-16"), "text/vtt", "né"),
+        ("né".encode("latin-1"), "text/plain; charset=ISO-8859-1", "né"),
+        ("né".encode(), "text/plain; charset=latin-1", "né"),
+        ("né".encode("cp1252"), 'text/plain; charset="windows-1252"', "né"),
+    ],
+)
 def test_text_encodings(body, header, expected):
     assert decode_text(body, {"Content-Type": header}) == expected
 

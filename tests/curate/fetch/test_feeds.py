@@ -1,4 +1,5 @@
 """Podcast feeds."""
+
 import pytest
 
 from pipeline.curate.fetch.feeds import choose_transcript, read_feed
@@ -9,49 +10,76 @@ URL = "http://pod.example/feed.xml"
 
 
 def feed(items: str, channel: str = "<language>en-GB</language>") -> bytes:
-    return ('<?xml version="1.0" encoding="UTF-8"?><rss version="2.0" xmlns:podcast="https://podcastindex.org/namespace/1.0" '
-            'xmlns:itunes="http://www.itunes.com/dtds/podcast-1.0.dtd"><channel><title>T</title>'
-            f"{channel}{items}</channel></rss>").encode()
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<rss version="2.0" xmlns:podcast="https://podcastindex.org/namespace/1.0" '
+        'xmlns:itunes="http://www.itunes.com/dtds/podcast-1.0.dtd"><channel><title>T</title>'
+        f"{channel}{items}</channel></rss>"
+    ).encode()
 
 
-ITEM = ('<item><title>One</title><link>http://pod.example/1</link><enclosure url="1.mp3?a=1&amp;b=2" type="audio/mpeg" length="5"/>'
-        '<podcast:transcript url="1.json" type="application/json"/><podcast:transcript url="1.srt" type="application/x-subrip"/>'
-        '<podcast:transcript url="1.vtt" type="text/vtt" language="en"/><podcast:transcript url="1.html" type="text/html"/></item>')
+ITEM = (
+    "<item><title>One</title><link>http://pod.example/1</link>"
+    '<enclosure url="1.mp3?a=1&amp;b=2" type="audio/mpeg" length="5"/>'
+    '<podcast:transcript url="1.json" type="application/json"/>'
+    '<podcast:transcript url="1.srt" type="application/x-subrip"/>'
+    '<podcast:transcript url="1.vtt" type="text/vtt" language="en"/>'
+    '<podcast:transcript url="1.html" type="text/html"/></item>'
+)
 
 
 def test_an_episode_with_its_best_transcript():
     (row,) = read_feed(feed(ITEM, "<language>en-GB</language><podcast:license>cc-by-4.0</podcast:license>"), URL)
     url = "http://pod.example/1.mp3?a=1&b=2"
     assert row == dict.fromkeys(INPUT.names) | {
-        "key": key_of(url), "url": url, "page_url": "http://pod.example/1", "source": URL, "language": "en-GB",
-        "license": "cc-by-4.0", "transcript_url": "http://pod.example/1.vtt", "transcript_type": "vtt", "transcript_kind": "unknown"}
+        "key": key_of(url),
+        "url": url,
+        "page_url": "http://pod.example/1",
+        "source": URL,
+        "language": "en-GB",
+        "license": "cc-by-4.0",
+        "transcript_url": "http://pod.example/1.vtt",
+        "transcript_type": "vtt",
+        "transcript_kind": "unknown",
+    }
 
 
 def test_items_without_a_file_are_no_episodes_and_an_own_licence_wins():
-    items = "<item><title>text</title></item>" + ITEM.replace("</item>", "<podcast:license>cc0</podcast:license></item>")
+    items = "<item><title>text</title></item>" + ITEM.replace(
+        "</item>", "<podcast:license>cc0</podcast:license></item>"
+    )
     rows = read_feed(feed(items, "<podcast:license>all rights reserved</podcast:license>"), URL)
     assert [row["license"] for row in rows] == ["cc0"] and rows[0]["language"] is None
 
 
-@pytest.mark.parametrize(("found", "language", "expected"), [
-    ([], "en", (None, None)),
-    ([("a.srt", "application/srt", ""), ("a.vtt", "text/vtt", "")], "en", ("a.vtt", "vtt")),
-    ([("de.vtt", "text/vtt", "de"), ("en.srt", "application/x-subrip", "en-US")], "en-GB", ("en.srt", "srt")),
-    ([("de.vtt", "text/vtt", "de")], "en", ("de.vtt", "vtt")),
-    ([("a.html", "text/html", ""), ("a.txt", "text/plain", "")], "en", (None, None)),
-    ([("a.vtt?x=1", "", "")], None, ("a.vtt?x=1", "vtt")),
-    ([("a.json", "application/json; charset=utf-8", "")], None, ("a.json", "json")),
-    ([("", "text/vtt", ""), ("b.srt", "text/srt", "")], None, ("b.srt", "srt")),
-])
+@pytest.mark.parametrize(
+    ("found", "language", "expected"),
+    [
+        ([], "en", (None, None)),
+        ([("a.srt", "application/srt", ""), ("a.vtt", "text/vtt", "")], "en", ("a.vtt", "vtt")),
+        ([("de.vtt", "text/vtt", "de"), ("en.srt", "application/x-subrip", "en-US")], "en-GB", ("en.srt", "srt")),
+        ([("de.vtt", "text/vtt", "de")], "en", ("de.vtt", "vtt")),
+        ([("a.html", "text/html", ""), ("a.txt", "text/plain", "")], "en", (None, None)),
+        ([("a.vtt?x=1", "", "")], None, ("a.vtt?x=1", "vtt")),
+        ([("a.json", "application/json; charset=utf-8", "")], None, ("a.json", "json")),
+        ([("", "text/vtt", ""), ("b.srt", "text/srt", "")], None, ("b.srt", "srt")),
+    ],
+)
 def test_choice_of_transcript(found, language, expected):
     assert choose_transcript(found, language) == expected
 
 
-@pytest.mark.parametrize(("block", "blocked"), [
-    ("<itunes:block>Yes</itunes:block>", True), ("<podcast:block>yes</podcast:block>", True),
-    ('<podcast:block id="triptych">yes</podcast:block>', True), ('<podcast:block id="google">yes</podcast:block>', False),
-    ("<podcast:block>no</podcast:block>", False), ("", False),
-])
+@pytest.mark.parametrize(
+    ("block", "blocked"),
+    [
+        ("<itunes:block>Yes</itunes:block>", True),
+        ("<podcast:block>yes</podcast:block>", True),
+        ('<podcast:block id="triptych">yes</podcast:block>', True),
+        ('<podcast:block id="google">yes</podcast:block>', False),
+        ("<podcast:block>no</podcast:block>", False),
+        ("", False),
+    ],
+)
 def test_blocks(block, blocked):
     expected = ("dropped", "podcast_block") if blocked else (None, None)
     for body in (feed(ITEM, block), feed(ITEM.replace("</item>", f"{block}</item>"))):
@@ -60,8 +88,10 @@ def test_blocks(block, blocked):
 
 
 def test_atom():
-    atom = (b'<feed xmlns="http://www.w3.org/2005/Atom" xml:lang="fr"><entry><link href="http://pod.example/p"/>'
-            b'<link rel="enclosure" href="/a.mp3"/></entry></feed>')
+    atom = (
+        b'<feed xmlns="http://www.w3.org/2005/Atom" xml:lang="fr"><entry><link href="http://pod.example/p"/>'
+        b'<link rel="enclosure" href="/a.mp3"/></entry></feed>'
+    )
     (row,) = read_feed(atom, URL)
     assert (row["url"], row["page_url"], row["language"]) == ("http://pod.example/a.mp3", "http://pod.example/p", "fr")
 
@@ -78,16 +108,29 @@ def test_an_unusable_enclosure_costs_one_episode():
     assert [row["reason"] for row in rows] == [None, "bad_url"]
 
 
-BOMB = (b'<?xml version="1.0"?><!DOCTYPE r [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]>'
-        b"<rss><channel><title>&c;</title></channel></rss>")
-OUTSIDE = b'<?xml version="1.0"?><!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/hostname">]><rss><channel><title>&x;</title></channel></rss>'
+BOMB = (
+    b'<?xml version="1.0"?><!DOCTYPE r [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;">'
+    b'<!ENTITY c "&b;&b;&b;&b;&b;&b;">]>'
+    b"<rss><channel><title>&c;</title></channel></rss>"
+)
+OUTSIDE = (
+    b'<?xml version="1.0"?><!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/hostname">]>'
+    b"<rss><channel><title>&x;</title></channel></rss>"
+)
 
 
-@pytest.mark.parametrize(("body", "reason"), [
-    (BOMB, "feed_unsafe"), (OUTSIDE, "feed_unsafe"), (b"<html><body>hello</body></html>", "feed_unreadable"),
-    (b"<html><p>404<br></html>", "feed_unreadable"), (b"", "feed_unreadable"), (b"\x00\x01\x02", "feed_unreadable"),
-    (feed(""), "listing_empty"),
-])
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (BOMB, "feed_unsafe"),
+        (OUTSIDE, "feed_unsafe"),
+        (b"<html><body>hello</body></html>", "feed_unreadable"),
+        (b"<html><p>404<br></html>", "feed_unreadable"),
+        (b"", "feed_unreadable"),
+        (b"\x00\x01\x02", "feed_unreadable"),
+        (feed(""), "listing_empty"),
+    ],
+)
 def test_what_is_no_feed_leaves(body, reason):
     with pytest.raises(Leave) as leave:
         read_feed(body, URL)

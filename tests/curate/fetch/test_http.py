@@ -1,17 +1,15 @@
 """The client against servers that lie, stall, flood and redirect."""
+
 import asyncio
 import gzip
 import time
 import zlib
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import pytest
 from aiohttp import web
 
-from pipeline.curate.fetch import http
-from pipeline.curate.fetch.http import Client, FetchConfig, fetch_one, retry_after_s
+from pipeline.curate.fetch.http import FetchConfig, fetch_one
 from pipeline.curate.stage import Leave
 
 
@@ -36,17 +34,39 @@ def test_an_answer_with_its_body_and_final_address(site, config):
 def test_loopback_is_refused_unless_allowed(site, config):
     site.pages["/a"] = b"secret"
     port = site.url.rpartition(":")[2]
-    for host in ("127.0.0.1", "localhost", "2130706433", "0x7f000001", "0x7f.1", "127.1", "017700000001", "0.0.0.0",
-                 "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"):
-        assert outcome(f"http://{host}:{port}/a", replace(config, allow_private=())) == ("failed", "private_address"), host
+    for host in (
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "127.1",
+        "017700000001",
+        "0.0.0.0",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+    ):
+        assert outcome(f"http://{host}:{port}/a", replace(config, allow_private=())) == ("failed", "private_address"), (
+            host
+        )
     assert not site.hits
 
 
-@pytest.mark.parametrize("target", [
-    "http://10.0.0.1/", "http://169.254.169.254/latest/meta-data/", "http://[::1]:1/", "http://192.168.0.1:8080/x",
-    "http://0xA9FEA9FE/", "http://[::ffff:10.0.0.1]/", "http://[fd00::1]/", "http://[64:ff9b::a9fe:a9fe]/",
-    "http://100.64.0.1/", "http://224.0.0.1/",
-])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://10.0.0.1/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::1]:1/",
+        "http://192.168.0.1:8080/x",
+        "http://0xA9FEA9FE/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://[fd00::1]/",
+        "http://[64:ff9b::a9fe:a9fe]/",
+        "http://100.64.0.1/",
+        "http://224.0.0.1/",
+    ],
+)
 def test_every_hop_is_checked_though_loopback_is_allowed(site, config, target):
     site.pages["/a"] = redirect(target)
     assert outcome(f"{site.url}/a", config) == ("failed", "private_address")
@@ -129,8 +149,13 @@ def test_caps_on_bytes_as_sent_and_as_inflated(site, config):
     bomb = gzip.compress(bytes(50_000_000))
     many = gzip.compress(bytes(9_000)) * 3
     encoded = {"headers": {"Content-Encoding": "gzip"}}
-    site.pages |= {"/exact": bytes(10_000), "/over": bytes(10_001), "/endless": endless,
-                   "/bomb": {"body": bomb[:9_000]} | encoded, "/many": {"body": many} | encoded}
+    site.pages |= {
+        "/exact": bytes(10_000),
+        "/over": bytes(10_001),
+        "/endless": endless,
+        "/bomb": {"body": bomb[:9_000]} | encoded,
+        "/many": {"body": many} | encoded,
+    }
     assert len(fetch_one(f"{site.url}/exact", config).body) == 10_000
     for name in ("over", "endless", "bomb", "many"):
         assert outcome(f"{site.url}/{name}", config) == ("failed", "too_large"), name
@@ -138,8 +163,12 @@ def test_caps_on_bytes_as_sent_and_as_inflated(site, config):
 
 def test_encodings(site, config):
     text = b"caption " * 1000
-    cases = {"gzip": gzip.compress(text), "deflate": zlib.compress(text), "identity": text,
-             "x-gzip": gzip.compress(text[:4000]) + gzip.compress(text[4000:])}
+    cases = {
+        "gzip": gzip.compress(text),
+        "deflate": zlib.compress(text),
+        "identity": text,
+        "x-gzip": gzip.compress(text[:4000]) + gzip.compress(text[4000:]),
+    }
     for encoding, body in cases.items():
         site.pages["/a"] = {"body": body, "headers": {"Content-Encoding": encoding}}
         assert fetch_one(f"{site.url}/a", config).body == text, encoding
@@ -184,40 +213,21 @@ def test_a_body_shorter_than_promised_is_not_a_success(site, config):
     assert outcome(f"{site.url}/a", config) == ("failed", "connection_error")
 
 
-def test_retry_after_is_obeyed_when_short_and_deferred_when_long(site, config):
-    async def busy(request: web.Request) -> web.StreamResponse:
-        if site.hits["/a"] == 1:
-            return web.Response(status=429, headers={"Retry-After": "1"})
-        return web.Response(body=b"ready")
-
-    site.pages["/a"] = busy
-    began = time.monotonic()
-    assert fetch_one(f"{site.url}/a", config).body == b"ready"
-    assert time.monotonic() - began >= 0.99
-    site.pages["/b"] = {"status": 503, "headers": {"Retry-After": "3600"}}
-    assert outcome(f"{site.url}/b", config) == ("deferred", "retry_after")
-    assert site.hits["/b"] == 1
-    # and the whole host is left alone from then on
-    assert outcome(f"{site.url}/a", config) == ("deferred", "host_busy")
-
-
-def test_too_many_requests_without_a_date_is_deferred_not_failed(site, config):
-    site.pages["/a"] = {"status": 429}
-    assert outcome(f"{site.url}/a", config) == ("deferred", "http_429")
-
-
-def test_retry_after_dates():
-    later = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
-    assert retry_after_s("120") == 120 and 85 < retry_after_s(later) <= 90
-    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert retry_after_s(None) is retry_after_s("soon") is retry_after_s("-5") is None
-
-
 def test_dead_hosts_and_bad_addresses(config):
     assert outcome("http://127.0.0.1:1/a", config) == ("failed", "connection_error")
     assert outcome("http://does-not-exist.invalid/a", replace(config, retries=0)) == ("failed", "connection_error")
-    for url in ("ftp://x/y", "file:///etc/passwd", "http://", "nonsense", "http://[::1", "http://x:99999/",
-                f"http://{'a' * 70}.example/", "http://user@example.com/", "gopher://127.0.0.1", ""):
+    for url in (
+        "ftp://x/y",
+        "file:///etc/passwd",
+        "http://",
+        "nonsense",
+        "http://[::1",
+        "http://x:99999/",
+        f"http://{'a' * 70}.example/",
+        "http://user@example.com/",
+        "gopher://127.0.0.1",
+        "",
+    ):
         assert outcome(url, config) == ("failed", "bad_url"), url
 
 
@@ -231,100 +241,14 @@ def test_what_is_not_http_is_a_bad_response(site, config):
     assert outcome(f"{site.url}/a", replace(config, retries=0))[1] == "bad_response"
 
 
-def test_opt_outs_are_obeyed_before_the_body_is_read(site, config):
-    sent = []
-
-    async def opted_out(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"X-Robots-Tag": "max-snippet: 0, noai"})
-        await response.prepare(request)
-        try:
-            for _ in range(100):
-                await response.write(bytes(1_000_000))
-                sent.append(1)
-                await asyncio.sleep(0.01)
-        except ConnectionError:
-            pass
-        return response
-
-    site.pages["/a"] = opted_out
-    assert outcome(f"{site.url}/a", config) == ("dropped", "noai")
-    assert len(sent) < 50
-    site.pages["/b"] = {"body": b"x", "headers": {"TDM-Reservation": "1"}}
-    assert outcome(f"{site.url}/b", config) == ("dropped", "tdm_reserved")
-
-
-def test_robots_txt_is_asked_once_and_obeyed(site, config):
-    site.pages |= {"/robots.txt": "User-agent: *\nDisallow: /*.mp3$\nDisallow: /private\nAllow: /private/ok\n",
-                   "/a.mp3": b"1", "/a.mp3x": b"2", "/private/no": b"3", "/private/ok": b"4"}
-    assert outcome(f"{site.url}/a.mp3", config) == ("dropped", "robots_disallowed")
-    assert outcome(f"{site.url}/private/no", config) == ("dropped", "robots_disallowed")
-    assert fetch_one(f"{site.url}/a.mp3x", config).body == b"2"
-    assert fetch_one(f"{site.url}/private/ok", config).body == b"4"
-    assert site.hits["/robots.txt"] == 1 and not site.hits["/a.mp3"] + site.hits["/private/no"]
-
-
-def test_robots_rules_for_us_come_before_those_for_all(site, config):
-    site.pages |= {"/robots.txt": "User-agent: *\nDisallow:\n\nUser-agent: Triptych\nDisallow: /\n", "/a": b"x"}
-    assert outcome(f"{site.url}/a", config) == ("dropped", "robots_disallowed")
-
-
-def test_robots_that_cannot_be_had(site, config):
-    site.pages["/a"] = b"x"
-    for page, expected in (({"status": 404}, None), ({"status": 403}, None), ({"status": 500}, "robots_unreachable"),
-                           ({"status": 429}, "robots_unreachable"), (redirect("/robots.txt"), None),
-                           ({"body": b"\xff\xfe\x00junk", "headers": {"X-Robots-Tag": "noai"}}, None),
-                           (b"User-agent: *\nDisallow: /a\n" + b"# long\n" * 200_000, "robots_disallowed")):
-        http.forget()
-        site.pages["/robots.txt"] = page
-        if expected is None:
-            assert fetch_one(f"{site.url}/a", config).body == b"x"
-        else:
-            state = "dropped" if expected == "robots_disallowed" else "deferred"
-            assert outcome(f"{site.url}/a", config) == (state, expected)
-
-
-def test_robots_hold_for_the_target_of_a_redirect(site, config):
-    site.pages |= {"/robots.txt": "User-agent: *\nDisallow: /hidden\n", "/a": redirect("/hidden"), "/hidden": b"x"}
-    assert outcome(f"{site.url}/a", config) == ("dropped", "robots_disallowed")
-    assert not site.hits["/hidden"]
-
-
-def test_requests_to_one_host_keep_their_distance(site, config):
-    times = []
-
-    async def clock(request: web.Request) -> web.StreamResponse:
-        times.append(time.monotonic())
-        return web.Response()
-
-    site.pages["/a"] = clock
-
-    async def burst(config: FetchConfig) -> None:
-        async with Client(config) as client:
-            await asyncio.gather(*(client.get(f"{site.url}/a") for _ in range(5)))
-
-    asyncio.run(burst(replace(config, per_host_interval_s=0.1)))
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
-    assert len(gaps) == 4 and min(gaps) > 0.08
-    http.forget()
-    times.clear()
-    site.pages["/robots.txt"] = "User-agent: *\nCrawl-delay: 0.2\n"
-    asyncio.run(burst(config))
-    assert times[-1] - times[0] > 0.7  # the host's own wish
-
-
-def test_a_host_whose_queue_is_too_long_is_deferred(site, config):
-    site.pages["/a"] = b"x"
-    slow = replace(config, per_host_interval_s=10, max_wait_s=0.1)
-    assert outcome(f"{site.url}/a", slow) == ("deferred", "host_busy")  # robots.txt took the turn
-    assert site.hits["/robots.txt"] == 1 and not site.hits["/a"]
-
-
 def test_one_name_with_many_addresses_cannot_smuggle_a_private_one(site, config, monkeypatch):
     import aiohttp
 
     async def both(self, host, port=0, family=0):
-        return [{"hostname": host, "host": ip, "port": port, "family": 2, "proto": 6, "flags": 0}
-                for ip in ("169.254.169.254", "127.0.0.1")]
+        return [
+            {"hostname": host, "host": ip, "port": port, "family": 2, "proto": 6, "flags": 0}
+            for ip in ("169.254.169.254", "127.0.0.1")
+        ]
 
     monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", both)
     site.pages["/a"] = b"x"
@@ -332,8 +256,12 @@ def test_one_name_with_many_addresses_cannot_smuggle_a_private_one(site, config,
 
 
 def test_bad_settings_are_named():
-    for bad, word in (({"timeout_s": 0}, "timeout_s"), ({"retries": -1}, "retries"), ({"user_agent": "Mozilla"}, "user_agent"),
-                      ({"allow_private": ("10.0.0.0/33",)}, "10.0.0.0/33")):
+    for bad, word in (
+        ({"timeout_s": 0}, "timeout_s"),
+        ({"retries": -1}, "retries"),
+        ({"user_agent": "Mozilla"}, "user_agent"),
+        ({"allow_private": ("10.0.0.0/33",)}, "10.0.0.0/33"),
+    ):
         with pytest.raises(ValueError, match=word):
             FetchConfig(**bad)
 

@@ -1,4 +1,5 @@
 """Pictures of every format, sound and broken."""
+
 import hashlib
 import io
 import struct
@@ -71,7 +72,7 @@ def test_grey_stays_grey_and_a_mode_can_be_asked_for():
 
 
 def test_sixteen_bits_are_scaled_not_clipped():
-    values = (np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) * 21)
+    values = np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) * 21
     _, pixels = decoded(file(Image.fromarray(values), "PNG"))
     assert np.array_equal(pixels, (values >> 8).astype(np.uint8))
 
@@ -97,10 +98,15 @@ def test_resizing_keeps_the_middle():
     assert pixels.shape == (10, 10) and (pixels > 200).all() and (out["width"], out["height"]) == (60, 20)
 
 
-@pytest.mark.parametrize(("pixels", "bits"), [
-    (np.arange(256).reshape(16, 16), 8.0), (np.zeros((16, 16)), 0.0), (np.arange(256).reshape(16, 16) % 2 * 255, 1.0),
-    (np.repeat([0, 0, 0, 255], 64).reshape(16, 16), -(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25))),
-])
+@pytest.mark.parametrize(
+    ("pixels", "bits"),
+    [
+        (np.arange(256).reshape(16, 16), 8.0),
+        (np.zeros((16, 16)), 0.0),
+        (np.arange(256).reshape(16, 16) % 2 * 255, 1.0),
+        (np.repeat([0, 0, 0, 255], 64).reshape(16, 16), -(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25))),
+    ],
+)
 def test_entropy_has_its_closed_form(pixels, bits):
     out, _ = decoded(file(Image.fromarray(pixels.astype(np.uint8)), "PNG"))
     assert out["entropy_bits"] == pytest.approx(bits)
@@ -108,8 +114,10 @@ def test_entropy_has_its_closed_form(pixels, bits):
 
 def test_the_digest_is_of_pixels_not_of_files():
     picture = scene()
-    digests = {decoded(data)[0]["pixel_sha256"] for data in (
-        file(picture, "PNG"), file(picture, "PNG", compress_level=1), file(picture, "WEBP", lossless=True))}
+    digests = {
+        decoded(data)[0]["pixel_sha256"]
+        for data in (file(picture, "PNG"), file(picture, "PNG", compress_level=1), file(picture, "WEBP", lossless=True))
+    }
     assert len(digests) == 1
     flat = [Image.new("L", size, 7) for size in ((4, 8), (8, 4), (2, 16))]
     assert len({decoded(file(one, "PNG"))[0]["pixel_sha256"] for one in flat}) == 3
@@ -135,8 +143,17 @@ def test_truncated_files_are_called_truncated(kind, keep):
 def test_junk_is_called_undecodable():
     png = bytearray(file(scene(), "PNG"))
     png[60:90] = bytes(30)
-    for data in (b"", b"<svg/>", b"<html>404</html>", bytes(100), bytes(png), file(scene(), "BMP"), file(scene(), "TIFF"),
-                 file(scene(), "PPM"), b"%!PS-Adobe"):
+    for data in (
+        b"",
+        b"<svg/>",
+        b"<html>404</html>",
+        bytes(100),
+        bytes(png),
+        file(scene(), "BMP"),
+        file(scene(), "TIFF"),
+        file(scene(), "PPM"),
+        b"%!PS-Adobe",
+    ):
         assert outcome(data) == ("failed", "image_undecodable"), data[:12]
 
 
@@ -160,7 +177,11 @@ def test_one_bad_row_costs_one_row():
 
 
 def test_bad_settings_are_named():
-    for bad, word in (({"image_size": 0}, "image_size"), ({"max_pixels": 10**12}, "max_pixels"), ({"max_pixels": 0}, "max_pixels")):
+    for bad, word in (
+        ({"image_size": 0}, "image_size"),
+        ({"max_pixels": 10**12}, "max_pixels"),
+        ({"max_pixels": 0}, "max_pixels"),
+    ):
         with pytest.raises(ValueError, match=word):
             DecodeImage(**bad)
 

@@ -1,4 +1,5 @@
 """Filters of pictures."""
+
 import pytest
 
 from pipeline.curate.image.filters import DropAspect, DropFlat, DropSmallImage
@@ -7,7 +8,9 @@ from pipeline.curate.stage import Leave
 
 def test_reasons():
     small = DropSmallImage(min_side_px=16)
-    assert [small.reason({"width": w, "height": h}) for w, h in ((1, 1), (100, 15), (16, 16))] == ["image_too_small"] * 2 + [None]
+    assert [small.reason({"width": w, "height": h}) for w, h in ((1, 1), (100, 15), (16, 16))] == [
+        "image_too_small"
+    ] * 2 + [None]
     aspect = DropAspect(max_ratio=3)
     assert [aspect.reason({"aspect_ratio": ratio}) for ratio in (1.0, 3.0, 3.01)] == [None, None, "image_aspect"]
     flat = DropFlat(min_entropy_bits=1)

@@ -1,4 +1,5 @@
 """Languages of transcripts."""
+
 import pytest
 
 from pipeline.curate.stage import Leave
@@ -31,8 +32,20 @@ def test_control_characters_do_not_break_it():
     assert detect_language("\x00\x1b[31m\u200e" + TEXTS["de"] + "\ufffe\udcff")[0] == "de"
 
 
-@pytest.mark.parametrize(("tag", "code"), [("en", "en"), ("EN-gb", "en"), ("pt_BR", "pt"), ("iw-IL", "he"), ("nb-NO", "no"), ("nn", "no"),
-                                           ("eng", "en"), ("zh-Hant-TW", "zh"), (" de ", "de")])
+@pytest.mark.parametrize(
+    ("tag", "code"),
+    [
+        ("en", "en"),
+        ("EN-gb", "en"),
+        ("pt_BR", "pt"),
+        ("iw-IL", "he"),
+        ("nb-NO", "no"),
+        ("nn", "no"),
+        ("eng", "en"),
+        ("zh-Hant-TW", "zh"),
+        (" de ", "de"),
+    ],
+)
 def test_primary_subtags(tag, code):
     assert primary(tag) == code
 
@@ -42,15 +55,20 @@ def row(text: str, language: str | None) -> dict:
     return DetectLanguage().map({"unit": "episode", "transcript": cue, "language": language})
 
 
-@pytest.mark.parametrize(("text", "declared", "reason"), [("en", "en-US", None), ("en", "de", "language_mismatch"), ("he", "iw", None),
-                                                          ("fr", "eng", "language_mismatch")])
+@pytest.mark.parametrize(
+    ("text", "declared", "reason"),
+    [("en", "en-US", None), ("en", "de", "language_mismatch"), ("he", "iw", None), ("fr", "eng", "language_mismatch")],
+)
 def test_mismatch(text, declared, reason):
     assert DropLanguageMismatch().reason(row(TEXTS[text], declared)) == reason
 
 
 def test_what_is_not_known_is_unknown():
-    for found, reason in ((row("zxqv", "en"), "language_unknown"), (row(TEXTS["en"], None), "language_undeclared"),
-                          (row(TEXTS["en"] + TEXTS["fr"] + TEXTS["de"], "en"), "language_unknown")):
+    for found, reason in (
+        (row("zxqv", "en"), "language_unknown"),
+        (row(TEXTS["en"], None), "language_undeclared"),
+        (row(TEXTS["en"] + TEXTS["fr"] + TEXTS["de"], "en"), "language_unknown"),
+    ):
         with pytest.raises(Leave) as leave:
             DropLanguageMismatch().reason(found)
         assert (leave.value.state, leave.value.reason) == ("unknown", reason)
