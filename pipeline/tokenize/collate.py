@@ -120,9 +120,10 @@ class SequenceCollate:
 class DecoderCollate:
     """IMAGE rows -> what the denoiser learns from: x, noise, t, codes, recon, corruption.
 
-    Half of the samples keep their codes; of the others a share of up to `max_corruption` is replaced by random codes,
-    and the share is told to the network: a transformer's codes have errors too. `recon` is decoded from the replaced
-    codes. A column `codes`, where there is one, saves encoding.
+    Three samples in four keep their codes; in the others a share of up to `max_corruption` is replaced by random codes,
+    and the share is told to the network: a transformer's codes have errors too. With more of them, their large errors
+    would drown the fine ones of clean codes. `recon` is decoded from the replaced codes. A column `codes`, where there
+    is one, saves encoding.
     """
 
     tokenizer: Tokenizer
@@ -137,7 +138,7 @@ class DecoderCollate:
         else:
             codes = self.tokenizer.encode(x)
         shape = tuple(codes.shape[1:])
-        corruption = self.max_corruption * np.maximum(0, 2 * draw.uniform("corruption") - 1)
+        corruption = self.max_corruption * np.maximum(0, 4 * draw.uniform("corruption") - 3)
         wrong = torch.from_numpy(draw.uniform("corrupt", shape) < corruption[:, None, None])
         codes = torch.where(wrong, torch.from_numpy(draw.integers("code", self.tokenizer.codebook_size, shape)), codes)
         return {

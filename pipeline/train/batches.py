@@ -45,6 +45,7 @@ class Rows:
         self.block_rows: tuple[int, ...] = tuple(rows for file in groups for rows in file)
         self._place = [(f, g) for f, file in enumerate(groups) for g in range(len(file))]
         self._ends = np.cumsum(self.block_rows, dtype=np.int64)
+        self._starts = self._ends - np.asarray(self.block_rows, np.int64)
         self.digest = hashlib.sha256(" ".join(file.sha256 for file in self._files).encode()).hexdigest()
 
     @staticmethod
@@ -58,12 +59,12 @@ class Rows:
         return Rows(store, files, columns=columns, cache_bytes=cache_bytes)
 
     def __len__(self) -> int:
-        return sum(self.block_rows)
+        return int(self._ends[-1]) if len(self._ends) else 0
 
     def take(self, ids: np.ndarray) -> pa.Table:
         """The rows with these ids, in this order. CorruptFileError names a file that is missing, torn or altered."""
         block = np.searchsorted(self._ends, ids, side="right")
-        row = ids - (self._ends[block] - np.asarray(self.block_rows, np.int64)[block])
+        row = ids - self._starts[block]
         parts, order = [], []
         for b in np.unique(block):
             here = np.flatnonzero(block == b)

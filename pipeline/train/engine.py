@@ -42,9 +42,9 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         if self.grad_clip < 0:
-            raise ValueError(f"engine.grad_clip is {self.grad_clip}; use a norm above 0, or 0 for none")
+            raise ValueError(f"train.engine.grad_clip is {self.grad_clip}; use a norm above 0, or 0 for none")
         if self.cpu_offload and (self.backend == "torch" or self.zero_stage == 0):
-            raise ValueError("engine.cpu_offload needs engine.backend deepspeed and engine.zero_stage 1, 2 or 3")
+            raise ValueError("train.engine.cpu_offload needs train.engine.backend deepspeed and zero_stage 1, 2 or 3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
-            raise ValueError(f"optim.lr is {self.lr}; use a learning rate above 0")
+            raise ValueError(f"train.optim.lr is {self.lr}; use a learning rate above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class Engine:
         self.shapes = {name: tuple(p.shape) for name, p in self._named.items()}
         if bad := [name for name, p in self._named.items() if p.dtype != torch.float32]:
             raise ValueError(f"parameter {bad[0]} is {self._named[bad[0]].dtype}; models train in float32 "
-                             "(engine.precision bf16 casts by itself)")
+                             "(train.engine.precision bf16 casts by itself)")
         for tensor in (*model.parameters(), *model.buffers()):
             if ranks.world_size() > 1:
                 torch.distributed.broadcast(tensor.data, 0)
@@ -220,8 +220,7 @@ class Engine:
     @contextmanager
     def swapped(self, pieces: Mapping[str, list[tuple[int, torch.Tensor]]] | None) -> Iterator[nn.Module]:
         """The model in evaluation mode and, if given, with these parameters (see `assembled`) in place of its own."""
-        if pieces is not None and self._sharded_parameters:
-            raise ValueError("weights cannot be swapped under engine.zero_stage 3; use stage 0, 1 or 2 with EMA")
+        assert self.swappable or pieces is None
         kept = {}
         for name, full in self.assembled(pieces) if pieces is not None else ():
             kept[name] = self._named[name].data.clone()
@@ -237,8 +236,9 @@ class Engine:
                 self._named[name].data.copy_(values)
 
     @property
-    def _sharded_parameters(self) -> bool:
-        return False
+    def swappable(self) -> bool:
+        """Whether a rank holds whole parameters, so that `swapped` can put others in."""
+        return True
 
 
 class ZeroEngine(Engine):
@@ -247,7 +247,9 @@ class ZeroEngine(Engine):
     def _setup(self) -> None:
         if scalars := [name for name, shape in self.shapes.items() if shape == ()]:
             raise ValueError(f"parameter {scalars[0]} has no dimensions, which DeepSpeed does not support; "
-                             "give it the shape (1,), or use engine.backend torch")
+                             "give it the shape (1,), or use train.engine.backend torch")
+        if self.config.zero_stage == 3 and len(self.shapes) < sum(1 for _ in self.model.parameters()):
+            raise ValueError("frozen parameters cannot train under train.engine.zero_stage 3; use stage 0, 1 or 2")
         deepspeed = _import_deepspeed(self.device)
         self._engine = deepspeed.initialize(
             model=self._loss, optimizer=self._adamw, config=self._deepspeed_config(), dist_init_required=False)[0]
@@ -266,6 +268,7 @@ class ZeroEngine(Engine):
             "stage": self.config.zero_stage, "overlap_comm": False, "contiguous_gradients": True,
             "reduce_scatter": True,
             "reduce_bucket_size": bucket, "allgather_bucket_size": bucket, "round_robin_gradients": False,
+            "stage3_param_persistence_threshold": min(100_000, size // 100),  # smaller ones stay whole on each rank
         }
         if self.config.cpu_offload:
             zero["offload_optimizer"] = {"device": "cpu", "pin_memory": self.device.type == "cuda"}
@@ -342,8 +345,9 @@ class ZeroEngine(Engine):
                 persistent[0].all_gather(persistent)
 
     @property
-    def _sharded_parameters(self) -> bool:
-        return self.config.zero_stage == 3
+    def swappable(self) -> bool:
+        """See `Engine.swappable`."""
+        return self.config.zero_stage < 3
 
 
 def build(model: nn.Module, loss_fn: LossFn, config: EngineConfig, optim: OptimConfig, device: torch.device,

@@ -9,35 +9,61 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
+from torch import nn
 
 from pipeline import storage
 from pipeline.storage import Store
 from pipeline.train import ranks
+from pipeline.train.checkpoint import Saved, Want
 from pipeline.train.engine import Engine
 
 MANIFEST = "manifest.json"
 
 
-def export(engine: Engine, pieces: Mapping[str, list[tuple[int, torch.Tensor]]], store: Store, *, step: int, kind: str,
-           model: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Write the whole weights, given each rank's pieces of them; a collective, rank 0 writes."""
+def export(engine: Engine, pieces: Mapping[str, list[tuple[int, torch.Tensor]]], store: Store, *, step: int,
+           about: dict[str, Any]) -> None:
+    """Write the whole weights, given each rank's pieces of them; a collective, rank 0 writes.
+
+    `about` is the content of `config.json`.
+    """
     kept = {}
     for name, full in engine.assembled(pieces):
         if ranks.rank() == 0:
             kept[name] = full.cpu()
     if ranks.rank() == 0:
-        # A tied parameter stands under each of its names, as in a state_dict.
-        first = {id(p): name for name, p in engine.model.named_parameters()}
-        tensors = {name: kept.get(first.get(id(t), name), t.detach().cpu()).clone().contiguous()
-                   for name, t in engine.model.state_dict(keep_vars=True).items()}
-        config = (json.dumps({"kind": kind, "model": model, "facts": facts}, indent=2) + "\n").encode()
-        store.delete(MANIFEST)  # of weights exported after fewer steps, if any
-        files = [store.write("model.safetensors", save(tensors)), store.write("config.json", config)]
-        storage.commit(store, MANIFEST, files, step=step)
+        _write(store, kept | engine.statics(), aliases(engine.model), step, about)
     ranks.barrier(engine.device)
+
+
+def from_checkpoint(saved: Saved, store: Store, *, averaged: bool = True) -> None:
+    """Write the weights of a checkpoint, in this process alone; the average, if wanted and there is one.
+
+    CorruptFileError names a bad file.
+    """
+    kind = "ema" if averaged and saved.facts["averaged"] else "master"
+    tensors = {name: torch.empty(shape) for name, shape in saved.facts["shapes"].items()}
+    saved.read([Want(kind=kind, name=name, start=0, into=t.view(-1)) for name, t in tensors.items()])
+    _write(store, tensors | saved.statics(), saved.facts["aliases"], saved.facts["step"], saved.facts["about"])
 
 
 def exported_step(store: Store) -> int | None:
     """After how many steps the weights in a folder were exported; None if there are none."""
     found = storage.manifest(store, MANIFEST)
     return found["step"] if found else None
+
+
+def aliases(model: nn.Module) -> dict[str, str]:
+    """Further names, in the `state_dict`, of a tensor that has a name already: alias -> name."""
+    first: dict[int, str] = {}
+    return {name: first[id(t)] for name, t in model.state_dict(keep_vars=True).items()
+            if first.setdefault(id(t), name) != name}
+
+
+def _write(store: Store, tensors: dict[str, torch.Tensor], also: dict[str, str], step: int,
+           about: dict[str, Any]) -> None:
+    whole = tensors | {alias: tensors[name] for alias, name in also.items()}
+    data = save({name: t.detach().cpu().clone().contiguous() for name, t in sorted(whole.items())})
+    config = (json.dumps(about, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()
+    store.delete(MANIFEST)  # of weights exported after fewer steps, if any
+    files = [store.write("model.safetensors", data), store.write("config.json", config)]
+    storage.commit(store, MANIFEST, files, step=step)

@@ -5,6 +5,7 @@ Guarantees: the same function, run again on the same `run_dir`, resumes by our o
 replaced, with all its group, at most `max_failures` times; what the user must mend (ValueError, or training that
 diverged) is raised here as it was raised there, and not tried again. Ray must be running: `ray.init` is the caller's.
 """
+import contextlib
 import json
 import logging
 import os
@@ -38,10 +39,8 @@ class _Monitor:
     """Where workers leave word for the driver."""
 
     def __init__(self) -> None:
-        self._start, self._step, self._loss, self._words, self._final = 0, 0, None, [], None
-
-    def resumed(self, step: int) -> None:
-        self._start = step
+        self._step, self._loss, self._words = 0, None, []
+        self._final, self._failed = None, set()
 
     def progress(self, step: int, loss: float) -> None:
         self._step, self._loss = step, loss
@@ -49,14 +48,16 @@ class _Monitor:
     def warn(self, text: str) -> None:
         self._words.append(text)
 
-    def fail(self, kind: str, text: str) -> None:
+    def fail(self, rank: int, kind: str, text: str) -> int:
         self._final = self._final or (kind, text)
+        self._failed.add(rank)
+        return len(self._failed)
 
     def final(self) -> tuple[str, str] | None:
         return self._final
 
-    def read(self, words: int) -> tuple[int, int, float | None, list[str]]:
-        return self._start, self._step, self._loss, self._words[words:]
+    def read(self, words: int) -> tuple[int, float | None, list[str]]:
+        return self._step, self._loss, self._words[words:]
 
 
 class _RayHost(Host):
@@ -64,10 +65,6 @@ class _RayHost(Host):
 
     def __init__(self, monitor: Any, total_steps: int) -> None:
         self._monitor, self._total, self._told = monitor, total_steps, 0.0
-
-    def resumed(self, step: int) -> None:
-        if ranks.rank() == 0:
-            self._monitor.resumed.remote(step)
 
     def progress(self, step: int, loss: float) -> None:
         if ranks.rank() == 0 and (step == self._total or time.monotonic() - self._told >= _POLL_S):
@@ -102,10 +99,20 @@ def _entry(payload: dict[str, Any]) -> None:
     try:
         payload["worker_fn"](payload["config"], _RayHost(monitor, payload["steps"]))
     except _FINAL as error:
-        ray.get(monitor.fail.remote(type(error).__name__, str(error)))
-        raise
+        if not _all_failed(monitor, error):
+            raise  # the others wait for this rank: let Ray end them
     finally:
         log.logger.removeHandler(forward)
+
+
+def _all_failed(monitor: Any, error: Exception) -> bool:
+    """Whether every rank has met such an error, within a moment: then all may end in peace, and at once."""
+    end = time.monotonic() + 5.0
+    while time.monotonic() < end:
+        if ray.get(monitor.fail.remote(ranks.rank(), type(error).__name__, str(error))) == ranks.world_size():
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def fit(worker_fn: WorkerFn, config: dict[str, Any], *, name: str, run_dir: str, cluster: ClusterConfig,
@@ -173,32 +180,33 @@ class _Shown:
         self._thread.join()
 
     def _run(self) -> None:
-        if self._total is None:
-            while not self._end.wait(_POLL_S):
-                self._poll(None)
-            self._poll(None)
-            return
-        with log.Progress(self._name, self._total, "steps") as progress:
-            while not self._end.wait(_POLL_S):
-                self._poll(progress)
-            self._poll(progress)
+        with contextlib.ExitStack() as stack:
+            progress, ended = None, False
+            while not ended:
+                ended = self._end.wait(_POLL_S)
+                step, loss = self._poll()
+                if loss is None or self._total is None:
+                    continue
+                if progress is None:  # only now, so that the rate counts steps and not the start of the workers
+                    progress = stack.enter_context(log.Progress(self._name, self._total, "steps"))
+                    progress.start_at(step)
+                progress.set(step, f"loss {loss:.4g}")
 
-    def _poll(self, progress: log.Progress | None) -> None:
+    def _poll(self) -> tuple[int, float | None]:
         try:
-            start, step, loss, words = ray.get(self._monitor.read.remote(self._words), timeout=10)
+            step, loss, words = ray.get(self._monitor.read.remote(self._words), timeout=10)
         except ray.exceptions.RayError:
-            return
+            return 0, None
         for word in words:
             log.logger.warning(word)
         self._words += len(words)
-        if progress and loss is not None:
-            if progress.done == 0:
-                progress.start_at(start)
-            progress.set(step, f"loss {loss:.4g}")
+        return step, loss
 
 
 def _one_line(error: TrainingFailedError) -> str:
     failures = getattr(error, "worker_failures", None) or {0: error}
     rank, cause = min(failures.items())
-    lines = [line for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
-    return f"training failed on worker {rank}: {log.clean(lines[-1].strip())}"
+    first = next((line.strip() for line in str(cause).splitlines() if line.strip()), "")
+    if isinstance(cause, ray.exceptions.RayError):  # a worker that is gone; its first sentence says so
+        return f"training failed on worker {rank}: {log.clean(first.partition('.')[0])}"
+    return f"training failed on worker {rank}: {type(cause).__name__}: {log.clean(first)}"

@@ -88,12 +88,18 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Rows,
     """
     device, host = device or torch.device("cpu"), host or Host()
     check_split(config.global_batch, config.micro_batch, len(rows))
+    about = {"kind": kind, "model": model_config, "facts": facts or {}}
     order = Order(block_rows=rows.block_rows, seed=config.seed, window_blocks=config.window_blocks, dataset=rows.digest)
     share = config.global_batch // ranks.world_size()
     engine = engines.build(model, loss_fn, config.engine, config.optim, device, share // (config.micro_batch or share))
     ema = Ema(engine.owned(), config.ema_decay) if config.ema_decay else None
+    if evaluate and ema and not engine.swappable:
+        raise ValueError("averaged weights cannot be evaluated under train.engine.zero_stage 3; use stage 0, 1 or 2")
     checkpoints = Checkpoints(store.sub("checkpoints"), device, keep=config.keep_checkpoints)
     chain = state.restore(checkpoints, engine, ema, order, config.global_batch)
+    if chain.step > config.steps:
+        raise ValueError(f"{store.url} was trained for {chain.step} steps already, and train.steps is {config.steps}; "
+                         "use a larger number, or a new run_dir")
     host.resumed(chain.step)
     metrics = Metrics(store, chain.step) if ranks.rank() == 0 else None
     clock, bad_steps, seen = _Clock(), 0, 0.0  # seen: sums since the last log line
@@ -145,11 +151,11 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Rows,
                 clock.lap("evaluate")
             if chain.step % config.checkpoint_every == 0 or last:
                 _checkpointed(checkpoints, host, metrics)
-                state.save(checkpoints, engine, ema, chain)
+                state.save(checkpoints, engine, ema, chain, about)
                 clock.lap("checkpoint")
     _checkpointed(checkpoints, host, metrics)
     export.export(engine, ema.pieces() if ema else masters(engine.owned()), store.sub("model"), step=config.steps,
-                  kind=kind, model=model_config, facts=facts or {})
+                  about=about)
     if metrics:
         metrics.close()
 

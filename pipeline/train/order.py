@@ -12,11 +12,11 @@ at any time only about two windows are in use. With `window_blocks=0` the window
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
-ANCHOR = 1000
+ANCHOR = 200
 """Steps after which the chain takes a new anchor."""
 
 _ROUNDS = 8
@@ -61,7 +61,7 @@ class Order:
     def _at(self, epoch: int, place: np.ndarray) -> np.ndarray:
         if self.window_blocks == 0:
             return permute(place, self.num_samples, _key(self.seed, epoch))
-        starts, blocks, ends = self._epoch(epoch)
+        first_ids, rows, ends = self._shuffled_blocks(epoch)
         first = ends[self.window_blocks - 1 :: self.window_blocks]  # where each window but a shorter last one ends
         out = np.empty(len(place), np.int64)
         window = np.searchsorted(first, place, side="right")
@@ -71,19 +71,22 @@ class Order:
             hi = first[w] if w < len(first) else self.num_samples
             at = lo + permute(place[mine] - lo, int(hi - lo), _key(self.seed, epoch, int(w)))
             block = np.searchsorted(ends, at, side="right")
-            out[mine] = starts[blocks[block]] + at - (ends[block] - np.asarray(self.block_rows)[blocks[block]])
+            out[mine] = first_ids[block] + at - (ends[block] - rows[block])
         return out
 
-    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return _shuffled_blocks(self.block_rows, self.seed, epoch)
+    def _shuffled_blocks(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the blocks in this epoch's order: first id, rows, and where each ends in that order."""
+        if epoch not in self._shuffles:
+            if len(self._shuffles) == 2:  # a step may span two epochs
+                self._shuffles.clear()
+            rows = np.asarray(self.block_rows, np.int64)
+            blocks = permute(np.arange(len(rows), dtype=np.int64), len(rows), _key(self.seed, epoch, -1))
+            self._shuffles[epoch] = (np.cumsum(rows) - rows)[blocks], rows[blocks], np.cumsum(rows[blocks])
+        return self._shuffles[epoch]
 
-
-@lru_cache(maxsize=3)
-def _shuffled_blocks(block_rows: tuple[int, ...], seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First id of each block; the blocks in this epoch's order; where each of them ends in that order."""
-    rows = np.asarray(block_rows, np.int64)
-    blocks = permute(np.arange(len(rows), dtype=np.int64), len(rows), _key(seed, epoch, -1))
-    return np.cumsum(rows) - rows, blocks, np.cumsum(rows[blocks])
+    @cached_property
+    def _shuffles(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        return {}
 
 
 def _key(*parts: int) -> np.ndarray:

@@ -18,11 +18,11 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         if self.warmup_steps < 0:
-            raise ValueError(f"schedule.warmup_steps is {self.warmup_steps}; use 0 or more")
+            raise ValueError(f"train.schedule.warmup_steps is {self.warmup_steps}; use 0 or more")
         if not 0 <= self.final_ratio <= 1:
-            raise ValueError(f"schedule.final_ratio is {self.final_ratio}; use a share between 0 and 1")
+            raise ValueError(f"train.schedule.final_ratio is {self.final_ratio}; use a share between 0 and 1")
         if not 0 < self.decay_ratio <= 1:
-            raise ValueError(f"schedule.decay_ratio is {self.decay_ratio}; use a share above 0 and up to 1")
+            raise ValueError(f"train.schedule.decay_ratio is {self.decay_ratio}; use a share above 0 and up to 1")
 
 
 def _constant(config: ScheduleConfig, step: int, steps: int) -> float:

@@ -11,18 +11,20 @@ import torch
 from pipeline import config
 from pipeline.log import logger
 from pipeline.storage import CorruptFileError
-from pipeline.train import ranks
+from pipeline.train import export, ranks
 from pipeline.train.checkpoint import Checkpoints, Saved, Want, bad
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine, Slice
 from pipeline.train.order import Chain, Order
 
 
-def save(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, chain: Chain) -> None:
-    """Begin to save the state after `chain.step` steps; a collective."""
+def save(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, chain: Chain, about: dict[str, Any]) -> None:
+    """Begin to save the state after `chain.step` steps; a collective. `about` is the `config.json` of an export."""
+    shapes = {name: list(shape) for name, shape in engine.shapes.items()}
     checkpoints.save(
         chain.step, engine.owned(), ema.values if ema else None, engine.statics(), updates=engine.updates,
-        chain=asdict(chain), model=_model(engine), averaged=ema is not None, engine=config.to_dict(engine.config))
+        chain=asdict(chain), model=_model(engine), averaged=ema is not None, engine=config.to_dict(engine.config),
+        shapes=shapes, aliases=export.aliases(engine.model), about=about)
 
 
 def restore(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, order: Order, global_batch: int) -> Chain:
@@ -98,11 +100,21 @@ def _apply(engine: Engine, ema: Ema | None, saved: Saved, held: list[Slice], ave
         to.copy_(found)
 
 
+def verify(saved: Saved) -> None:
+    """Read everything; CorruptFileError names the first bad file."""
+    saved.statics()
+    for kind, parameters in saved.facts["pieces"].items():
+        for name, pieces in parameters.items():
+            for _, start, stop, _ in pieces:
+                saved.read([Want(kind=kind, name=name, start=start, into=torch.empty(stop - start))])
+
+
 def describe(saved: Saved) -> dict[str, Any]:
     """What a person wants to know of a checkpoint."""
     facts = saved.facts
     return {
-        "name": saved.name, "step": facts["step"], "updates": facts["updates"], "world_size": facts["world_size"],
+        "name": saved.name, "kind": facts["about"]["kind"], "step": facts["step"], "updates": facts["updates"],
+        "world_size": facts["world_size"],
         "engine": facts["engine"], "averaged": facts["averaged"], "parameters": _count(facts["pieces"]["master"]),
         "files": len(facts["files"]), "size_bytes": sum(file.size_bytes for file in facts["files"]),
     }

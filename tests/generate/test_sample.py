@@ -11,7 +11,7 @@ from pipeline.generate.sample import (
     generate_images,
     sample_codes,
 )
-from pipeline.models.denoiser import Denoiser, DenoiserConfig, alpha_bar
+from pipeline.models.denoiser import DETAIL_STD, Denoiser, DenoiserConfig, alpha_bar
 from pipeline.models.gpt import GPT, GPTConfig
 from pipeline.models.sampling import SamplingConfig
 from pipeline.storage import Store
@@ -78,6 +78,15 @@ def test_the_solver_reaches_the_mean_and_variance_of_gaussian_data() -> None:
     expected = (recon + 0.15 * noise).mean(dim=(1, 2, 3))
     assert x.mean(dim=(1, 2, 3)).tolist() == pytest.approx(expected.tolist(), abs=1e-3)
     assert x.std(dim=(1, 2, 3)).tolist() == pytest.approx((0.15 * noise.std(dim=(1, 2, 3))).tolist(), rel=0.01)
+
+
+def test_an_untrained_denoiser_adds_normal_detail_to_the_reconstruction() -> None:
+    model = Denoiser(DenoiserConfig(codebook_size=60, width=8, multipliers=(1, 2), groups=4))
+    recon, codes = toy.images(2) * 0.3, torch.zeros(2, 4, 4, dtype=torch.int64)
+    noise = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    config = DecodingConfig(num_steps=5)
+    ours, exact = (denoise(m, recon, codes, noise, config) for m in (model, Gaussian(DETAIL_STD)))
+    torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-4)
 
 
 def test_one_step_gives_the_mean_and_no_noise_gives_it_at_any_number_of_steps() -> None:

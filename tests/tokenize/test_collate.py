@@ -96,8 +96,11 @@ def test_rows_are_packed_and_each_sample_is_its_own_document() -> None:
 
 
 def test_text_that_is_missing_is_a_condition_left_out() -> None:
-    batch = sequences(text_first=1.0, drop_condition=0.0)(code_table(1, text=None), toy.Draw([0]))
-    assert GRAMMAR.parse(whole(batch)[0])[0] == Segment("text", None)
+    for text_first in (0.0, 1.0):
+        collate = sequences(text_first=text_first, drop_condition=1.0)  # nothing else is left out then
+        text, picture = sorted(GRAMMAR.parse(whole(collate(code_table(1, text=None), toy.Draw([0])))[0]),
+                               key=lambda segment: segment.modality == "image")
+        assert text == Segment("text", None) and len(picture.codes) == 16
 
 
 def test_sound_has_no_shape() -> None:
@@ -122,7 +125,7 @@ def test_the_decoder_s_reconstruction_is_that_of_the_codes_it_is_given(tokenizer
     assert torch.equal(batch["x"], x) and torch.equal(batch["recon"], tokenizer.decode(batch["codes"]))
     wrong = (batch["codes"] != tokenizer.encode(x)).flatten(1).float().mean(1)
     clean = batch["corruption"] == 0
-    assert 0.35 < clean.float().mean() < 0.65 and (wrong[clean] == 0).all()
+    assert 0.65 < clean.float().mean() < 0.85 and (wrong[clean] == 0).all()
     assert 0 < batch["corruption"].max() < 0.2
     # a replaced code may be the true one by chance, 1 in 60
     assert wrong[~clean].mean().item() == pytest.approx(batch["corruption"][~clean].mean().item() * 59 / 60, rel=0.15)

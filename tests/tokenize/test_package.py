@@ -49,6 +49,14 @@ def test_codes_do_not_depend_on_the_batch_nor_on_autocast(folder: Path, size: in
         assert torch.equal(tokenizer.encode(x), together)
 
 
+def test_the_encoder_always_sees_batches_of_one_size(folder: Path) -> None:
+    tokenizer, seen = package.load(Store(str(folder))), []
+    tokenizer.model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    for rows in (1, 31, 32, 33, 64):
+        assert len(tokenizer.encode(toy.images(rows))) == rows
+    assert set(seen) == {package.ENCODE_ROWS}
+
+
 def test_facts_say_what_the_codes_mean(folder: Path) -> None:
     facts = json.loads((folder / "tokenizer.json").read_text())
     assert facts["quantizer"] == "fsq" and facts["levels"] == [5, 4, 3] and facts["codebook_size"] == 60

@@ -127,7 +127,8 @@ def test_damage_to_the_statics_is_found(store):
 
 
 @pytest.mark.parametrize("change", [
-    lambda text: text[: len(text) // 2], lambda text: "", lambda text: "{}", lambda text: "[1]", lambda text: "\x00" * 9,
+    lambda text: text[: len(text) // 2], lambda text: "", lambda text: "{}", lambda text: "[1]",
+    lambda text: "\x00" * 9,
     lambda text: text.replace('"step": 1', '"step": 2'), lambda text: text.replace('"a.bias"', '"a.bims"'),
 ])
 def test_a_manifest_that_was_altered_is_found(store, change):

@@ -4,22 +4,55 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.train.engine import Engine, EngineConfig, OptimConfig
-from tests.train import tiny
+from pipeline.train.engine import Engine, EngineConfig, OptimConfig, ZeroEngine
+from tests.train import networks, tiny
 from tests.train.processes import run
 
 torch.set_num_threads(1)
 
 CASES = [("torch", 0, 1, 0.0), ("torch", 0, 3, 0.2)]
-CASES += [("deepspeed", stage, micro, clip) for stage in (0, 1, 2, 3) for micro in (1, 2, 4) for clip in (0.0, 0.2)]
+CASES += [("deepspeed", stage, micro, clip) for stage in (0, 1, 2, 3) for micro, clip in ((1, 0.2), (2, 0.0), (4, 0.2))]
+
+
+NETWORK_CASES = [(name, "deepspeed", 1, 2, 0.5) for name in networks.NETWORKS]
+ALL_NETWORK_CASES = [
+    (name, backend, stage, micro, clip) for name in networks.NETWORKS
+    for backend, stage in (("torch", 0), ("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2), ("deepspeed", 3))
+    for micro in (1, 2, 4) for clip in (0.0, 0.5)
+] + [("gpt", "offload", stage, 2, 0.5) for stage in (1, 2, 3)]
 
 
 @pytest.fixture(scope="module")
-def on_two_ranks():
-    first, second = run(tiny.engine_cases, 2, CASES)
+def both_on_two_ranks():
+    return run(networks.tiny_and_networks, 2, CASES, NETWORK_CASES)
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks(both_on_two_ranks):
+    (first, _), (second, _) = both_on_two_ranks
     for a, b in zip(first, second, strict=True):
         assert a["losses"] == b["losses"] and a["norms"] == b["norms"]
     return dict(zip(CASES, first, strict=True))
+
+
+def assert_steps_of_plain_torch(case, found):
+    name, *_, clip = case
+    losses, weights = networks.steps(name, "torch", 0, 1, clip)
+    assert found[0] == pytest.approx(losses, rel=1e-5)
+    for key, expected in weights.items():
+        torch.testing.assert_close(found[1][key], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", NETWORK_CASES, ids=lambda case: case[0])
+def test_the_three_networks_take_the_steps_of_plain_torch(case, both_on_two_ranks):
+    assert_steps_of_plain_torch(case, both_on_two_ranks[0][1][NETWORK_CASES.index(case)])
+
+
+@pytest.mark.slow
+def test_the_three_networks_under_every_stage_accumulation_and_clipping():
+    for case, found in zip(ALL_NETWORK_CASES, run(networks.all_steps, 2, ALL_NETWORK_CASES, timeout_s=900)[0],
+                           strict=True):
+        assert_steps_of_plain_torch(case, found)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +172,21 @@ def test_statics_are_buffers_that_persist_and_frozen_parameters():
     one = engine(net)
     assert set(one.statics()) == {"count", "unused"}
     assert "unused" not in one.shapes
+
+
+def test_what_deepspeed_cannot_do_is_refused_before_it_is_asked():
+    def build(net, stage):
+        settings = EngineConfig(backend="deepspeed", zero_stage=stage)
+        return ZeroEngine(net, tiny.loss_fn, settings, OptimConfig(), torch.device("cpu"))
+
+    net = tiny.Net()
+    net.gain = nn.Parameter(torch.ones(()))
+    with pytest.raises(ValueError, match=r"parameter gain has no dimensions.*backend torch"):
+        build(net, 1)
+    net = tiny.Net()
+    net.unused.requires_grad_(False)
+    with pytest.raises(ValueError, match="frozen parameters cannot train under train.engine.zero_stage 3"):
+        build(net, 3)
 
 
 def test_user_errors_name_the_value():

@@ -130,11 +130,11 @@ class StopAt(Record):
             raise _Enough
 
 
-def train_until(settings: TrainConfig, step: int, data: str, run: str) -> Record:
+def train_until(settings: TrainConfig, step: int, data: str, run: str, dropout: float = 0.0) -> Record:
     """Train up to `step` of `settings.steps`, as a run that was stopped there."""
     host = StopAt(0 if step == settings.steps else step)
     with contextlib.suppress(_Enough):
-        train(dataclasses.replace(settings, checkpoint_every=4), data, run, host=host)
+        train(dataclasses.replace(settings, checkpoint_every=4), data, run, host=host, dropout=dropout)
     host.losses = host.losses[: step - host.start]
     return host
 

@@ -1,0 +1,74 @@
+"""The three networks at sizes that take steps in milliseconds, with batches of 8 made of noise."""
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from pipeline.models.denoiser import Denoiser, DenoiserConfig, denoiser_loss
+from pipeline.models.dvae import DVAE, DVAEConfig, dvae_loss
+from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
+from pipeline.train import engine as engines
+from pipeline.train import ranks
+from pipeline.train.ema import masters
+from pipeline.train.engine import EngineConfig, LossFn, OptimConfig
+from tests.train import tiny
+
+Batch = dict[str, torch.Tensor]
+
+
+def dvae_batch(generator: torch.Generator) -> Batch:
+    return {"x": torch.rand(8, 1, 16, 16, generator=generator)}
+
+
+def gpt_batch(generator: torch.Generator) -> Batch:
+    tokens = torch.randint(0, 61, (8, 25), generator=generator)
+    weights = torch.rand(8, 24, generator=generator) * torch.linspace(0, 1, 8)[:, None]
+    return {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "weights": weights}
+
+
+def denoiser_batch(generator: torch.Generator) -> Batch:
+    def image() -> torch.Tensor:
+        return torch.rand(8, 1, 16, 16, generator=generator)
+
+    return {"x": image(), "recon": image(), "noise": torch.randn(8, 1, 16, 16, generator=generator),
+            "codes": torch.randint(0, 50, (8, 4, 4), generator=generator), "corruption": torch.zeros(8),
+            "t": torch.randint(0, 1000, (8,), generator=generator)}
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], LossFn, Callable[[torch.Generator], Batch]]] = {
+    "dvae": (lambda: DVAE(DVAEConfig(image_size=16, width=8)), dvae_loss, dvae_batch),
+    "gpt": (lambda: GPT(GPTConfig(vocab_size=61, n_layer=2, d_model=32, n_head=4, n_kv_head=2, seq_len=24)), gpt_loss,
+            gpt_batch),
+    "denoiser": (lambda: Denoiser(DenoiserConfig(codebook_size=50, width=16)), denoiser_loss, denoiser_batch),
+}
+
+
+def steps(name: str, backend: str, stage: int, micro: int, clip: float) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Losses of 20 steps and the parameters after them; the backend may be "offload" too."""
+    build, loss_fn, batch_of = NETWORKS[name]
+    torch.manual_seed(0)
+    offload = backend == "offload"
+    settings = EngineConfig(backend="deepspeed" if offload else backend, zero_stage=stage, grad_clip=clip,
+                            cpu_offload=offload)
+    engine = engines.build(build(), loss_fn, settings, OptimConfig(lr=1e-4), torch.device("cpu"), micro)
+    generator = torch.Generator().manual_seed(1)
+    losses, share = [], 8 // ranks.world_size()
+    for _ in range(20):
+        mine = {k: v[ranks.rank() * share : (ranks.rank() + 1) * share] for k, v in batch_of(generator).items()}
+        sums = 0.0
+        for i in range(micro):
+            sums = sums + engine.backward({k: v.chunk(micro)[i] for k, v in mine.items()}, last=i == micro - 1)
+        loss, weight = ranks.total(sums)[:2].tolist()
+        engine.step(1e-4, weight)
+        losses.append(loss / weight)
+    return losses, {n: full.clone() for n, full in engine.assembled(masters(engine.owned()))}
+
+
+def all_steps(cases: list[tuple[str, str, int, int, float]]) -> list[tuple[list[float], dict[str, torch.Tensor]]]:
+    return [steps(*case) for case in cases]
+
+
+def tiny_and_networks(tiny_cases: list[tuple[str, int, int, float]],
+                      cases: list[tuple[str, str, int, int, float]]) -> tuple[list[object], list[object]]:
+    """Both in one start of processes, which costs more than the steps."""
+    return tiny.engine_cases(tiny_cases), all_steps(cases)

@@ -1,0 +1,86 @@
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.storage import Store
+from pipeline.train import metrics, ranks
+from pipeline.train.cluster import ClusterConfig
+from pipeline.train.launch import _one_line, fit
+from tests.train import tiny
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False,
+             logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def worker(payload, host):
+    class Dying(type(host)):
+        def progress(self, step, loss):
+            super().progress(step, loss)
+            if step == 8 and ranks.rank() == 1 and not Path(payload["died"]).exists():
+                Path(payload["died"]).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    host.__class__ = Dying
+    tiny.train(payload["train"], payload["data"], payload["run"], host=host)
+
+
+def test_two_workers_under_zero_1_survive_the_death_of_one(cluster, tmp_path, capsys):
+    data, run, died = tiny.dataset(tmp_path / "data").url, str(tmp_path / "run"), tmp_path / "died"
+    os.makedirs(tmp_path / "run/ray/tiny")
+    (tmp_path / "run/ray/tiny/checkpoint_manager_snapshot.json").write_text("{torn")
+    payload = {"train": tiny.config(), "data": data, "run": run, "died": str(died)}
+    fit(worker, payload, name="tiny", run_dir=run, cluster=ClusterConfig(max_failures=1), total_steps=12)
+    assert died.exists()
+    lines = metrics.read(Store(run))
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    expected = tiny.train(tiny.config("torch"), data, str(tmp_path / "reference")).losses
+    assert [line["loss"] for line in lines] == pytest.approx(expected, rel=1e-5)
+    assert (tmp_path / "run/model/manifest.json").exists()
+    assert "tiny            12/12 steps" in capsys.readouterr().err
+
+
+def refuse(payload, host):
+    Path(payload["tries"]).open("a").write("x")
+    torch.distributed.barrier()
+    raise ValueError("train.global_batch is 7; use 8")
+
+
+def test_an_error_of_the_user_is_raised_as_it_was_and_not_tried_again(cluster, tmp_path, capsys):
+    tries, start = tmp_path / "tries", time.monotonic()
+    with pytest.raises(ValueError, match=r"^train\.global_batch is 7; use 8$"):
+        fit(refuse, {"tries": str(tries)}, name="tiny", run_dir=str(tmp_path / "run"),
+            cluster=ClusterConfig(max_failures=9), total_steps=1, show_progress=False)
+    assert len(tries.read_text()) == 2  # once on each worker
+    assert time.monotonic() - start < 100
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_said_of_workers_that_failed():
+    import ray
+    from ray.train import WorkerGroupError
+
+    said = _one_line(WorkerGroupError("…", {1: OSError("disk on fire\nmore"), 0: RuntimeError("decoder broke\nmore")}))
+    assert said == "training failed on worker 0: RuntimeError: decoder broke"
+    dead = ray.exceptions.ActorDiedError()
+    said = _one_line(WorkerGroupError("…", {3: dead}))
+    assert re.fullmatch(r"training failed on worker 3: The actor died[^.]*", said)
+
+
+def test_too_many_workers_are_refused_before_any_starts(cluster, tmp_path):
+    with pytest.raises(ValueError, match=r"3 workers need 3 CPUs and the Ray cluster has 2; lower --cluster\.num_w"):
+        fit(refuse, {}, name="tiny", run_dir=str(tmp_path), cluster=ClusterConfig(num_workers=3), total_steps=1)
+    with pytest.raises(ValueError, match="2 workers need 2 GPUs and the Ray cluster has 0"):
+        fit(refuse, {}, name="tiny", run_dir=str(tmp_path), cluster=ClusterConfig(use_gpu=True), total_steps=1)

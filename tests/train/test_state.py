@@ -1,0 +1,117 @@
+import pytest
+import torch
+
+from pipeline.storage import CorruptFileError, Store
+from pipeline.train import state
+from pipeline.train.checkpoint import Checkpoints, open_saved
+from pipeline.train.ema import Ema
+from pipeline.train.engine import Engine, EngineConfig, OptimConfig
+from pipeline.train.order import Chain, Order
+from tests.train import tiny
+
+torch.set_num_threads(1)
+CPU = torch.device("cpu")
+ORDER = Order(block_rows=(30,), seed=0)
+
+
+class Run:
+    """An engine with what belongs to it; `seed` sets its initial weights."""
+
+    def __init__(self, folder, seed, ema=True):
+        torch.manual_seed(seed)
+        self.engine = Engine(tiny.Net(), tiny.loss_fn, EngineConfig(backend="torch"), OptimConfig(), CPU)
+        self.ema = Ema(self.engine.owned(), 0.5) if ema else None
+        self.checkpoints = Checkpoints(Store(str(folder)), CPU, keep=5)
+        self.chain = Chain.start(ORDER)
+
+    def step(self, n=3):
+        for _ in range(n):
+            ids, _ = ORDER.ids(self.chain.step, 4)
+            x = torch.from_numpy(ids)[:, None].repeat(1, 5) % 17
+            sums = self.engine.backward(tiny.batch_of(x, torch.ones(4, 5)), last=True)
+            self.engine.step(1e-2, sums[1].item())
+            if self.ema:
+                self.ema.update(self.engine.updates)
+            self.chain = self.chain.next(ids)
+        return self
+
+    def save(self):
+        state.save(self.checkpoints, self.engine, self.ema, self.chain, {"kind": "tiny", "model": {}})
+        return self.checkpoints.wait()
+
+    def restore(self):
+        self.chain = state.restore(self.checkpoints, self.engine, self.ema, ORDER, 4)
+        return self
+
+    def all(self):
+        kinds = [(s.master, s.exp_avg, s.exp_avg_sq) for s in self.engine.owned()]
+        steps = [s["step"] for s in self.engine._adamw.state.values()]
+        return [*(t.clone() for kind in kinds for t in kind), *steps, *(self.ema.values if self.ema else []),
+                self.engine.model.count.clone()]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_everything_is_restored_and_goes_on_alike(tmp_path):
+    one = Run(tmp_path, 0).step()
+    one.save()
+    other = Run(tmp_path, 1).restore()
+    assert same(one.all(), other.all()) and other.chain == one.chain and other.engine.updates == 3
+    assert same(one.step().all(), other.step().all())
+
+
+def test_nothing_to_restore_is_the_start(tmp_path):
+    assert Run(tmp_path, 0).restore().chain == Chain.start(ORDER)
+
+
+def test_a_bad_checkpoint_changes_nothing_before_it_is_passed_over(tmp_path):
+    one = Run(tmp_path, 0).step()
+    name = one.save()
+    (tmp_path / name / "statics.safetensors").write_bytes(b"")
+    other = Run(tmp_path, 1)
+    before = other.all()
+    assert other.restore().chain.step == 0 and same(other.all(), before)
+
+
+def test_an_average_begins_from_the_weights_of_a_checkpoint_without_one(tmp_path, caplog):
+    one = Run(tmp_path, 0, ema=False).step()
+    one.save()
+    other = Run(tmp_path, 1).restore()
+    assert same([s.master for s in one.engine.owned()], other.ema.values)
+    assert "no averaged weights" in caplog.text
+
+
+def test_an_average_that_is_no_longer_wanted_is_left(tmp_path):
+    Run(tmp_path, 0).step().save()
+    other = Run(tmp_path, 1, ema=False).restore()
+    assert other.chain.step == 3
+
+
+def test_another_model_is_named(tmp_path, monkeypatch):
+    Run(tmp_path, 0).step().save()
+    other = Run(tmp_path, 0)
+    del other.engine.shapes["gain"]
+    with pytest.raises(ValueError, match="another model .*no parameter gain.*new run_dir"):
+        other.restore()
+
+
+def test_verify_reads_everything(tmp_path):
+    name = Run(tmp_path, 0).step().save()
+    saved = open_saved(Store(str(tmp_path)), name)
+    state.verify(saved)
+    path = tmp_path / name / "rank-00000.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(CorruptFileError, match="rank-00000"):
+        state.verify(saved)
+
+
+def test_describe(tmp_path):
+    one = Run(tmp_path, 0).step()
+    found = state.describe(open_saved(Store(str(tmp_path)), one.save()))
+    assert found["kind"] == "tiny" and found["step"] == found["updates"] == 3
+    assert found["world_size"] == 1 and found["averaged"]
+    assert found["parameters"] == sum(p.numel() for p in one.engine.model.parameters())
+    assert found["size_bytes"] > 16 * found["parameters"] and found["files"] == 2
