@@ -65,12 +65,12 @@ def ray_session(config: RayConfig, *, verbose: bool, min_cpus: int = 1) -> Itera
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = config.address or os.environ.get("RAY_ADDRESS")
-    options: dict[str, object] = {"address": address} if address else _local(config, min_cpus)
+    options: dict[str, object] = {"address": address} if address else _local(config, min_cpus, verbose)
     import ray
     import ray.data
 
     for name in () if verbose else ("ray.data", "ray.train"):  # they come with handlers of their own
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     ray.init(log_to_driver=verbose, logging_level="INFO" if verbose else "ERROR", configure_logging=verbose, **options)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = verbose
@@ -82,11 +82,12 @@ def ray_session(config: RayConfig, *, verbose: bool, min_cpus: int = 1) -> Itera
         ray.shutdown()
 
 
-def _local(config: RayConfig, min_cpus: int) -> dict[str, object]:
+def _local(config: RayConfig, min_cpus: int, verbose: bool) -> dict[str, object]:
     # A token of this process alone, in the environment: Ray would otherwise leave one readable by all in the home folder.
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+    if not verbose:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what its C++ core would print on the terminal
     cpus = max(config.cpus or os.cpu_count() or 1, min_cpus)
     return {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1",
             "object_store_memory": config.object_store_mb << 20}
@@ -101,3 +102,7 @@ def cli() -> None:
     name = sys.argv.pop(1)
     sys.argv[0] = f"triptych {name}"
     runpy.run_module(f"jobs.{name}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    cli()
