@@ -33,6 +33,8 @@ class TrainDecoder:
     """Tokenizer package, as jobs.train_dvae leaves it."""
     width: int = 32
     """Channels at full resolution."""
+    multipliers: tuple[int, ...] = (1, 2, 4)
+    """Width at each resolution, in units of `width`; each resolution halves the one before."""
     blocks: int = 1
     """Residual blocks per resolution."""
     max_corruption: float = 0.2
@@ -47,8 +49,8 @@ def worker(payload: dict[str, Any], host: Host) -> None:
     """What each worker runs."""
     config: TrainDecoder = payload["config"]
     images, tokenizer = Store(config.images), package.load(Store(config.tokenizer))
-    model = DenoiserConfig(codebook_size=tokenizer.codebook_size, channels=tokenizer.config.channels, width=config.width,
-                           blocks=config.blocks)
+    model = DenoiserConfig(levels=tokenizer.config.levels, channels=tokenizer.config.channels, width=config.width,
+                           multipliers=config.multipliers, blocks=config.blocks)
     torch.manual_seed(config.train.seed)
     train(
         config.train, model=Denoiser(model), loss_fn=denoiser_loss,

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.layers import ResBlock, Upsample, conv, timestep_embedding
+from pipeline.models.quantizers import FSQ
 
 NUM_TIMESTEPS = 1000
 DETAIL_STD = 0.1
@@ -73,17 +74,15 @@ def precondition(x_t: Tensor, recon: Tensor, t: Tensor) -> tuple[Tensor, Tensor,
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserConfig:
-    """Sizes of a denoiser; `codebook_size` and `channels` are those of the tokenizer that it decodes."""
+    """Sizes of a denoiser; `levels` and `channels` are those of the tokenizer that it decodes."""
 
-    codebook_size: int
+    levels: tuple[int, ...]
     channels: int = 1
     width: int = 32
     multipliers: tuple[int, ...] = (1, 2, 4)
     """One width per resolution; the image's sides must be multiples of 2 ** (len(multipliers) - 1)."""
     blocks: int = 1
     """Residual blocks per resolution, on the way down and on the way up."""
-    code_channels: int = 16
-    """Width of the learned vector of a code."""
     groups: int = 8
     """Groups of GroupNorm."""
 
@@ -105,9 +104,11 @@ class Denoiser(nn.Module):
             return nn.ModuleList(ResBlock(2, a, b, groups=config.groups, d_cond=d_cond)
                                  for a, b in itertools.pairwise(sizes))
 
-        self.codes = nn.Embedding(config.codebook_size, config.code_channels)
+        # The components of a code mean the same in every code; a vector learned for each would have to find that out
+        # from the few pictures in which the code occurs.
+        self.quantizer = FSQ(config.levels)
         self.cond = nn.Sequential(nn.Linear(2 * config.width, d_cond), nn.SiLU(), nn.Linear(d_cond, d_cond), nn.SiLU())
-        self.stem = conv(2, 2 * config.channels + config.code_channels, widths[0])
+        self.stem = conv(2, 2 * config.channels + len(config.levels), widths[0])
         self.down = nn.ModuleList(stage(w, w) for w in widths)
         self.shrink = nn.ModuleList(conv(2, a, b, kernel=4, stride=2) for a, b in itertools.pairwise(widths))
         self.grow = nn.ModuleList(Upsample(2, b, a) for a, b in itertools.pairwise(widths))
@@ -126,7 +127,7 @@ class Denoiser(nn.Module):
         if any(n % 2 ** len(self.shrink) for n in x_t.shape[2:]):
             raise ValueError(f"an image of {tuple(x_t.shape[2:])} pixels cannot be halved {len(self.shrink)} times; "
                              "use fewer multipliers")
-        vectors = self.codes(codes).permute(0, 3, 1, 2)  # (B, code_channels, h, w)
+        vectors = self.quantizer.vectors(codes)  # (B, len(levels), h, w)
         vectors = F.interpolate(vectors, size=x_t.shape[2:], mode="nearest")
         width = self.config.width
         cond = self.cond(torch.cat([timestep_embedding(t, width),

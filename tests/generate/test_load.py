@@ -40,7 +40,7 @@ def gpt(**changes: object) -> GPT:
 
 def denoiser() -> Denoiser:
     torch.manual_seed(0)
-    model = Denoiser(DenoiserConfig(codebook_size=60, width=8, multipliers=(1, 2), groups=4)).eval()
+    model = Denoiser(DenoiserConfig(levels=(5, 4, 3), width=8, multipliers=(1, 2), groups=4)).eval()
     nn.init.normal_(model.out.weight)
     return model
 

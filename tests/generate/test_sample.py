@@ -38,7 +38,7 @@ def gpt(seq_len: int = 64) -> GPT:
 
 def denoiser() -> Denoiser:
     torch.manual_seed(0)
-    model = Denoiser(DenoiserConfig(codebook_size=60, width=8, multipliers=(1, 2), groups=4)).eval()
+    model = Denoiser(DenoiserConfig(levels=(5, 4, 3), width=8, multipliers=(1, 2), groups=4)).eval()
     nn.init.normal_(model.out.weight, std=0.1)
     return model
 
@@ -81,7 +81,7 @@ def test_the_solver_reaches_the_mean_and_variance_of_gaussian_data() -> None:
 
 
 def test_an_untrained_denoiser_adds_normal_detail_to_the_reconstruction() -> None:
-    model = Denoiser(DenoiserConfig(codebook_size=60, width=8, multipliers=(1, 2), groups=4))
+    model = Denoiser(DenoiserConfig(levels=(5, 4, 3), width=8, multipliers=(1, 2), groups=4))
     recon, codes = toy.images(2) * 0.3, torch.zeros(2, 4, 4, dtype=torch.int64)
     noise = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     config = DecodingConfig(num_steps=5)

@@ -22,7 +22,7 @@ REFERENCE = DDPMScheduler(NUM_TIMESTEPS, beta_schedule="squaredcos_cap_v2", pred
 
 def small(**changes: object) -> Denoiser:
     torch.manual_seed(0)
-    return Denoiser(DenoiserConfig(**{"codebook_size": 30, "width": 8, "multipliers": (1, 2), "groups": 4} | changes))
+    return Denoiser(DenoiserConfig(**{"levels": (5, 6), "width": 8, "multipliers": (1, 2), "groups": 4} | changes))
 
 
 def batch(n: int = 4) -> dict[str, torch.Tensor]:
@@ -129,7 +129,7 @@ def test_samples_of_a_batch_are_independent() -> None:
 
 def test_bad_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="groups 8"):
-        DenoiserConfig(codebook_size=8, width=12)
+        DenoiserConfig(levels=(8,), width=12)
     with pytest.raises(ValueError, match="cannot be halved"):
         x = torch.zeros(1, 1, 15, 16)
         small()(x, torch.zeros(1, dtype=torch.int64), x, torch.zeros(1, 4, 4, dtype=torch.int64), torch.zeros(1))

@@ -39,7 +39,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], LossFn, Callable[[torch.Gener
     "dvae": (lambda: DVAE(DVAEConfig(image_size=16, width=8)), dvae_loss, dvae_batch),
     "gpt": (lambda: GPT(GPTConfig(vocab_size=61, n_layer=2, d_model=32, n_head=4, n_kv_head=2, seq_len=24)), gpt_loss,
             gpt_batch),
-    "denoiser": (lambda: Denoiser(DenoiserConfig(codebook_size=50, width=16)), denoiser_loss, denoiser_batch),
+    "denoiser": (lambda: Denoiser(DenoiserConfig(levels=(5, 10), width=16)), denoiser_loss, denoiser_batch),
 }
 
 
