@@ -1,0 +1,58 @@
+"""A corpus becomes tables of codes: row for row, once, and only what is missing."""
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pipeline.models.dvae import DVAE, DVAEConfig
+from pipeline.storage import Store, manifest, read_table, write_json, write_parquet
+from pipeline.tokenize import corpus, package
+from pipeline.tokenize.collate import pictures
+from pipeline.tokenize.pixels import to_png
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Store:
+    store, rng = Store(str(tmp_path / "images")), np.random.default_rng(0)
+    files = []
+    for shard in range(3):
+        rows = [{"key": f"{shard}-{i}", "image": to_png(rng.uniform(-1, 1, (1, 8, 8)).astype(np.float32)),
+                 "caption": f"picture {i} of {shard}"} for i in range(10)]
+        files.append(write_parquet(store, "export/{sha256}.parquet", pa.Table.from_pylist(rows)))
+    write_json(store, "export/manifest.json", {"files": [asdict(file) for file in files]})
+    return store
+
+
+def test_codes_are_those_of_the_tokenizer_and_shards_are_not_made_twice(local_ray: None, source: Store, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    folder = Store(str(tmp_path / "tokenizer"))
+    tokenizer = package.export(DVAE(DVAEConfig(image_size=8, width=4, multipliers=(1, 2))), folder, torch.rand(4, 1, 8, 8) * 2 - 1)
+    out, files = Store(str(tmp_path / "codes")), corpus.source_files(source)
+    facts = corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280)
+    found = manifest(out, corpus.MANIFEST)
+    assert facts["identity"] == found["identity"] == corpus.identity(files, tokenizer.sha256, 280)
+    for shard, file in zip(found["files"], files, strict=True):
+        codes, images = read_table(out, shard), read_table(source, file)
+        assert codes["key"].equals(images["key"]) and codes["text"].equals(images["caption"])
+        assert codes["codes"].to_pylist() == tokenizer.encode(pictures(images, 1, 8)).flatten(1).tolist()
+        assert set(codes["tokenizer_sha256"].to_pylist()) == {tokenizer.sha256}
+
+    # Killed before the end: one shard and the manifest are missing. The others are left as they are.
+    names = out.list("shards")
+    before = {name: Path(out.path(name)).stat().st_mtime_ns for name in names[1:]}
+    out.delete(names[0])
+    out.delete(corpus.MANIFEST)
+    assert corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280) == facts
+    assert before == {name: Path(out.path(name)).stat().st_mtime_ns for name in names[1:]}
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    with pytest.raises(ValueError, match="no finished curation run"):
+        corpus.source_files(store)
+    write_json(store, "export/manifest.json", {"files": []})
+    with pytest.raises(ValueError, match="kept no rows"):
+        corpus.source_files(store)
