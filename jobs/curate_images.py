@@ -13,6 +13,7 @@ from pipeline.curate.export import ExportConfig
 from pipeline.curate.fetch.discover import DiscoverConfig, discover, split_source
 from pipeline.curate.fetch.download import Fetch
 from pipeline.curate.fetch.http import FetchConfig
+from pipeline.curate.guard import Guard, GuardConfig
 from pipeline.curate.image.decode import DecodeImage
 from pipeline.curate.image.filters import DropAspect, DropFlat, DropSmallImage
 from pipeline.curate.run import Curation, summary
@@ -42,16 +43,22 @@ class CurateImages:
     short_caption: DropShortCaption = field(default_factory=DropShortCaption)
     long_caption: DropLongCaption = field(default_factory=DropLongCaption)
     waves: WaveConfig = field(default_factory=WaveConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     accept_plan: bool = False
     """Go on although the configuration, the code or a library changed since the run began."""
     verbose: bool = False
 
+    def __post_init__(self) -> None:
+        for source in self.sources:
+            split_source(source)
+
 
 def dag(config: CurateImages, inputs: "Dataset") -> "Dataset":
     """inputs -> bytes -> pixels and their scores."""
-    return through(inputs, Fetch(config=config.fetch, into="image"), config.decode, ScoreCaption(), schema=IMAGE)
+    return through(inputs, Fetch(config=config.fetch, into="image"), config.decode, ScoreCaption(), schema=IMAGE,
+                   guard=Guard(limits=config.guard, run_dir=config.run_dir))
 
 
 def curation(config: CurateImages) -> Curation:

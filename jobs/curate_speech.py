@@ -15,6 +15,7 @@ from pipeline.curate.export import ExportConfig
 from pipeline.curate.fetch.discover import DiscoverConfig, discover, split_source
 from pipeline.curate.fetch.download import FetchEpisode
 from pipeline.curate.fetch.http import FetchConfig
+from pipeline.curate.guard import Guard, GuardConfig
 from pipeline.curate.run import Curation, summary
 from pipeline.curate.stage import through
 from pipeline.curate.text.forensics import (
@@ -55,16 +56,22 @@ class CurateSpeech:
     clipped: DropClipped = field(default_factory=DropClipped)
     text_rate: DropTextRate = field(default_factory=DropTextRate)
     waves: WaveConfig = field(default_factory=lambda: WaveConfig(wave_rows=256, split_rows=4))
+    guard: GuardConfig = field(default_factory=GuardConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     accept_plan: bool = False
     """Go on although the configuration, the code or a library changed since the run began."""
     verbose: bool = False
 
+    def __post_init__(self) -> None:
+        for source in self.sources:
+            split_source(source)
+
 
 def dag(config: CurateSpeech, inputs: "Dataset") -> "Dataset":
     """inputs -> audio and transcript -> scored episodes, and the clips cut from them."""
-    return through(inputs, FetchEpisode(config=config.fetch), ScoreTranscript(), DetectLanguage(), config.cut, schema=CLIP)
+    return through(inputs, FetchEpisode(config=config.fetch), ScoreTranscript(), DetectLanguage(), config.cut, schema=CLIP,
+                   guard=Guard(limits=config.guard, run_dir=config.run_dir))
 
 
 def rules(config: CurateSpeech) -> tuple[Rules, Rules]:

@@ -24,11 +24,12 @@ INPUT = pa.schema([
     ("key", pa.string()), ("order", pa.int64()), ("url", pa.string()), ("page_url", pa.string()), ("source", pa.string()),
     ("text", pa.string()), ("language", pa.string()), ("license", pa.string()),
     ("transcript_url", pa.string()), ("transcript_type", pa.string()), ("transcript_kind", pa.string()),
+    ("expected_bytes", pa.int64()),
     ("state", pa.string()), ("reason", pa.string()), ("retryable", pa.bool_()), ("detail", pa.string()),
 ])
 """What a source found: one file to fetch and what the page or feed said of it. `text` is an image's caption;
-`language` is what the publisher declared; `transcript_kind` is manual, auto, translated or unknown. A row with a
-`state` is a listing (page, feed, list) that could not be read."""
+`language` and `expected_bytes` are what the publisher declared; `transcript_kind` is manual, auto, translated or
+unknown. A row with a `state` is a listing (page, feed, list) that could not be read."""
 
 IMAGE = pa.schema([
     *_ROW,
@@ -56,7 +57,7 @@ the words said in it, and the clip's own scores)."""
 VERDICT = pa.schema([
     ("key", pa.string()), ("input_key", pa.string()), ("unit", pa.string()), ("order", pa.int64()), ("url", pa.string()),
     ("state", pa.string()), ("reason", pa.string()), ("retryable", pa.bool_()), ("detail", pa.string()),
-    ("size_bytes", pa.int64()), ("duration_s", pa.float64()), ("start_s", pa.float64()),
+    ("size_bytes", pa.int64()), ("sha256", pa.string()), ("duration_s", pa.float64()), ("start_s", pa.float64()),
     ("file", pa.string()), ("row", pa.int64()),
 ])
 """Where each row ended, and where its payload lies (`file` of a wave, `row` within it)."""

@@ -88,6 +88,14 @@ class Store:
         """All bytes of an object; FileNotFoundError if there is none."""
         return self._fs.cat_file(self.path(name))
 
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        """All bytes of many small objects, fetched at the same time where the store is remote."""
+        names = list(names)
+        if self.is_local or not names:
+            return {name: self.read(name) for name in names}
+        found = self._fs.cat([self.path(name) for name in names])
+        return {name: found[self.path(name)] for name in names}
+
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Bytes [start, end) of an object."""
         return self._fs.cat_file(self.path(name), start=start, end=end)
@@ -107,7 +115,8 @@ class Store:
             found = self._fs.find(top)
         except FileNotFoundError:
             return []
-        return sorted(p[len(self._root) + 1 :] for p in found if ".tmp-" not in p)
+        # A folder that comes into being while it is listed may be listed itself.
+        return sorted(p[len(self._root) + 1 :] for p in found if ".tmp-" not in p and p.startswith(f"{top}/"))
 
     def write(self, name: str, data: bytes) -> File:
         """Create or replace an object as a whole."""
@@ -219,6 +228,18 @@ def manifest(store: Store, name: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return found | {"files": [File(**file) for file in found["files"]]}
+
+
+def manifests(store: Store, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Committed manifests as `manifest` gives them, in the order of `names`; CorruptFileError names one that is none."""
+    out = []
+    for name, data in store.read_many(names).items():
+        try:
+            found = json.loads(data)
+        except ValueError as error:
+            raise CorruptFileError(f"{store.url}/{name} is not valid JSON: {error}") from error
+        out.append(found | {"files": [File(**file) for file in found["files"]]})
+    return out
 
 
 def read_file(store: Store, file: File) -> bytes:

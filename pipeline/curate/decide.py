@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import digest
-from pipeline.curate import sets, waves
+from pipeline.curate import revoke, sets, waves
 from pipeline.curate.stage import Filter, Row, failure, left, to_table
 from pipeline.records import STATES, VERDICT
 from pipeline.storage import File, Store, commit, manifest, read_table, write_parquet
@@ -35,8 +35,10 @@ class Rules:
 
 
 def name_of(store: Store, rules: tuple[Rules, ...]) -> str:
-    """The name of the verdicts that these rules give over the committed waves."""
-    return digest({"rules": [_describe(rule) for rule in rules], "files": [asdict(f) for f in waves.files(store)]})[:12]
+    """The name of the verdicts that these rules, and the revocations so far, give over the committed waves."""
+    asked = {"rules": [describe(rule) for rule in rules], "files": [asdict(f) for f in waves.files(store)],
+             "revocations": [asdict(revocation) for revocation in revoke.recorded(store)]}
+    return digest(asked)[:12]
 
 
 def decide(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, *, partitions: int = 8) -> str:
@@ -47,7 +49,7 @@ def decide(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, *, partiti
         table = pa.concat_tables([part.select(VERDICT.names).cast(VERDICT) for part in parts])
         table = table.sort_by([("order", "ascending"), ("start_s", "ascending"), ("key", "ascending")])
         file = write_parquet(store, f"verdicts/{name}-{{sha256}}.parquet", table, row_group_rows=65536)
-        commit(store, f"verdicts/{name}.json", [file], rules=[_describe(rule) for rule in rules])
+        commit(store, f"verdicts/{name}.json", [file], rules=[describe(rule) for rule in rules])
     return name
 
 
@@ -88,31 +90,51 @@ def _plain(book: dict[str, Any]) -> dict[str, Any]:
 
 
 def _judged(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, partitions: int) -> "Dataset":
-    import ray
-
     narrow = pa.schema([f for f in schema if f.name not in PAYLOAD] + [VERDICT.field("file"), VERDICT.field("row")])
     by_unit = {rule.unit: rule for rule in rules}
+    revocations = revoke.recorded(store)
 
     def judge(batch: pa.Table) -> Iterator[pa.Table]:
-        for entry in batch.to_pylist():
-            rows = _scores(store, File(**entry), narrow)
-            yield to_table([_verdict(row, by_unit[row["unit"]].filters) for row in rows], narrow)
+        yield to_table([_verdict(row, by_unit[row["unit"]].filters) for row in batch.to_pylist()], narrow)
 
-    dataset = ray.data.from_items([asdict(file) for file in waves.files(store)]).map_batches(
-        judge, batch_format="pyarrow", batch_size=16)
+    def settle(batch: pa.Table) -> pa.Table:
+        return _settle(batch, revocations)
+
+    dataset = scored(store, narrow).map_batches(judge, batch_format="pyarrow", batch_size=None)
     for rule in rules:
         if rule.unique_by:
             dataset = sets.drop_duplicates(dataset, by=rule.unique_by, unit=rule.unit, reason=rule.unique_reason,
                                            partitions=partitions)
     if len(rules) > 1:
         dataset = sets.drop_orphans(dataset, partitions=partitions)
-    return dataset.map_batches(_settle, batch_format="pyarrow", batch_size=None)
+    return dataset.map_batches(settle, batch_format="pyarrow", batch_size=None)
 
 
-def _scores(store: Store, file: File, schema: pa.Schema) -> list[Row]:
+def scored(store: Store, schema: pa.Schema) -> "Dataset":
+    """The rows that stand, without their payload, each with the `file` that holds it and its `row` there. Needs Ray."""
+    import ray
+
+    found = waves.every_manifest(store)
+    latest = ray.put(waves.superseded(found))
+    entries = [asdict(file) | {"round": wave["round"]} for wave in found for file in wave["files"]]
+
+    def read(batch: pa.Table) -> Iterator[pa.Table]:
+        for entry in batch.to_pylist():
+            number = entry.pop("round")
+            table = _scores(store, File(**entry), schema)
+            yield table.filter(waves.current(table, number, ray.get(latest)))
+
+    return ray.data.from_items(entries).map_batches(read, batch_format="pyarrow", batch_size=16)
+
+
+def _scores(store: Store, file: File, schema: pa.Schema) -> pa.Table:
+    stored = [n for n in schema.names if n not in ("file", "row")]
     with store.open(file.path) as source:  # a projection: the payload is not read, so its digest cannot be checked here
-        table = pq.read_table(source, columns=[n for n in schema.names if n not in ("file", "row")])
-    return [row | {"file": file.path, "row": i} for i, row in enumerate(table.to_pylist())]
+        table = pq.read_table(source, columns=stored).cast(pa.schema([schema.field(n) for n in stored]))
+    for name, values in (("file", pa.array([file.path] * table.num_rows, pa.string())), ("row", pa.array(range(table.num_rows)))):
+        if name in schema.names:
+            table = table.append_column(name, values)
+    return table.select(schema.names)
 
 
 def _verdict(row: Row, filters: tuple[Filter, ...]) -> Row:
@@ -128,15 +150,18 @@ def _verdict(row: Row, filters: tuple[Filter, ...]) -> Row:
     return row
 
 
-def _settle(table: pa.Table) -> pa.Table:
+def _settle(table: pa.Table, revocations: list[revoke.Revocation]) -> pa.Table:
     for name in ("start_s", "duration_s"):
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(table.num_rows, pa.float64()))
     state = table["state"].cast(pa.string()).fill_null("kept")  # whatever no rule objected to
-    return table.set_column(table.schema.get_field_index("state"), "state", state).select(VERDICT.names)
+    table = table.set_column(table.schema.get_field_index("state"), "state", state)
+    # Last of all: a copy of what was revoked stays a duplicate, and what else is kept stays in its place.
+    return revoke.mark(table, revocations, only="kept").select(VERDICT.names)
 
 
-def _describe(rule: Rules) -> dict[str, Any]:
+def describe(rule: Rules) -> dict[str, Any]:
+    """A rule set as JSON."""
     return {
         "unit": rule.unit, "unique_by": rule.unique_by, "unique_reason": rule.unique_reason,
         "filters": [{"rule": type(f).__name__} | asdict(f) for f in rule.filters],

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.config import digest
-from pipeline.curate import decide, export, waves
+from pipeline.config import to_dict
+from pipeline.curate import decide, export, plan, revoke, waves
+from pipeline.curate.lease import Lease, hold
 from pipeline.curate.stage import Row, start
 from pipeline.log import logger
 from pipeline.records import INPUT, key_of
@@ -47,34 +49,83 @@ class Curation:
 
     def is_finished(self, store: Store) -> bool:
         """True if this very curation has been done; needs neither Ray nor the network."""
-        inputs = waves.read_inputs(store)
-        if inputs is None or not waves.is_complete(store, inputs, self.waves) or not store.exists(LEDGER):
+        inputs = waves.read_inputs(store, ["key"])
+        if inputs is None or not waves.is_complete(store) or not store.exists(LEDGER):
             return False
-        if not waves.is_bound(store, self.plan, digest(inputs["key"].to_pylist())):
+        if not plan.is_bound(store, self.name, self.plan, plan.keys_digest(inputs["key"])):
             return False
         name = decide.name_of(store, self.rules)
         return read_json(store, LEDGER)["verdicts"] == name and export.is_current(store, self._wanted(name))
 
     def run(self, store: Store, *, accept_plan: bool = False) -> dict[str, Any]:
-        """Do what is left to do; returns the ledger. Needs Ray."""
-        inputs = waves.read_inputs(store)
-        if inputs is None:
-            inputs = waves.write_inputs(store, self._discover())
-        if inputs.num_rows == 0:
-            raise ValueError(f"the sources name no inputs: {', '.join(self.sources)}")
-        waves.bind_plan(store, self.plan, digest(inputs["key"].to_pylist()), accept=accept_plan)
-        waves.run(store, start(inputs, self.schema, unit=self.unit, **self.renamed), self.dag, self.waves, name=self.name)
+        """Do what is left to do; returns the ledger. Needs Ray. ValueError names another driver that holds the run."""
+        with hold(store) as lease:
+            inputs = waves.read_inputs(store)
+            if inputs is None:
+                inputs = waves.write_inputs(store, self._discover())
+            if inputs.num_rows == 0:
+                raise ValueError(f"the sources name no inputs: {', '.join(self.sources)}")
+            plan.bind(store, self.name, self.plan, plan.keys_digest(inputs["key"]), accept=accept_plan)
+            waves.run(store, self._started(inputs), self._step(store, lease), expected=inputs["expected_bytes"])
+            return self._settle(store, lease)
+
+    def retry(self, store: Store, *, every: bool = False, accept_plan: bool = False) -> tuple[int, dict[str, Any]]:
+        """Work again on the inputs that are deferred or failed for a reason that may pass, or `every` failed one.
+
+        Returns how many there were, and the ledger. Their new rows stand for the old ones; nothing else moves.
+        """
+        with hold(store) as lease:
+            inputs = waves.read_inputs(store)
+            if inputs is None or not waves.is_complete(store):
+                raise ValueError(f"{store.url} is not finished; run its job again first")
+            plan.bind(store, self.name, self.plan, plan.keys_digest(inputs["key"]), accept=accept_plan)
+            table = decide.verdicts(store, decide.decide(store, self.rules, self.schema, partitions=self.shuffle_partitions))
+            failed = pc.equal(table["state"], "failed")
+            again = pc.or_(pc.equal(table["state"], "deferred"),
+                           failed if every else pc.and_(failed, pc.fill_null(table["retryable"], False)))
+            rows = self._started(inputs)
+            # A listing that could not be read left before any stage: there is nothing here to work on again.
+            wanted = pc.and_(pc.is_in(rows["key"], pc.unique(table.filter(again)["input_key"])), pc.is_null(rows["state"]))
+            rows = rows.filter(wanted)
+            if rows.num_rows:
+                waves.again(store, rows, self._step(store, lease))
+            return rows.num_rows, self._settle(store, lease)
+
+    def revoke(self, store: Store, revocations: list[revoke.Revocation]) -> dict[str, Any]:
+        """Record revocations and obey them, in the waves and in the export; returns the ledger."""
+        with hold(store) as lease:
+            for revocation in revocations:
+                revoke.record(store, revocation)
+            if not waves.is_complete(store):
+                raise ValueError(f"{store.url} is not finished: the revocation is recorded, and its job will obey it")
+            before = export.shards(store)
+            revoke.purge(store, revoke.recorded(store), lease)
+            ledger = self._settle(store, lease)
+            export.delete_all_but(store, before, export.shards(store))
+            return ledger
+
+    def _settle(self, store: Store, lease: Lease) -> dict[str, Any]:
         name = decide.decide(store, self.rules, self.schema, partitions=self.shuffle_partitions)
+        lease.check()
         shards = export.export(store, self._wanted(name), self.schema, self.export)
         books = decide.books(decide.verdicts(store, name))
         ledger = {"verdicts": name, "unit": self.unit, "exported_rows": sum(file.rows for file in shards), "steps": books}
+        lease.check()
         write_json(store, LEDGER, ledger)
         if unbalanced := [unit for unit, book in books.items() if not decide.balances(book)]:
             raise RuntimeError(f"the books of {', '.join(unbalanced)} do not balance; see {store.url}/{LEDGER}")
         return ledger
 
+    def _step(self, store: Store, lease: Lease) -> waves.Step:
+        revocations = revoke.recorded(store)
+        return waves.Step(name=self.name, dag=self.dag, config=self.waves, lease=lease,
+                          refuse=lambda rows: revoke.mark(rows, revocations, only=None, reason=revoke.BEFORE))
+
+    def _started(self, inputs: pa.Table) -> pa.Table:
+        return start(inputs, self.schema, unit=self.unit, **self.renamed)
+
     def _wanted(self, name: str) -> dict[str, Any]:
-        return {"verdicts": name, "unit": self.export_unit, "columns": list(self.export_columns)}
+        return {"verdicts": name, "unit": self.export_unit, "columns": list(self.export_columns), "as": to_dict(self.export)}
 
     def _discover(self) -> pa.Table:
         import ray

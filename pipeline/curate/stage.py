@@ -8,14 +8,20 @@ Guarantees: an exception in a stage costs one row, which becomes *failed* with t
 `through` casts every block to one declared schema, so types never depend on what a block happens to hold.
 """
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.curate import meter
 
 if TYPE_CHECKING:
     from ray.data import Dataset
+
+    from pipeline.curate.guard import Guard
 
 Row = dict[str, Any]
 State = Literal["kept", "dropped", "failed", "unknown", "deferred"]
@@ -45,6 +51,8 @@ def failure(error: Exception) -> Leave:
     """Any exception as a way to leave: *failed*, under its class name."""
     if isinstance(error, Leave):
         return error
+    if isinstance(error, MemoryError):
+        return Leave("failed", "out_of_memory", detail=str(error)[:500] or "an allocation was refused")
     code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
     return Leave("failed", code, detail=str(error)[:500])
 
@@ -121,42 +129,45 @@ class Batch(Stage):
 
 def apply(stage: Stage, rows: list[Row]) -> list[Row]:
     """Run a stage over rows, without Ray: those that left pass by, and an error costs the one row that caused it."""
-    out: list[Row] = []
-    waiting: list[Row] = []
-    for row in rows:
-        if row.get("state") is None:
-            waiting.append(row)
-        else:
-            out.append(row)
-    if isinstance(stage, Batch):
-        out += _bisect(stage, waiting)
-    else:
-        for row in waiting:
-            out += _bisect(stage, [row])
+    out = [row for row in rows if row.get("state") is not None]
+    for _, made in groups(stage, [row for row in rows if row.get("state") is None]):
+        out += made
     return out
 
 
-def _bisect(stage: Stage, rows: list[Row]) -> list[Row]:
+def groups(stage: Stage, rows: list[Row]) -> list[tuple[Row, list[Row]]]:
+    """Each row that had not left, and what became of it."""
+    if isinstance(stage, Batch):
+        return _bisect(stage, rows)
+    return [pair for row in rows for pair in _bisect(stage, [row])]
+
+
+def _bisect(stage: Stage, rows: list[Row]) -> list[tuple[Row, list[Row]]]:
     if not rows:
         return []
     try:
-        return list(stage.rows(rows))
+        made = list(stage.rows(rows))
+        return [(row, [out]) for row, out in zip(rows, made, strict=True)] if isinstance(stage, Batch) else [(rows[0], made)]
     except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a row
         if len(rows) == 1:
-            return [left(rows[0], failure(error))]
+            return [(rows[0], [left(rows[0], failure(error))])]
     middle = len(rows) // 2
     return _bisect(stage, rows[:middle]) + _bisect(stage, rows[middle:])
 
 
-def through(dataset: "Dataset", *stages: Stage, schema: pa.Schema) -> "Dataset":
-    """Send a dataset through stages; every block that leaves one has `schema`."""
+def through(dataset: "Dataset", *stages: Stage, schema: pa.Schema, guard: "Guard | None" = None) -> "Dataset":
+    """Send a dataset through stages; every block that leaves one has `schema`.
+
+    With a `guard`, stages work in child processes within its limits, so that a row which kills or hangs its process
+    costs itself alone.
+    """
     from ray.data import ActorPoolStrategy  # so that stages are tested without starting Ray
 
     for stage in stages:
         needs = stage.resources
         compute = ActorPoolStrategy(min_size=needs.workers[0], max_size=needs.workers[1]) if needs.workers else None
         dataset = dataset.map_batches(
-            _worker(stage, schema), batch_format="pyarrow", batch_size=stage.batch_rows, zero_copy_batch=True,
+            _worker(stage, schema, guard), batch_format="pyarrow", batch_size=stage.batch_rows, zero_copy_batch=True,
             compute=compute, num_cpus=needs.cpus, num_gpus=needs.gpus or None,
         )
     return dataset
@@ -180,14 +191,43 @@ def to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _worker(stage: Stage, schema: pa.Schema) -> Callable[[pa.Table], pa.Table] | type:
-    def process(table: pa.Table) -> pa.Table:
-        return to_table(apply(stage, table.to_pylist()), schema)
+def table_of(done: list[tuple[Row, list[Row]]], schema: pa.Schema) -> pa.Table:
+    """What became of rows as a table; a value that its column cannot hold costs the one row it was made from."""
+    try:
+        return to_table([row for _, made in done for row in made], schema)
+    except (pa.ArrowException, UnicodeError, ValueError, TypeError, OverflowError) as error:
+        if len(done) == 1:
+            return to_table([left(done[0][0], failure(error))], schema)
+    middle = len(done) // 2
+    return pa.concat_tables([table_of(done[:middle], schema), table_of(done[middle:], schema)])
+
+
+def process(stage: Stage, table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Run a stage over a table in this process."""
+    gone, waiting = _parted(table, schema)
+    return pa.concat_tables([gone, table_of(groups(stage, waiting.to_pylist()), schema)]) if waiting.num_rows else gone
+
+
+def _parted(table: pa.Table, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
+    waits = pc.is_null(table["state"])
+    return table.filter(pc.invert(waits)).cast(schema), table.filter(waits)
+
+
+def _worker(stage: Stage, schema: pa.Schema, guard: "Guard | None") -> Callable[[pa.Table], pa.Table] | type:
+    def work(table: pa.Table) -> pa.Table:
+        started = time.monotonic()
+        if guard is None:
+            out = process(stage, table, schema)
+        else:
+            gone, waiting = _parted(table, schema)
+            out = pa.concat_tables([gone, guard.run(stage, waiting, schema)]) if waiting.num_rows else gone
+        meter.observe(type(stage).__name__, out, time.monotonic() - started)
+        return out
 
     class Worker:
         def __call__(self, table: pa.Table) -> pa.Table:
-            return process(table)
+            return work(table)
 
-    fn = Worker if stage.resources.workers else process
+    fn = Worker if stage.resources.workers else work
     fn.__name__ = fn.__qualname__ = type(stage).__name__  # what Ray shows in its progress and stats
     return fn

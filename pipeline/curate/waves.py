@@ -1,35 +1,36 @@
 """Waves: exactly-once curation on Ray Data, on local disks and on S3.
 
-A step's inputs are cut into a plan of waves that depends on the inputs alone. A wave runs them through the step's
-stages and writes files under a prefix of its own attempt; the files become visible by one manifest, created last and
-exclusively. So a wave is there as a whole or not at all, however often it is tried and whoever tries it.
+A step's inputs are cut into a pinned plan of waves (`plan`). A wave runs them through the step's stages and writes
+files under a prefix of its own attempt; the files become visible by one manifest, created last and exclusively. So a
+wave is there as a whole or not at all, however often it is tried and whoever tries it. Inputs that are worked on again
+form further rounds of waves, whose rows stand for the older ones.
 
 Guarantees: every input of a committed wave has exactly one row of the input's own unit in it (checked before the
 commit), beside any number of parts; resuming lists manifests, never rows; a lost answer is settled by reading the
-manifest back; another attempt's files are never deleted. A run is bound to its plan: configuration, code, library
-versions and inputs; resuming under another one is refused with the difference.
+manifest back; another attempt's files are never deleted.
 Costs: one listing, and one manifest of a few kB a wave; about a second of Ray Data start-up for each wave.
 """
+import errno
 import json
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import difference, digest
-from pipeline.log import Progress, logger
-from pipeline.storage import CorruptFileError, File, Store, commit, manifest, read_json, read_table, write_parquet
+from pipeline.curate import meter, plan
+from pipeline.curate.lease import Lease
+from pipeline.log import Progress, cause_of, logger
+from pipeline.storage import File, Store, commit, manifest, manifests, read_table, write_parquet
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-LIBRARIES = ("ray", "pyarrow", "aiohttp", "yt-dlp", "av", "Pillow", "webrtcvad-wheels", "webvtt-py", "pycld2", "soxr")
 KEY_SPACE = 1 << 128
 _FILE = pa.schema([
     ("path", pa.string()), ("size_bytes", pa.int64()), ("sha256", pa.string()), ("rows", pa.int64()),
@@ -42,9 +43,9 @@ class WaveConfig:
     """How a step's inputs are cut."""
 
     wave_rows: int = 2048
-    """Inputs that commit together; aim at a minute or more of work, since a wave costs about a second."""
+    """Inputs that commit together, fewer where they are costly; aim at a minute or more of work, for a wave costs about a second."""
     split_rows: int = 64
-    """Inputs that one Ray task takes at a time."""
+    """Inputs that one Ray task takes at a time, fewer where they are costly."""
 
     def __post_init__(self) -> None:
         for name in ("wave_rows", "split_rows"):
@@ -52,92 +53,91 @@ class WaveConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
-def bind_plan(store: Store, config: dict[str, Any], inputs_sha256: str, *, accept: bool = False) -> None:
-    """Bind a run to its plan, or refuse to go on under another one.
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What turns inputs into rows: the stages, and how their work is cut and guarded."""
 
-    Raises ValueError that shows each difference; `accept` records the new plan beside the old one instead.
-    """
-    plan = _plan(config, inputs_sha256)
-    if store.create("plan.json", (json.dumps(plan, indent=1, sort_keys=True) + "\n").encode()):
-        return
-    if plan in (accepted := _accepted(store)):
-        return
-    changes = "; ".join(difference(accepted[-1], plan))
-    if not accept:
-        raise ValueError(f"{store.url} was made under another plan ({changes}); use a new run_dir, or pass --accept-plan to "
-                         "go on and record it")
-    store.create(f"plans/{len(accepted):03d}.json", (json.dumps(plan, indent=1, sort_keys=True) + "\n").encode())
-    logger.warning("going on under a changed plan: %s", changes)
+    name: str
+    dag: "Callable[[Dataset], Dataset]"
+    """A dataset of inputs to one of rows; it may be called often."""
+    config: WaveConfig
+    lease: Lease | None = None
+    """Checked before each commit."""
+    refuse: Callable[[pa.Table], pa.Table] | None = None
+    """Marks inputs that must not be worked on."""
 
 
-def is_bound(store: Store, config: dict[str, Any], inputs_sha256: str) -> bool:
-    """True if the run was made under this very plan."""
-    return _plan(config, inputs_sha256) in _accepted(store)
+def run(store: Store, inputs: pa.Table, step: Step, *, expected: pa.ChunkedArray | None = None) -> None:
+    """Run every wave that has no manifest yet; `expected` says of each input how large or long it is, where known."""
+    costs = np.ones(inputs.num_rows) if expected is None else plan.estimate(expected)
+    if (order := plan.longest_first(costs)) is not None:
+        inputs, costs = inputs.take(order), costs[order]
+    plan.pin(store, inputs["key"], costs, step.config.wave_rows)
+    _run_round(store, 0, inputs, costs, step)
+    for number in plan.rounds(store)[1:]:
+        if len(committed(store, number)) != len(plan.waves(store, number) or ()):
+            rows = plan.round_rows(store, number)
+            _run_round(store, number, rows, np.ones(rows.num_rows), step)
 
 
-def _plan(config: dict[str, Any], inputs_sha256: str) -> dict[str, Any]:
-    return {"config": config, "code": code_digest(), "libraries": _versions(), "inputs": inputs_sha256}
+def again(store: Store, rows: pa.Table, step: Step) -> None:
+    """Work on some inputs again, in a round of its own."""
+    number = plan.add_round(store, rows, np.ones(rows.num_rows), step.config.wave_rows)
+    _run_round(store, number, rows, np.ones(rows.num_rows), step)
 
 
-def _accepted(store: Store) -> list[dict[str, Any]]:
-    return [read_json(store, name) for name in ("plan.json", *store.list("plans")) if store.exists(name)]
+def committed(store: Store, number: int = 0) -> set[int]:
+    """Numbers of the visible waves of a round."""
+    return {wave for round_, wave in _listed(store) if round_ == number}
 
 
-def code_digest() -> str:
-    """Sha256 of the curation code itself."""
-    root = Path(__file__).parent
-    return digest({str(p.relative_to(root)): p.read_text() for p in sorted(root.rglob("*.py"))})
+def is_complete(store: Store) -> bool:
+    """True if every wave of every round has its manifest."""
+    there, numbers = set(_listed(store)), plan.rounds(store)
+    planned = {(number, wave) for number in numbers for wave in range(len(plan.waves(store, number) or ()))}
+    return bool(numbers) and planned <= there
 
 
-def run(store: Store, inputs: pa.Table, dag: "Callable[[Dataset], Dataset]", config: WaveConfig, *, name: str) -> None:
-    """Run every wave that has no manifest yet. `dag` takes a dataset of inputs to one of rows; it may be called often."""
-    total = -(-inputs.num_rows // config.wave_rows)
-    done = committed(store)
-    with Progress(name, inputs.num_rows, "inputs") as progress:
-        progress.start_at(sum(config.wave_rows for wave in range(total) if wave in done))
-        for wave in range(total):
-            if wave in done:
-                continue
-            rows = inputs.slice(wave * config.wave_rows, config.wave_rows)
-            _run_wave(store, wave, rows, dag, config, progress)
-
-
-def committed(store: Store) -> set[int]:
-    """Numbers of the waves that are visible."""
-    return {int(name.split("/")[-1][:-5]) for name in store.list("waves") if name.count("/") == 1 and name.endswith(".json")}
-
-
-def is_complete(store: Store, inputs: pa.Table, config: WaveConfig) -> bool:
-    """True if every wave has its manifest."""
-    return len(committed(store)) == -(-inputs.num_rows // config.wave_rows)
+def every_manifest(store: Store) -> list[dict[str, Any]]:
+    """The manifests of all committed waves, by round and number."""
+    return manifests(store, [_manifest_name(*wave) for wave in _listed(store)])
 
 
 def files(store: Store) -> list[File]:
     """Every committed file of the step, in wave order; what no manifest names does not exist."""
-    return [file for wave in sorted(committed(store)) for file in wave_manifest(store, wave)["files"]]
+    return [file for found in every_manifest(store) for file in found["files"]]
 
 
-def wave_manifest(store: Store, wave: int) -> dict[str, Any]:
-    """The manifest of a committed wave."""
-    found = manifest(store, _manifest_name(wave))
-    if found is None:
-        raise CorruptFileError(f"{store.url}/{_manifest_name(wave)} is gone")
-    return found
+def superseded(found: list[dict[str, Any]]) -> dict[str, int]:
+    """Input key -> the last round that worked on it, for those inputs that were worked on again."""
+    return {key: wave["round"] for wave in found for key in wave.get("keys", ())}
+
+
+def current(rows: pa.Table, number: int, latest: dict[str, int]) -> pa.Array:
+    """A mask of the rows of a file of round `number` that no later round stands for."""
+    if not latest:
+        return pa.repeat(True, rows.num_rows)
+    return pa.array([latest.get(key, 0) <= number for key in rows["input_key"].to_pylist()], pa.bool_())
 
 
 def write_inputs(store: Store, rows: pa.Table) -> pa.Table:
     """Commit the step's inputs once; whoever comes second gets what is committed."""
-    file = write_parquet(store, "inputs/{sha256}.parquet", rows)
+    file = write_parquet(store, "inputs/{sha256}.parquet", rows, row_group_rows=65536)
     commit(store, "inputs.json", [file])
     found = read_inputs(store)
     assert found is not None
     return found
 
 
-def read_inputs(store: Store) -> pa.Table | None:
+def read_inputs(store: Store, columns: list[str] | None = None) -> pa.Table | None:
     """The committed inputs, or None if none were committed yet."""
     found = manifest(store, "inputs.json")
-    return None if found is None else read_table(store, found["files"][0])
+    return None if found is None else read_table(store, found["files"][0], columns)
+
+
+def name_of(found: dict[str, Any]) -> str:
+    """The name of a wave's manifest."""
+    return _manifest_name(found["round"], found["wave"])
 
 
 def counts(table: pa.Table) -> Counter[tuple[str, str, str]]:
@@ -146,28 +146,61 @@ def counts(table: pa.Table) -> Counter[tuple[str, str, str]]:
     return Counter((unit, state or "scored", reason or "") for unit, state, reason in zip(*columns, strict=True))
 
 
-def _run_wave(store: Store, wave: int, rows: pa.Table, dag: "Callable[[Dataset], Dataset]", config: WaveConfig,
-              progress: Progress) -> None:
+def _run_round(store: Store, number: int, inputs: pa.Table, costs: np.ndarray, step: Step) -> None:
+    done, at = committed(store, number), 0
+    waiting = inputs.num_rows
+    with Progress(step.name, inputs.num_rows, "inputs") as progress:
+        planned = plan.waves(store, number) or []
+        progress.start_at(sum(wave.rows for i, wave in enumerate(planned) if i in done))
+        for i, wave in enumerate(planned):
+            rows, cost = inputs.slice(at, wave.rows), costs[at : at + wave.rows]
+            at += wave.rows
+            if i not in done:
+                meter.queue(step.name, waiting)
+                if plan.keys_digest(rows["key"]) != wave.keys_sha256:
+                    raise RuntimeError(f"wave {i} of the plan of {store.url} names other inputs than those committed")
+                _run_wave(store, (number, i), rows, cost, step, progress)
+            waiting -= wave.rows
+    meter.queue(step.name, 0)
+
+
+def _run_wave(store: Store, at: tuple[int, int], rows: pa.Table, costs: np.ndarray, step: Step, progress: Progress) -> None:
     import ray
 
-    attempt = f"waves/{wave:05d}-{secrets.token_hex(6)}"
-    splits = [rows.slice(i, config.split_rows).combine_chunks() for i in range(0, rows.num_rows, config.split_rows)]
-    sink = _Sink(store, attempt)
+    started = time.monotonic()
+    work = rows if step.refuse is None else step.refuse(rows)
+    ends = plan.cut(costs, step.config.split_rows)
+    splits = [work.slice(start, end - start).combine_chunks() for start, end in zip([0, *ends], ends, strict=False)]
+    sink = _Sink(store, f"rows/{_wave_name(*at)}-{secrets.token_hex(6)}")
     written: list[dict[str, Any]] = []
-    results = dag(ray.data.from_arrow(splits)).map_batches(sink, batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
-    for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for row in batch.to_pylist():
-            written.append(row)
-            progress.advance(row["inputs"])
-    _check_books(wave, rows, written)
+    results = step.dag(ray.data.from_arrow(splits)).map_batches(
+        sink, batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
+    try:
+        for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for row in batch.to_pylist():
+                written.append(row)
+                progress.advance(row["inputs"])
+    except Exception as error:
+        cause = cause_of(error)
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            raise OSError(errno.ENOSPC, cause.strerror) from error  # without the advice that Ray hangs on to it
+        raise
+    _check_books(at[1], rows, written)
     totals: Counter[str] = Counter()
     for row in written:
         totals.update(json.loads(row["counts"]))
     made = sorted((File(**{k: row[k] for k in ("path", "size_bytes", "sha256", "rows")}) for row in written),
-                  key=lambda file: file.sha256)
-    facts = {"wave": wave, "inputs": rows.num_rows, "counts": dict(sorted(totals.items()))}
-    if not commit(store, _manifest_name(wave), made, **facts):
-        logger.warning("wave %d was committed by another driver; this attempt is void", wave)
+                  key=lambda file: (file.sha256, file.path))
+    facts: dict[str, Any] = {"round": at[0], "wave": at[1], "inputs": rows.num_rows, "counts": dict(sorted(totals.items()))}
+    if at[0]:
+        facts["keys"] = rows["key"].to_pylist()
+    if step.lease is not None:
+        step.lease.check()
+        facts["epoch"] = step.lease.epoch
+    if not commit(store, _manifest_name(*at), made, **facts):
+        logger.warning("wave %d was committed by another driver; this attempt is void", at[1])
+        return
+    meter.committed(step.name, totals, sum(file.size_bytes for file in made), time.monotonic() - started)
 
 
 def _check_books(wave: int, rows: pa.Table, written: list[dict[str, Any]]) -> None:
@@ -201,15 +234,14 @@ def _keys_sum(keys: pa.ChunkedArray) -> int:
     return sum(int(key, 16) for key in keys.to_pylist()) % KEY_SPACE
 
 
-def _manifest_name(wave: int) -> str:
-    return f"waves/{wave:05d}.json"
+def _listed(store: Store) -> list[tuple[int, int]]:
+    names = sorted(name.removeprefix("waves/").removesuffix(".json") for name in store.list("waves"))
+    return [(int(number), int(wave)) for number, _, wave in (name.partition("-") for name in names)]
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "missing"
-    return found
+def _wave_name(number: int, wave: int) -> str:
+    return f"{number:03d}-{wave:06d}"
+
+
+def _manifest_name(number: int, wave: int) -> str:
+    return f"waves/{_wave_name(number, wave)}.json"

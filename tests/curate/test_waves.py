@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,12 @@ RULES = (
 
 def curate(url: str, count: int = 60, **config: int) -> Store:
     store = Store(url)
-    waves.run(store, inputs(count), lambda ds: through(ds, Cut(), schema=CLIP),
-              waves.WaveConfig(**{"wave_rows": 25, "split_rows": 7} | config), name="toy")
+    waves.run(store, inputs(count), step(**{"wave_rows": 25, "split_rows": 7} | config))
     return store
+
+
+def step(**config: int) -> waves.Step:
+    return waves.Step(name="toy", dag=lambda ds: through(ds, Cut(), schema=CLIP), config=waves.WaveConfig(**config))
 
 
 def finish(store: Store, **config: int) -> dict[str, str]:
@@ -76,17 +80,17 @@ def test_a_finished_run_does_nothing_again(whole: Store) -> None:
 def test_a_lost_input_is_never_committed(tmp_path: Path, local_ray: None) -> None:
     store = Store(str(tmp_path))
     with pytest.raises(RuntimeError, match="10 inputs went in and 9 came out"):
-        waves.run(store, inputs(10), lambda ds: ds.limit(9), waves.WaveConfig(), name="toy")
+        waves.run(store, inputs(10), replace(step(), dag=lambda ds: ds.limit(9)))
     with pytest.raises(RuntimeError, match="nothing was committed"):
-        waves.run(store, inputs(10), lambda ds: ds.union(ds.limit(1)), waves.WaveConfig(), name="toy")
+        waves.run(store, inputs(10), replace(step(), dag=lambda ds: ds.union(ds.limit(1))))
     assert waves.committed(store) == set() and waves.files(store) == []
 
 
 def test_another_attempts_files_are_not_seen_and_not_deleted(tmp_path: Path, local_ray: None) -> None:
     store = Store(str(tmp_path / "run"))
-    store.write("waves/00000-dead/x.parquet", b"torn")
+    store.write("rows/000-000000-dead/x.parquet", b"torn")
     store = curate(store.url, count=25)
-    assert all("dead" not in file.path for file in waves.files(store)) and store.exists("waves/00000-dead/x.parquet")
+    assert all("dead" not in file.path for file in waves.files(store)) and store.exists("rows/000-000000-dead/x.parquet")
 
 
 def test_an_altered_file_is_named(tmp_path: Path, local_ray: None) -> None:
@@ -99,16 +103,6 @@ def test_an_altered_file_is_named(tmp_path: Path, local_ray: None) -> None:
     with pytest.raises(Exception, match=victim.path) as caught:
         export.export(store, {"verdicts": name, "unit": "clip", "columns": ["key"]}, CLIP, export.ExportConfig())
     assert isinstance(cause_of(caught.value), CorruptFileError)
-
-
-def test_a_changed_plan_is_refused_with_the_difference(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    waves.bind_plan(store, {"min_s": 1}, "abc")
-    waves.bind_plan(store, {"min_s": 1}, "abc")
-    with pytest.raises(ValueError, match=r"config\.min_s: 1 -> 2.*--accept-plan"):
-        waves.bind_plan(store, {"min_s": 2}, "abc")
-    waves.bind_plan(store, {"min_s": 2}, "abc", accept=True)
-    waves.bind_plan(store, {"min_s": 2}, "abc")
 
 
 def test_on_s3_and_with_a_killed_driver(bucket: str, whole: Store, local_ray: None, tmp_path: Path) -> None:

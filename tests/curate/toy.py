@@ -1,10 +1,13 @@
 """A small step with everything that goes wrong: fan-out, a filter's verdict, an error, duplicates."""
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.curate.stage import Filter, Row, Split, start
+from pipeline.curate import decide, export, waves
+from pipeline.curate.run import Curation
+from pipeline.curate.stage import Filter, Leave, Map, Row, Split, start, through
 from pipeline.records import CLIP, INPUT, key_of
 
 
@@ -33,3 +36,36 @@ class DropShort(Filter):
 def inputs(count: int) -> pa.Table:
     rows = [{"key": key_of(f"https://example.org/{i}"), "order": i, "url": f"https://example.org/{i}"} for i in range(count)]
     return start(pa.Table.from_pylist(rows, schema=INPUT), CLIP, unit="episode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit(Map):
+    """A host that is away until the file `back` exists: number 5 is deferred, 7 fails and may pass, 9 fails for good."""
+
+    back: str
+
+    def map(self, row: Row) -> Row:
+        number = row["order"]
+        if number == 9:
+            raise Leave("failed", "http_404")
+        if number in (5, 7) and not Path(self.back).exists():
+            raise Leave("deferred", "retry_after") if number == 5 else Leave("failed", "http_503", retryable=True)
+        return row
+
+
+def listing(source: str) -> list[Row]:
+    """Thirty episodes of three hosts."""
+    blank = dict.fromkeys(INPUT.names)
+    return [blank | {"key": key_of(source, str(i)), "url": f"https://h{i % 3}.example.org/{source}/{i}", "source": source,
+                     "license": "CC0" if i % 2 else "CC-BY"} for i in range(30)]
+
+
+def curation(back: str, min_s: float = 1.5) -> Curation:
+    """A whole curation of `listing`, in shards of five clips."""
+    return Curation(
+        name="toy", sources=("a",), discover=listing, schema=CLIP, unit="episode",
+        dag=lambda inputs: through(inputs, Visit(back=back), Cut(), schema=CLIP),
+        rules=(decide.Rules(unit="episode", unique_by="sha256", unique_reason="duplicate_audio"),
+               decide.Rules(unit="clip", filters=(DropShort(min_s=min_s),))),
+        export_unit="clip", export_columns=("key", "audio", "text", "url", "license"), plan={},
+        waves=waves.WaveConfig(wave_rows=16, split_rows=4), export=export.ExportConfig(shard_rows=5, webdataset=True))

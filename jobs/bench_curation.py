@@ -1,0 +1,74 @@
+"""Measure what a curation's promises cost, on this machine, each beside its baseline.
+
+    python -m jobs.bench_curation --trial overhead      # waves against one plain Ray Data pass, in turn
+    python -m jobs.bench_curation --trial resume        # a finished run of 10^4, 10^5 and 10^6 inputs
+    python -m jobs.bench_curation --trial flaky         # 5 % and 20 % of storage requests answered 503 or reset
+    python -m jobs.bench_curation --trial disk_full     # a full tmpfs; needs root
+    python -m jobs.bench_curation --trial two_drivers
+"""
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from statistics import median
+from typing import Any, Literal
+
+from jobs._main import RayConfig, ray_session, run
+from pipeline.curate.chaos import trials
+
+Trial = Literal["overhead", "resume", "flaky", "disk_full", "two_drivers"]
+_EXAMPLE = f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --pause-s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchCuration:
+    """Measure one promise of the curation core."""
+
+    trial: Trial
+    """What to measure."""
+    rounds: int = 3
+    """How often overhead and flaky repeat; medians are printed."""
+    wave_s: float = 60.0
+    """Seconds of work in one wave, for overhead."""
+    sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    """Numbers of inputs, for resume."""
+    rates: tuple[float, ...] = (0.05, 0.2)
+    """Shares of storage requests that fail, for flaky."""
+    ray: RayConfig = field(default_factory=RayConfig)
+    verbose: bool = False
+
+
+def main(config: BenchCuration) -> None:
+    """Print the machine, then one JSON object a measurement."""
+    libraries = {name: version(name) for name in ("ray", "pyarrow", "s3fs")}
+    print(json.dumps({"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": platform.machine(), "cpus": os.cpu_count(),
+                      "python": platform.python_version()} | libraries), flush=True)
+    for line in _measure(config):
+        print(json.dumps(line), flush=True)
+
+
+def _measure(config: BenchCuration) -> Iterator[dict[str, Any]]:
+    if config.trial == "overhead":
+        cpus = config.ray.cpus or os.cpu_count() or 1
+        with ray_session(config.ray, verbose=config.verbose):
+            found = []
+            for line in trials.overhead(config.wave_s, config.rounds, cpus):
+                found.append(line)
+                yield line
+            yield {name: median(line[name] for line in found) for name in ("waves_s", "plain_s", "overhead")} | {"of": "medians"}
+    elif config.trial == "resume":
+        yield from trials.resume(config.sizes)
+    elif config.trial == "flaky":
+        yield from trials.flaky(config.rates, config.rounds, f"{_EXAMPLE} 0.2")
+    elif config.trial == "disk_full":
+        yield trials.disk_full(f"{_EXAMPLE} 0.0")
+    else:
+        yield trials.two_drivers(f"{_EXAMPLE} 2.0")
+
+
+if __name__ == "__main__":
+    run(BenchCuration, main)

@@ -1,0 +1,84 @@
+"""Replay thresholds over a run's stored scores: nothing is fetched, nothing decoded, the run itself stays as it is.
+
+    python -m jobs.decide RUN --set duration.min_s=2 speech.min_speech_ratio=0.5
+"""
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jobs._curations import open_curation, positional
+from jobs._main import ray_session, run
+from pipeline.config import difference
+from pipeline.curate import decide, replay
+from pipeline.curate.run import Curation
+from pipeline.records import STATES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decide:
+    """Decide again under other thresholds."""
+
+    run_dir: str
+    """Folder of the run, any fsspec URL."""
+    set: tuple[str, ...] = ()
+    """Thresholds as SECTION.OPTION=VALUE, named like the options of the run's job."""
+    points: int = 7
+    """Values between the old threshold and the new one at which the yield is shown."""
+    verbose: bool = False
+
+
+def main(config: Decide) -> None:
+    """Print what would move, which filters overlap, and the yield at each threshold."""
+    if wrong := [word for word in config.set if "=" not in word]:
+        raise ValueError(f"--set takes SECTION.OPTION=VALUE, not {wrong[0]!r}")
+    store, before, old = open_curation(config.run_dir)
+    words = [part for word in config.set for part in (f"--{word.partition('=')[0]}", word.partition("=")[2])]
+    _, after, new = open_curation(config.run_dir, words)
+    if changes := difference(old.plan, new.plan):
+        raise ValueError(f"{'; '.join(changes)}: that changes the scores, not the verdicts; it needs a new run")
+    sweeps = tuple(_sweeps(config, before, after, new))
+    with ray_session(before.ray, verbose=config.verbose):
+        names = [decide.decide(store, c.rules, c.schema, partitions=c.shuffle_partitions) for c in (old, new)]
+        found = replay.survey(store, new.rules, new.schema, sweeps)
+    tables = [decide.verdicts(store, name) for name in names]
+    for unit, book in decide.books(tables[1]).items():
+        was = decide.books(tables[0])[unit]
+        print(f"{unit}: kept {was['kept']} -> {book['kept']} of {book['in']}, "
+              f"{was['hours'].get(STATES[0], 0):.3f} -> {book['hours'].get(STATES[0], 0):.3f} hours")
+    for (unit, end, now), rows in sorted(replay.moved(*tables).items()):
+        print(f"  {rows} {unit} rows: {end} -> {now}")
+    for unit, pairs in found.objections.items():
+        _matrix(unit, pairs, found.alone[unit])
+    for sweep, points in zip(sweeps, found.yields, strict=True):
+        print(f"\n{sweep.unit} rows that pass every filter, by {sweep.field}:")
+        for value, rows, hours in points:
+            print(f"  {value:<12g} {rows:>9} rows {hours:>10.3f} h")
+    print(f"\nverdicts {names[1]} (were {names[0]}); to export them, run the job with " + (" ".join(words) or "its options"))
+
+
+def _sweeps(config: Decide, before: Any, after: Any, curation: Curation) -> list[replay.Sweep]:
+    sweeps = []
+    for word in config.set:
+        section, _, name = word.partition("=")[0].replace("-", "_").partition(".")
+        old, new = (getattr(getattr(c, section, None), name, None) for c in (before, after))
+        spot = next(((rule.unit, i) for rule in curation.rules for i, f in enumerate(rule.filters) if f is getattr(after, section)), None)
+        if spot is not None and isinstance(new, int | float) and old != new:
+            values = np.unique(np.linspace(old, new, config.points).astype(int if isinstance(new, int) else float)).tolist()
+            sweeps.append(replay.Sweep(unit=spot[0], place=spot[1], field=name, values=tuple(values)))
+    return sweeps
+
+
+def _matrix(unit: str, pairs: Counter[tuple[str, str]], alone: Counter[str]) -> None:
+    names = sorted({name for name, _ in pairs}, key=lambda name: -pairs[name, name])
+    if names:
+        print(f"\n{unit} rows that both object to; alone: that no other objects to")
+        print(f"{'':<28}" + "".join(f"{i + 1:>8}" for i in range(len(names))) + f"{'alone':>8}")
+        for i, name in enumerate(names):
+            print(f"{i + 1:>2} {name:<25}" + "".join(f"{pairs[name, other]:>8}" for other in names) + f"{alone[name]:>8}")
+
+
+if __name__ == "__main__":
+    positional("run-dir")
+    run(Decide, main)

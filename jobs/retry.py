@@ -1,0 +1,38 @@
+"""Work again on the inputs that a host deferred or that failed for a reason that may pass; nothing else moves.
+
+    python -m jobs.retry RUN
+    python -m jobs.retry --run-dir s3://bucket/images --every
+"""
+from dataclasses import dataclass
+
+from jobs._curations import open_curation, positional
+from jobs._main import ray_session, run
+from pipeline.curate.run import summary
+from pipeline.log import logger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Retry failed and deferred inputs of a finished curation run."""
+
+    run_dir: str
+    """Folder of the run, any fsspec URL."""
+    every: bool = False
+    """Retry every failed input, also those whose failure is not expected to pass."""
+    accept_plan: bool = False
+    """Go on although the configuration, the code or a library changed since the run began."""
+    verbose: bool = False
+
+
+def main(config: Retry) -> None:
+    """Retry, or say that there is nothing to retry."""
+    store, job, curation = open_curation(config.run_dir)
+    with ray_session(job.ray, verbose=config.verbose):
+        tried, ledger = curation.retry(store, every=config.every, accept_plan=config.accept_plan)
+    logger.info("retry: %d inputs were worked on again" if tried else "retry: nothing to retry", *([tried] if tried else []))
+    summary(curation.name, ledger)
+
+
+if __name__ == "__main__":
+    positional("run-dir")
+    run(Retry, main)

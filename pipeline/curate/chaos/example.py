@@ -1,0 +1,108 @@
+"""The pipeline that chaos is tried on unless a user names another: fan-out, a filter, failures, duplicates; no network.
+
+And the same work on Ray Data's own job checkpoint, as the baseline.
+"""
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.curate.decide import Rules
+from pipeline.curate.export import ExportConfig
+from pipeline.curate.run import Curation
+from pipeline.curate.stage import Filter, Row, Split, through
+from pipeline.curate.waves import WaveConfig
+from pipeline.records import CLIP, INPUT, key_of
+from pipeline.storage import Store, parquet_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut(Split):
+    """Three clips an episode; every ninth episode fails, and every fifth holds the bytes of the one before it."""
+
+    pause_s: float = 0.0
+
+    def split(self, row: Row) -> Iterator[Row]:
+        """The episode and its clips."""
+        number = row["order"]
+        time.sleep(self.pause_s)
+        if number % 9 == 4:
+            raise KeyError("no such codec")
+        yield row | {"sha256": key_of(str(number - (number % 5 == 4))), "duration_s": 6.0}
+        for part in range(3):
+            yield row | {"key": key_of(row["key"], str(part)), "unit": "clip", "start_s": 2.0 * part, "duration_s": 1.0 + part,
+                         "audio": number.to_bytes(4, "big") * 50, "text": f"{number}/{part}", "size_bytes": 200}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropShort(Filter):
+    """Drop as `clip_too_short`."""
+
+    min_s: float = 1.5
+
+    def reason(self, row: Row) -> str | None:
+        """The code, or None."""
+        return "clip_too_short" if row["duration_s"] < self.min_s else None
+
+
+def listing(count: int) -> list[Row]:
+    """`count` episodes."""
+    return [dict.fromkeys(INPUT.names) | {"key": key_of(str(i)), "order": i, "url": f"https://example.org/{i}", "source": "example"}
+            for i in range(count)]
+
+
+def curation(inputs: int = 24, wave_rows: int = 8, pause_s: float = 0.0) -> Curation:
+    """The example as a curation."""
+    return Curation(
+        name="chaos_example", sources=("example",), discover=lambda source: listing(inputs), schema=CLIP, unit="episode",
+        dag=lambda rows: through(rows, Cut(pause_s=pause_s), schema=CLIP),
+        rules=(Rules(unit="episode", unique_by="sha256", unique_reason="duplicate_audio"),
+               Rules(unit="clip", filters=(DropShort(),))),
+        export_unit="clip", export_columns=("key", "audio", "text"), plan={"inputs": inputs},
+        waves=WaveConfig(wave_rows=wave_rows, split_rows=max(1, wave_rows // 2)),
+        export=ExportConfig(shard_rows=16, webdataset=True), shuffle_partitions=1)
+
+
+def run_baseline(store: Store, inputs: int = 24) -> None:
+    """The example's rows by one Ray Data pass with `CheckpointConfig`, from Parquet to Parquet."""
+    import ray
+    from ray.data.checkpoint import CheckpointConfig
+
+    if not store.exists("source/0.parquet"):
+        for part in range(4):
+            rows = [row for row in listing(inputs) if row["order"] % 4 == part]
+            table = pa.Table.from_pylist([{"key": row["key"], "order": row["order"]} for row in rows])
+            store.write(f"source/{part}.parquet", parquet_bytes(table, 64))
+    filesystem, root = _arrow_filesystem(store)
+    context = ray.data.DataContext.get_current()
+    context.checkpoint_config = CheckpointConfig(id_column="key", checkpoint_path=f"{root}/checkpoint", override_filesystem=filesystem,
+                                                 delete_checkpoint_on_success=False)
+    dataset = ray.data.read_parquet(f"{root}/source", filesystem=filesystem, override_num_blocks=4)
+    dataset = dataset.flat_map(_cut).filter(_is_long)
+    dataset.write_parquet(f"{root}/out", filesystem=filesystem)
+
+
+def _cut(row: dict[str, Any]) -> list[dict[str, Any]]:
+    return [] if row["order"] % 9 == 4 else [row | {"part": part} for part in range(3)]
+
+
+def _is_long(row: dict[str, Any]) -> bool:
+    return row["part"] > 0
+
+
+def baseline_rows(inputs: int = 24) -> set[tuple[str, int]]:
+    """What the baseline must write, each row once."""
+    return {(made["key"], made["part"]) for row in listing(inputs) for made in _cut(row) if _is_long(made)}
+
+
+def _arrow_filesystem(store: Store) -> tuple["pa.fs.FileSystem", str]:
+    import os
+
+    from pyarrow import fs
+
+    if store.is_local:
+        return fs.LocalFileSystem(), store.local_path
+    endpoint = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://")
+    return fs.S3FileSystem(endpoint_override=endpoint, scheme="http", region="us-east-1"), store.url.removeprefix("s3://")

@@ -1,0 +1,186 @@
+"""Figures for a curation's promises: the price of waves, of a resume, of flaky or full storage, of a second driver."""
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.curate import decide, export, plan, waves
+from pipeline.curate.chaos import example
+from pipeline.curate.chaos.cluster import moto_server
+from pipeline.curate.chaos.proxy import FaultProxy, Rule
+from pipeline.curate.chaos.verify import compare, examine
+from pipeline.curate.run import LEDGER, Curation
+from pipeline.curate.stage import start, through
+from pipeline.records import CLIP, INPUT, key_of
+from pipeline.storage import File, Store, commit, write_json, write_parquet
+
+
+def overhead(wave_s: float, rounds: int, cpus: int) -> Iterator[dict[str, Any]]:
+    """The same work as waves and as one plain Ray Data pass, in turn: seconds of each. Needs Ray with `cpus` CPUs."""
+    import ray
+
+    pause_s, splits = 0.25, 4
+    wave_rows = max(splits * cpus, round(wave_s * cpus / pause_s))
+    config = waves.WaveConfig(wave_rows=wave_rows, split_rows=-(-wave_rows // (splits * cpus)))
+    rows = _started(2 * wave_rows)
+
+    def dag(dataset: Any) -> Any:
+        return through(dataset, example.Cut(pause_s=pause_s), schema=CLIP)
+
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.monotonic()
+            waves.run(Store(f"{folder}/waves"), rows, waves.Step(name="waves", dag=dag, config=config))
+            between = time.monotonic()
+            parts = [rows.slice(i, config.split_rows).combine_chunks() for i in range(0, rows.num_rows, config.split_rows)]
+            dag(ray.data.from_arrow(parts)).write_parquet(f"{folder}/plain")
+            ended = time.monotonic()
+        yield {"round": number, "waves_s": round(between - began, 2), "plain_s": round(ended - between, 2),
+               "overhead": round((between - began) / (ended - between) - 1, 4)}
+
+
+def resume(sizes: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+    """Seconds and peak memory of a driver that finds a finished run of so many inputs finished."""
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            finished_run(Store(folder), example.curation(size, wave_rows=2048), size)
+            code = ("import time; began = time.monotonic()\n"
+                    "from pipeline.curate.chaos import example\nfrom pipeline.storage import Store\n"
+                    f"assert example.curation({size}, wave_rows=2048).is_finished(Store({folder!r}))\n"
+                    # Not getrusage: a child begins with the peak of the process that forked it.
+                    "print(time.monotonic() - began, int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024)")
+            out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+            yield {"inputs": size, "waves": len(waves.committed(Store(folder))), "resume_s": round(float(out[0]), 2),
+                   "peak_mb": round(float(out[1]))}
+
+
+def finished_run(store: Store, toy: Curation, size: int) -> None:
+    """All that a finished run of `size` inputs has commits of, without the work: what a resume reads, and no rows."""
+    keys = pa.array([f"{i:032x}" for i in range(size)])
+    blank = {field.name: pa.nulls(size, field.type) for field in INPUT}
+    blank |= {"key": keys, "order": pa.array(range(size)), "url": pa.array([f"https://example.org/{i}" for i in range(size)])}
+    inputs = waves.write_inputs(store, pa.table(blank, schema=INPUT))
+    plan.bind(store, toy.name, toy.plan, plan.keys_digest(inputs["key"]))
+    for number, wave in enumerate(plan.pin(store, inputs["key"], np.ones(size), toy.waves.wave_rows)):
+        files = [File(path=f"rows/000-{number:06d}-x/{i:016x}.parquet", size_bytes=1 << 20, sha256="0" * 64, rows=64) for i in range(32)]
+        commit(store, waves.name_of({"round": 0, "wave": number}), files, round=0, wave=number, inputs=wave.rows,
+               counts={"episode/scored/": wave.rows})
+    name = decide.name_of(store, toy.rules)
+    write_json(store, LEDGER, {"verdicts": name, "unit": toy.unit, "exported_rows": 0, "steps": {}})
+    index = asdict(write_parquet(store, "export/index.parquet", export.INDEX.empty_table()))
+    write_json(store, export.MANIFEST, {"made_from": toy._wanted(name), "files": [], "webdataset": [], "index": index, "shards": []})
+
+
+def flaky(rates: tuple[float, ...], rounds: int, command: str) -> Iterator[dict[str, Any]]:
+    """A run on S3 of which a share of all requests is answered 503 or reset: does it end, and how much slower?"""
+    with moto_server() as upstream, FaultProxy(upstream) as proxy:
+        aws = {"AWS_ENDPOINT_URL": proxy.url, "AWS_ACCESS_KEY_ID": "chaos", "AWS_SECRET_ACCESS_KEY": "chaos",
+               "AWS_DEFAULT_REGION": "us-east-1"}
+        os.environ.update(aws)
+        import s3fs
+
+        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("flaky")
+        wanted, base = None, 0.0
+        for rate in (0.0, *rates):
+            times, harmed, requests, again = [], 0, 0, 0
+            for number in range(rounds):
+                url = f"s3://flaky/{rate}-{number}"
+                proxy.arm(Rule(rate=rate, seed=number))
+                began = time.monotonic()
+                while _run(command, url, aws).returncode != 0 and again < 20:
+                    again += 1
+                times.append(time.monotonic() - began)
+                harmed, requests = harmed + proxy.harmed, requests + len(proxy.seen)
+                proxy.arm()
+                found = examine(Store(url))
+                wanted = wanted or found
+                lost, doubled = compare(found, wanted)
+            base = base or median(times)
+            yield {"rate": rate, "runs": rounds, "requests": requests, "harmed": harmed, "started_again": again,
+                   "rows_lost": lost, "rows_duplicated": doubled, "exports_equal": found.exported == wanted.exported,
+                   "median_s": round(median(times), 1), "slowdown": round(median(times) / base, 2)}
+
+
+def disk_full(command: str, size_mb: int = 1) -> dict[str, Any]:
+    """A run on a file system that fills up: its error, and whether it completes once there is room. Needs root."""
+    with tempfile.TemporaryDirectory() as folder:
+        reference, small = f"{folder}/reference", f"{folder}/small"
+        os.mkdir(small)
+        first = _run(command, reference, {})
+        if first.returncode:
+            raise ValueError(f"the command fails on a healthy disk: {first.stderr[-500:]}")
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,nr_inodes=0", "chaos", small], capture_output=True, text=True)
+        if mounted.returncode:
+            raise ValueError(f"cannot mount a tmpfs ({mounted.stderr.strip()}); this trial needs root")
+        try:
+            filler = Path(small, "filler")
+            room = os.statvfs(small)
+            filler.write_bytes(b"\0" * (room.f_bavail * room.f_bsize - 48 * 1024))  # room to begin, not to end
+            full = _run(command, f"{small}/run", {})
+            visible = len(waves.committed(Store(f"{small}/run")))
+            filler.unlink()
+            after = _run(command, f"{small}/run", {})
+            same = after.returncode == 0 and examine(Store(f"{small}/run")).exported == examine(Store(reference)).exported
+        finally:
+            subprocess.run(["umount", small], check=False)
+    return {"status_when_full": full.returncode, "error": _last_line(full.stderr), "waves_visible_when_full": visible,
+            "status_with_room": after.returncode, "exports_equal": same}
+
+
+def two_drivers(command: str) -> dict[str, Any]:
+    """Two drivers on one run: who is refused, in which words; and whether the killed holder is succeeded."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"{folder}/run"
+        first = subprocess.Popen(_words(command, url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        with contextlib.suppress(StopIteration):
+            next(_until(lambda: Store(url).list("lease"), 120))
+        second = _run(command, url, {})
+        held = first.poll() is None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        third = _run(command, url, {})
+        again = _run(command, url, {})
+        books = decide.books(decide.verdicts(Store(url), json.loads(Store(url).read(LEDGER))["verdicts"])) if third.returncode == 0 else {}
+    return {"first_still_held_it": held, "second_status": second.returncode, "second_said": _last_line(second.stderr),
+            "names_the_holder": f"process {first.pid} on " in second.stderr, "after_sigkill_status": third.returncode,
+            "books_balance": bool(books) and all(decide.balances(book) for book in books.values()), "again_status": again.returncode}
+
+
+def _until(condition: Any, limit_s: float) -> Iterator[None]:
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if condition():
+            yield
+        time.sleep(0.05)
+
+
+def _started(count: int) -> pa.Table:
+    rows = [{"key": key_of(str(i)), "order": i, "url": f"https://example.org/{i}"} for i in range(count)]
+    return start(pa.Table.from_pylist(rows, schema=INPUT), CLIP, unit="episode")
+
+
+def _words(command: str, url: str) -> list[str]:
+    return [word.replace("{run_dir}", url) for word in shlex.split(command)]
+
+
+def _run(command: str, url: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(_words(command, url), env=os.environ | environment, capture_output=True, text=True, timeout=300)
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
+

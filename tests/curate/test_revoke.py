@@ -1,0 +1,130 @@
+"""A finished run, and what is done to it later: retries, revocations, other thresholds; each moves what it must, no more."""
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+
+from pipeline.curate import decide, diff, export, replay, revoke, waves
+from pipeline.curate.explain import explain
+from pipeline.curate.revoke import Revocation
+from pipeline.curate.run import LEDGER
+from pipeline.storage import Store, read_file, read_json, read_table
+from tests.curate.toy import curation, listing
+
+
+@pytest.fixture(scope="module")
+def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(str(tmp_path_factory.mktemp("finished") / "run"))
+    curation(f"{store.url}-back").run(store)
+    return store
+
+
+@pytest.fixture
+def store(finished: Store, tmp_path: Path) -> Store:
+    shutil.copytree(finished.url, tmp_path / "run")
+    return Store(str(tmp_path / "run"))
+
+
+def table(store: Store) -> list[dict]:
+    return decide.verdicts(store, read_json(store, LEDGER)["verdicts"]).to_pylist()
+
+
+def test_a_retry_works_on_what_may_pass_and_moves_nothing_else(finished: Store, store: Store) -> None:
+    toy = curation(f"{finished.url}-back")
+    before = {row["key"]: row for row in table(store)}
+    Path(f"{finished.url}-back").touch()
+    try:
+        tried, ledger = toy.retry(store)
+    finally:
+        Path(f"{finished.url}-back").unlink()
+    keys = {row["key"] for row in listing("a")[5:8:2]}
+    assert tried == 2 and len(waves.superseded(waves.every_manifest(store))) == 2
+    book = ledger["steps"]["episode"]
+    assert book["in"] == 30 and decide.balances(book) and book["deferred"] == {} and book["failed"]["http_404"] == 1
+    after = {row["key"]: row for row in table(store)}
+    assert all(after[key]["state"] == "kept" for key in keys)
+    assert {key for key in after if after[key] != before.get(key)} == {r["key"] for r in after.values() if r["input_key"] in keys}
+    assert len([row for row in after.values() if row["input_key"] in keys]) == 2 * 4
+    assert [c.why for c in diff.rows(finished, store)].count("error") == 2
+    assert toy.retry(store)[0] == 0 and toy.is_finished(store)
+    assert toy.retry(store, every=True)[0] == 3, "the 404 and the two that Cut cannot read"
+    assert read_json(store, LEDGER)["steps"] == ledger["steps"]
+
+
+def test_revoked_rows_leave_their_shards_and_the_waves_and_no_other_shard_changes(finished: Store, store: Store) -> None:
+    toy, before = curation(f"{finished.url}-back"), export.shards(store)
+    victim = next(row for row in table(store) if row["state"] == "kept" and row["unit"] == "clip" and row["order"] == 14)
+    words = b"14/1"
+    assert any(words in store.read(name) for name in store.list("export"))
+    ledger = toy.revoke(store, [Revocation(kind="key", value=victim["input_key"], note="asked")])
+    assert ledger["steps"]["clip"]["dropped"]["revoked"] == 2 and ledger["steps"]["episode"]["dropped"]["revoked"] == 1
+    after = export.shards(store)
+    gone = [a.path for a in before if a not in after]
+    kinds = [path.split("/")[1].split("-")[0] for path in gone]
+    assert kinds == ["shard", "wds", "index"] and not any(store.exists(path) for path in gone)
+    rows = [row for file in waves.files(store) for row in read_table(store, file).to_pylist() if row["order"] == 14]
+    assert len(rows) == 4 and all(row["audio"] is None and row["text"] is None for row in rows)
+    assert {file.path for file in waves.files(store)} == set(store.list("rows")), "the old file is gone"
+    assert toy.is_finished(store)
+    assert {c.after for c in diff.rows(finished, store)} == {"dropped revoked"}
+    lines = explain(store, victim["key"], toy.rules, read_json(store, LEDGER)["verdicts"])
+    assert "verdict   dropped revoked" in lines and "exported  no" in lines
+
+
+def test_what_is_revoked_before_it_was_fetched_is_not_fetched(tmp_path: Path, local_ray: None) -> None:
+    store, toy = Store(str(tmp_path / "run")), curation(str(tmp_path / "back"))
+    with pytest.raises(ValueError, match="the revocation is recorded"):
+        toy.revoke(store, [Revocation(kind="host", value="h1.example.org"), Revocation(kind="license", value="CC0")])
+    book = toy.run(store)["steps"]["episode"]
+    assert book["dropped"][revoke.BEFORE] == len([i for i in range(30) if i % 3 == 1 or i % 2]) == 20
+    assert decide.balances(book)
+
+
+@pytest.mark.parametrize(("kind", "value", "hit"), [
+    ("host", "example.org", True), ("host", "h.example.org", True), ("host", "ample.org", False), ("host", "cdn.net", True),
+    ("url", "https://h.example.org/a", True), ("url", "https://h.example.org/", False), ("key", "i", True), ("license", "CC0", False),
+])
+def test_what_a_revocation_matches(kind: revoke.Kind, value: str, hit: bool) -> None:
+    row = {"url": "https://h.example.org/a", "page_url": "https://CDN.net/x", "key": "k", "input_key": "i", "license": None}
+    assert Revocation(kind=kind, value=value).matches(row) is hit
+
+
+def test_another_threshold_gives_what_a_new_run_would_give(finished: Store, store: Store, tmp_path: Path) -> None:
+    new, fresh = curation(f"{finished.url}-back", min_s=2.5), Store(str(tmp_path / "fresh"))
+    name = decide.decide(store, new.rules, new.schema, partitions=2)
+    new.run(fresh)
+    assert [(r["key"], r["state"], r["reason"]) for r in decide.verdicts(store, name).to_pylist()] == [
+        (r["key"], r["state"], r["reason"]) for r in table(fresh)]
+    old = decide.verdicts(store, read_json(store, LEDGER)["verdicts"])
+    moved = replay.moved(old, decide.verdicts(store, name))
+    kept = pc.sum(pc.and_(pc.equal(old["unit"], "clip"), pc.equal(old["state"], "kept"))).as_py()
+    assert moved["clip", "kept", "dropped clip_too_short"] == kept / 2
+    sweep = replay.Sweep(unit="clip", place=0, field="min_s", values=(0.5, 1.5, 2.5, 3.5))
+    found = replay.survey(store, new.rules, new.schema, (sweep,))
+    episodes = old.filter(pc.equal(old["unit"], "episode"))
+    cut = sum(state not in ("failed", "deferred") for state in episodes["state"].to_pylist())
+    assert [rows for _, rows, _ in found.yields[0]] == [3 * cut, 2 * cut, cut, 0]
+    assert found.objections["clip"]["DropShort", "DropShort"] == found.alone["clip"]["DropShort"] == 2 * cut
+
+
+def test_the_tars_hold_the_rows_and_the_index_says_where(finished: Store) -> None:
+    found = read_json(finished, export.MANIFEST)
+    index = read_table(finished, export.File(**found["index"])).to_pylist()
+    shards = {file["path"]: read_table(finished, export.File(**file)).to_pylist() for file in found["files"]}
+    tars = {file["path"]: read_file(finished, export.File(**file)) for file in found["webdataset"]}
+    assert len(index) == found["rows"] == sum(map(len, shards.values())) and len(tars) == len(shards) > 1
+    for entry in index:
+        row = shards[entry["shard"]][entry["row"]]
+        assert row["key"] == entry["key"]
+        with tarfile.open(fileobj=io.BytesIO(tars[entry["tar"]][entry["tar_offset"]:])) as tar:
+            members = [tar.next() for _ in range(3)]
+            data = {m.name: tar.extractfile(m).read() for m in members}
+        assert data[f"{row['key']}.flac"] == row["audio"] and data[f"{row['key']}.txt"].decode() == row["text"]
+        assert json.loads(data[f"{row['key']}.json"])["license"] == row["license"]
+        assert all(m.mtime == m.uid == m.gid == 0 for m in members)
+    card = finished.read(export.CARD).decode()
+    assert f"# {found['rows']} clip rows" in card and "| CC0 |" in card and "DropShort (min_s=1.5)" in card
