@@ -30,7 +30,7 @@ def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, A
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         file.write(store.read("config.json"))
         file.flush()
-        config = configs.load(schema, [file.name, "--run-dir", run_dir, *overrides])
+        config: Any = configs.load(schema, [file.name, "--run-dir", run_dir, *overrides])
     return store, config, curation(config)
 
 

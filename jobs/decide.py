@@ -63,10 +63,10 @@ def _sweeps(config: Decide, before: Any, after: Any, curation: Curation) -> list
     for word in config.set:
         section, _, name = word.partition("=")[0].replace("-", "_").partition(".")
         old, new = (getattr(getattr(c, section, None), name, None) for c in (before, after))
-        spot = next(((rule.unit, i) for rule in curation.rules for i, f in enumerate(rule.filters) if f is getattr(after, section)), None)
-        if spot is not None and isinstance(new, int | float) and old != new:
+        spots = [(rule.unit, i) for rule in curation.rules for i, f in enumerate(rule.filters) if f is getattr(after, section)]
+        if spots and isinstance(old, int | float) and isinstance(new, int | float) and old != new:
             values = np.unique(np.linspace(old, new, config.points).astype(int if isinstance(new, int) else float)).tolist()
-            sweeps.append(replay.Sweep(unit=spot[0], place=spot[1], field=name, values=tuple(values)))
+            sweeps.append(replay.Sweep(unit=spots[0][0], place=spots[0][1], field=name, values=tuple(values)))
     return sweeps
 
 

@@ -38,7 +38,8 @@ def main(config: Diff) -> None:
         if config.json_lines:
             print(json.dumps(asdict(change)))
         elif sum(total.values()) <= config.limit:
-            print(f"{change.unit:<9} {change.key}  {change.why}: {clean(change.before)} -> {clean(change.after)}  {clean_url(change.url)}")
+            what = f"{change.why}: {clean(change.before)} -> {clean(change.after)}"
+            print(f"{change.unit:<9} {change.key}  {what}  {clean_url(change.url)}")
     if not config.json_lines:
         print(", ".join(f"{number} {what}" for what, number in sorted(total.items())) or "no sample differs")
     if total:

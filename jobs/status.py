@@ -66,7 +66,8 @@ def _show(unit: str, book: dict[str, Any], retryable: dict[str, int]) -> None:
             note = f"  ({retryable.get(reason, 0)} retryable)" if state == "failed" else ""
             print(f"{state:<9} {reason:<24} {rows:>8}{note}")
         rows = book["kept"] if state == "kept" else sum(reasons.values())
-        print(f"{state:<9} {'in all':<24} {rows:>8} {book['hours'].get(state, 0):>9.3f} {book['bytes'].get(state, 0) / 1e6:>9.2f}")
+        size_mb = book["bytes"].get(state, 0) / 1e6
+        print(f"{state:<9} {'in all':<24} {rows:>8} {book['hours'].get(state, 0):>9.3f} {size_mb:>9.2f}")
 
 
 if __name__ == "__main__":

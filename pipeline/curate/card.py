@@ -16,10 +16,12 @@ def render(store: Store, wanted: dict[str, Any], schema: pa.Schema, facts: dict[
     made = plan.fingerprints(store)
     decided = manifest(store, f"verdicts/{wanted['verdicts']}.json") or {}
     parts = [
-        "---", "configs:", "- config_name: default", "  data_files: shard-*.parquet", "---", f"# {facts['rows']} {wanted['unit']} rows",
-        "", f"Made by `{made[-1]['job'] if made else 'a curation'}`. Readers: the files that count are those in `manifest.json`, each "
-        "with its size and sha256; `index` says in which shard, and where in it, a key lies.",
-        "", "## Columns", "", "| column | type |", "|---|---|", *(f"| {name} | {schema.field(name).type} |" for name in wanted["columns"]),
+        "---", "configs:", "- config_name: default", "  data_files: shard-*.parquet", "---",
+        f"# {facts['rows']} {wanted['unit']} rows",
+        "", f"Made by `{made[-1]['job'] if made else 'a curation'}`. Readers: the files that count are those in "
+        "`manifest.json`, each with its size and sha256; `index` says in which shard, and where in it, a key lies.",
+        "", "## Columns", "", "| column | type |", "|---|---|",
+        *(f"| {name} | {schema.field(name).type} |" for name in wanted["columns"]),
         "", "## Licenses, as declared by the sources", "", *_table(licenses, "license"),
         "", "## Hosts", "", *_table(hosts, "host"),
         "", "## Rules", "", *_rules(decided.get("rules", [])),

@@ -17,7 +17,7 @@ def explain(store: Store, key: str, rules: tuple[decide.Rules, ...], verdicts: s
     table = table.filter(pc.starts_with(table["key"], key))
     if table.num_rows != 1:
         some = ", ".join(table["key"].to_pylist()[:3])
-        raise ValueError(f"{table.num_rows} rows of {store.url} have a key that begins with {key!r}" + (f": {some}" if some else ""))
+        raise ValueError(f"{table.num_rows} rows of {store.url} have a key that begins with {key!r}{': ' if some else ''}{some}")
     verdict = table.to_pylist()[0]
     file = next(file for file in waves.files(store) if file.path == verdict["file"])
     row = read_table(store, file).slice(verdict["row"], 1).to_pylist()[0]
@@ -46,7 +46,8 @@ def _origin(store: Store, row: dict[str, Any]) -> list[str]:
 def _span(row: dict[str, Any]) -> str:
     if row.get("start_s") is None:
         return ""
-    return f", {row['start_s']:.3f} s to {row['end_s']:.3f} s" if row.get("end_s") is not None else f", from {row['start_s']:.3f} s"
+    end = f" to {row['end_s']:.3f} s" if row.get("end_s") is not None else ""
+    return f", from {row['start_s']:.3f} s{end}"
 
 
 def _parent_sha256(store: Store, key: str) -> str | None:

@@ -139,7 +139,8 @@ def _written(store: Store, specs: list[dict[str, Any]], columns: list[str], sche
         yield from (json.loads(shard) for shard in batch["shard"].to_pylist())
 
 
-def _write_shard(store: Store, spec: dict[str, Any], columns: list[str], schema: pa.Schema, config: ExportConfig) -> dict[str, Any]:
+def _write_shard(store: Store, spec: dict[str, Any], columns: list[str], schema: pa.Schema,
+                 config: ExportConfig) -> dict[str, Any]:
     picked: list[pa.Table] = []
     for file in spec["used"]:
         places = [i for i, path in enumerate(spec["files"]) if path == file["path"]]
@@ -149,9 +150,10 @@ def _write_shard(store: Store, spec: dict[str, Any], columns: list[str], schema:
     table = table.cast(pa.schema([schema.field(name) for name in columns])).combine_chunks()
     stem = f"export/shard-{spec['index']:05d}-{{sha256}}"
     parquet = write_parquet(store, f"{stem}.parquet", table, config.row_group_rows)
-    tar, starts = None, [None] * table.num_rows
+    tar: dict[str, Any] | None = None
+    starts: list[int | None] = [None] * table.num_rows
     if config.webdataset:
-        data, starts = tar_bytes(table)
+        data, starts[:] = tar_bytes(table)
         name = f"export/wds-{spec['index']:05d}-{hashlib.sha256(data).hexdigest()[:12]}.tar"
         tar = asdict(store.write(name, data)) | {"rows": table.num_rows}
     return {"index": spec["index"], "made_of": spec["made_of"], "file": asdict(parquet), "tar": tar, "starts": starts,

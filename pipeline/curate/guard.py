@@ -275,7 +275,7 @@ def _built(hint: Any, value: Any) -> Any:
     """A value of JSON as what its type hint says: dataclasses and tuples again."""
     if value is None:
         return None
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = get_type_hints(hint)
         return hint(**{name: _built(hints[name], inner) for name, inner in value.items()})
     if get_origin(hint) is tuple:

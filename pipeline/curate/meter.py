@@ -43,7 +43,8 @@ def observe(stage: str, out: pa.Table, seconds: float) -> None:
         rows.inc(entry["counts"], tags={"stage": stage, "state": entry["values"] or STATE_SCORED})
     if out.nbytes:
         _counter("stage_bytes", "Bytes of rows that left a stage.", "stage").inc(out.nbytes, tags={"stage": stage})
-    _counter("stage_seconds", "Time that a stage worked, over all workers.", "stage").inc(max(seconds, 1e-9), tags={"stage": stage})
+    worked = _counter("stage_seconds", "Time that a stage worked, over all workers.", "stage")
+    worked.inc(max(seconds, 1e-9), tags={"stage": stage})
 
 
 def queue(step: str, waiting: int) -> None:

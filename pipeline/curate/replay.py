@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -62,8 +62,8 @@ def survey(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, sweeps: tu
         yield pa.table({"found": [json.dumps(found)]})
 
     total: Counter[tuple[str, ...]] = Counter()
-    for part in decide.scored(store, narrow).map_batches(ask, batch_format="pyarrow", batch_size=None).iter_batches(
-            batch_size=None, batch_format="pyarrow"):
+    asked: Any = decide.scored(store, narrow).map_batches(ask, batch_format="pyarrow", batch_size=None)
+    for part in asked.iter_batches(batch_size=None, batch_format="pyarrow"):
         for text in part["found"].to_pylist():
             total.update({tuple(name.split("\x1f")): n for name, n in json.loads(text).items()})
     objections: dict[str, Counter[tuple[str, str]]] = {unit: Counter() for unit in by_unit}
@@ -73,7 +73,7 @@ def survey(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, sweeps: tu
             objections[name[0]][name[1], name[2]] = number
         elif kind == "alone":
             alone[name[0]][name[1]] = number
-    yields = tuple([(value, total["rows", str(i), str(j)], total["seconds", str(i), str(j)] / 3600)
+    yields = tuple([(value, total["rows", str(i), str(j)], total["ms", str(i), str(j)] / 3.6e6)
                     for j, value in enumerate(sweep.values)] for i, sweep in enumerate(sweeps))
     return Survey(objections=objections, alone=alone, yields=yields)
 
@@ -89,9 +89,9 @@ def _ask(row: Row, filters: tuple[Filter, ...], sweeps: tuple[Sweep, ...], found
     for i, sweep in enumerate(sweeps):
         if sweep.unit == row["unit"] and not set(against) - {sweep.place}:
             for j, value in enumerate(sweep.values):
-                if not _objects(replace(filters[sweep.place], **{sweep.field: value}), row):
+                if not _objects(replace(cast(Any, filters[sweep.place]), **{sweep.field: value}), row):
                     found["\x1f".join(("rows", str(i), str(j)))] += 1
-                    found["\x1f".join(("seconds", str(i), str(j)))] += row.get("duration_s") or 0.0
+                    found["\x1f".join(("ms", str(i), str(j)))] += round(1000 * (row.get("duration_s") or 0.0))
 
 
 def _objects(rule: Filter, row: Row) -> bool:

@@ -63,7 +63,8 @@ def matching(table: pa.Table, revocations: list[Revocation]) -> list[bool]:
 
 def mark(table: pa.Table, revocations: list[Revocation], *, only: str | None, reason: str = AFTER) -> pa.Table:
     """Let revoked rows leave as *dropped*, if their state is `only`."""
-    hit = [is_hit and state == only for is_hit, state in zip(matching(table, revocations), table["state"].to_pylist(), strict=True)]
+    states = table["state"].to_pylist()
+    hit = [is_hit and state == only for is_hit, state in zip(matching(table, revocations), states, strict=True)]
     for name, value in (("state", "dropped"), ("reason", reason)):
         if any(hit):
             old = table[name].to_pylist()
@@ -110,8 +111,9 @@ def _without(store: Store, file: File, revocations: list[Revocation]) -> tuple[F
     for name in names:
         column = table[name].to_pylist()
         held = max(held, sum(value is not None for value, is_hit in zip(column, match, strict=True) if is_hit))
-        clean = pa.array([None if is_hit else value for is_hit, value in zip(match, column, strict=True)], table.schema.field(name).type)
-        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), clean)
+        left = [None if is_hit else value for is_hit, value in zip(match, column, strict=True)]
+        field = table.schema.field(name)
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(left, field.type))
     if not held:
         return file, 0
     folder = file.path.rpartition("/")[0]

@@ -55,7 +55,7 @@ class Curation:
         if not plan.is_bound(store, self.name, self.plan, plan.keys_digest(inputs["key"])):
             return False
         name = decide.name_of(store, self.rules)
-        return read_json(store, LEDGER)["verdicts"] == name and export.is_current(store, self._wanted(name))
+        return read_json(store, LEDGER)["verdicts"] == name and export.is_current(store, self.wanted(name))
 
     def run(self, store: Store, *, accept_plan: bool = False) -> dict[str, Any]:
         """Do what is left to do; returns the ledger. Needs Ray. ValueError names another driver that holds the run."""
@@ -107,7 +107,7 @@ class Curation:
     def _settle(self, store: Store, lease: Lease) -> dict[str, Any]:
         name = decide.decide(store, self.rules, self.schema, partitions=self.shuffle_partitions)
         lease.check()
-        shards = export.export(store, self._wanted(name), self.schema, self.export)
+        shards = export.export(store, self.wanted(name), self.schema, self.export)
         books = decide.books(decide.verdicts(store, name))
         ledger = {"verdicts": name, "unit": self.unit, "exported_rows": sum(file.rows for file in shards), "steps": books}
         lease.check()
@@ -124,7 +124,8 @@ class Curation:
     def _started(self, inputs: pa.Table) -> pa.Table:
         return start(inputs, self.schema, unit=self.unit, **self.renamed)
 
-    def _wanted(self, name: str) -> dict[str, Any]:
+    def wanted(self, name: str) -> dict[str, Any]:
+        """What an export of the verdicts `name` is to hold."""
         return {"verdicts": name, "unit": self.export_unit, "columns": list(self.export_columns), "as": to_dict(self.export)}
 
     def _discover(self) -> pa.Table:

@@ -43,7 +43,7 @@ class WaveConfig:
     """How a step's inputs are cut."""
 
     wave_rows: int = 2048
-    """Inputs that commit together, fewer where they are costly; aim at a minute or more of work, for a wave costs about a second."""
+    """Inputs that commit together, fewer where they are costly; aim at a minute or more of work: a wave costs a second."""
     split_rows: int = 64
     """Inputs that one Ray task takes at a time, fewer where they are costly."""
 
@@ -173,7 +173,7 @@ def _run_wave(store: Store, at: tuple[int, int], rows: pa.Table, costs: np.ndarr
     splits = [work.slice(start, end - start).combine_chunks() for start, end in zip([0, *ends], ends, strict=False)]
     sink = _Sink(store, f"rows/{_wave_name(*at)}-{secrets.token_hex(6)}")
     written: list[dict[str, Any]] = []
-    results = step.dag(ray.data.from_arrow(splits)).map_batches(
+    results: Any = step.dag(ray.data.from_arrow(splits)).map_batches(
         sink, batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
     try:
         for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

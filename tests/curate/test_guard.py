@@ -12,7 +12,7 @@ from pipeline.storage import Store
 from tests.curate.poison import Harm, HarmBatch
 
 POISON = {100: "raise", 350: "exit", 600: "memory", 850: "hang"}
-REASONS = {"raise": "key_error", "exit": "worker_killed", "segfault": "worker_killed", "memory": "out_of_memory", "hang": "timeout"}
+REASONS = {"raise": "key_error", "exit": "worker_killed", "memory": "out_of_memory", "hang": "timeout"}
 
 
 def rows(count: int, poison: dict[int, str]) -> pa.Table:

@@ -86,7 +86,8 @@ def test_what_is_revoked_before_it_was_fetched_is_not_fetched(tmp_path: Path, lo
 
 @pytest.mark.parametrize(("kind", "value", "hit"), [
     ("host", "example.org", True), ("host", "h.example.org", True), ("host", "ample.org", False), ("host", "cdn.net", True),
-    ("url", "https://h.example.org/a", True), ("url", "https://h.example.org/", False), ("key", "i", True), ("license", "CC0", False),
+    ("url", "https://h.example.org/a", True), ("url", "https://h.example.org/", False), ("key", "i", True),
+    ("license", "CC0", False),
 ])
 def test_what_a_revocation_matches(kind: revoke.Kind, value: str, hit: bool) -> None:
     row = {"url": "https://h.example.org/a", "page_url": "https://CDN.net/x", "key": "k", "input_key": "i", "license": None}

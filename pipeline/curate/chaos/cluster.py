@@ -32,7 +32,8 @@ def moto_server() -> Iterator[str]:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             if process.poll() is not None:
-                raise ValueError("the S3 server does not start; install it with: pip install 'triptych[dev]', or name an --endpoint")
+                raise ValueError("the S3 server does not start; install it with: pip install 'triptych[dev]', "
+                                 "or name an --endpoint")
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -49,8 +49,8 @@ class DropShort(Filter):
 
 def listing(count: int) -> list[Row]:
     """`count` episodes."""
-    return [dict.fromkeys(INPUT.names) | {"key": key_of(str(i)), "order": i, "url": f"https://example.org/{i}", "source": "example"}
-            for i in range(count)]
+    blank = dict.fromkeys(INPUT.names) | {"source": "example"}
+    return [blank | {"key": key_of(str(i)), "order": i, "url": f"https://example.org/{i}"} for i in range(count)]
 
 
 def curation(inputs: int = 24, wave_rows: int = 8, pause_s: float = 0.0) -> Curation:
@@ -77,8 +77,8 @@ def run_baseline(store: Store, inputs: int = 24) -> None:
             store.write(f"source/{part}.parquet", parquet_bytes(table, 64))
     filesystem, root = _arrow_filesystem(store)
     context = ray.data.DataContext.get_current()
-    context.checkpoint_config = CheckpointConfig(id_column="key", checkpoint_path=f"{root}/checkpoint", override_filesystem=filesystem,
-                                                 delete_checkpoint_on_success=False)
+    context.checkpoint_config = CheckpointConfig(
+        id_column="key", checkpoint_path=f"{root}/checkpoint", override_filesystem=filesystem, delete_checkpoint_on_success=False)
     dataset = ray.data.read_parquet(f"{root}/source", filesystem=filesystem, override_num_blocks=4)
     dataset = dataset.flat_map(_cut).filter(_is_long)
     dataset.write_parquet(f"{root}/out", filesystem=filesystem)

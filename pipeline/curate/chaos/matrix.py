@@ -11,7 +11,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -159,19 +159,21 @@ def point(made: Harness, wanted: Findings, fault: Fault, at: int) -> Point:
                  orphan_bytes=found.orphan_bytes, resumes=resumes, first_row_s=first, finished=status == 0)
 
 
-def certificate(points: list[Point], requests: int) -> str:
+def certificate(points: Sequence[Point], requests: int) -> str:
     """A table, one line a fault."""
-    head = "| fault | crash points | resumed to the end | rows lost | rows duplicated | exports equal | orphan bytes (most) | first new row (median) |"
-    lines = [f"{requests} storage requests in an uninterrupted run", "", head, "|---|---|---|---|---|---|---|---|"]
+    head = ("fault", "crash points", "resumed to the end", "rows lost", "rows duplicated", "exports equal", "orphan bytes (most)",
+            "first new row (median)")
+    lines = [f"{requests} storage requests in an uninterrupted run", "", f"| {' | '.join(head)} |", "|---|---|---|---|---|---|---|---|"]
     for fault in dict.fromkeys(found.fault for found in points):
         of = [found for found in points if found.fault == fault]
         times = [found.first_row_s for found in of if found.first_row_s is not None]
-        lines.append(f"| {fault} | {len(of)} | {sum(p.finished for p in of)} | {sum(p.lost for p in of)} | {sum(p.duplicated for p in of)} "
-                     f"| {sum(p.same_bytes for p in of)} | {max(p.orphan_bytes for p in of)} | {f'{median(times):.1f} s' if times else '-'} |")
+        cells = (fault, len(of), sum(p.finished for p in of), sum(p.lost for p in of), sum(p.duplicated for p in of),
+                 sum(p.same_bytes for p in of), max(p.orphan_bytes for p in of), f"{median(times):.1f} s" if times else "-")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
-def as_json(points: list[Point], requests: int) -> dict[str, Any]:
+def as_json(points: Sequence[Point], requests: int) -> dict[str, Any]:
     """The certificate for machines."""
     return {"requests": requests, "points": [asdict(found) for found in points]}
 

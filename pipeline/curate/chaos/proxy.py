@@ -129,5 +129,6 @@ class FaultProxy:
             data = await found.read()
             kept = {k: v for k, v in found.headers.items() if k.lower() not in _HOP}
             if request.method == "HEAD":
-                return web.Response(status=found.status, headers=kept | {"Content-Length": found.headers.get("Content-Length", "0")})
+                kept["Content-Length"] = found.headers.get("Content-Length", "0")
+                return web.Response(status=found.status, headers=kept)
             return web.Response(status=found.status, headers=kept, body=data)

@@ -21,7 +21,7 @@ from pipeline.curate import decide, export, plan, waves
 from pipeline.curate.chaos import example
 from pipeline.curate.chaos.cluster import moto_server
 from pipeline.curate.chaos.proxy import FaultProxy, Rule
-from pipeline.curate.chaos.verify import compare, examine
+from pipeline.curate.chaos.verify import Findings, compare, examine
 from pipeline.curate.run import LEDGER, Curation
 from pipeline.curate.stage import start, through
 from pipeline.records import CLIP, INPUT, key_of
@@ -75,13 +75,14 @@ def finished_run(store: Store, toy: Curation, size: int) -> None:
     inputs = waves.write_inputs(store, pa.table(blank, schema=INPUT))
     plan.bind(store, toy.name, toy.plan, plan.keys_digest(inputs["key"]))
     for number, wave in enumerate(plan.pin(store, inputs["key"], np.ones(size), toy.waves.wave_rows)):
-        files = [File(path=f"rows/000-{number:06d}-x/{i:016x}.parquet", size_bytes=1 << 20, sha256="0" * 64, rows=64) for i in range(32)]
+        files = [File(path=f"rows/000-{number:06d}-x/{i:016x}.parquet", size_bytes=1 << 20, sha256="0" * 64, rows=64)
+                 for i in range(32)]
         commit(store, waves.name_of({"round": 0, "wave": number}), files, round=0, wave=number, inputs=wave.rows,
                counts={"episode/scored/": wave.rows})
     name = decide.name_of(store, toy.rules)
     write_json(store, LEDGER, {"verdicts": name, "unit": toy.unit, "exported_rows": 0, "steps": {}})
     index = asdict(write_parquet(store, "export/index.parquet", export.INDEX.empty_table()))
-    write_json(store, export.MANIFEST, {"made_from": toy._wanted(name), "files": [], "webdataset": [], "index": index, "shards": []})
+    write_json(store, export.MANIFEST, {"made_from": toy.wanted(name), "files": [], "webdataset": [], "index": index, "shards": []})
 
 
 def flaky(rates: tuple[float, ...], rounds: int, command: str) -> Iterator[dict[str, Any]]:
@@ -93,7 +94,8 @@ def flaky(rates: tuple[float, ...], rounds: int, command: str) -> Iterator[dict[
         import s3fs
 
         s3fs.S3FileSystem(skip_instance_cache=True).mkdir("flaky")
-        wanted, base = None, 0.0
+        wanted: Findings | None = None
+        base = 0.0
         for rate in (0.0, *rates):
             times, harmed, requests, again = [], 0, 0, 0
             for number in range(rounds):
@@ -107,10 +109,10 @@ def flaky(rates: tuple[float, ...], rounds: int, command: str) -> Iterator[dict[
                 proxy.arm()
                 found = examine(Store(url))
                 wanted = wanted or found
-                lost, doubled = compare(found, wanted)
+                lost, doubled, equal = *compare(found, wanted), found.exported == wanted.exported
             base = base or median(times)
             yield {"rate": rate, "runs": rounds, "requests": requests, "harmed": harmed, "started_again": again,
-                   "rows_lost": lost, "rows_duplicated": doubled, "exports_equal": found.exported == wanted.exported,
+                   "rows_lost": lost, "rows_duplicated": doubled, "exports_equal": equal,
                    "median_s": round(median(times), 1), "slowdown": round(median(times) / base, 2)}
 
 
@@ -122,7 +124,8 @@ def disk_full(command: str, size_mb: int = 1) -> dict[str, Any]:
         first = _run(command, reference, {})
         if first.returncode:
             raise ValueError(f"the command fails on a healthy disk: {first.stderr[-500:]}")
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,nr_inodes=0", "chaos", small], capture_output=True, text=True)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,nr_inodes=0", "chaos", small]
+        mounted = subprocess.run(mount, capture_output=True, text=True)
         if mounted.returncode:
             raise ValueError(f"cannot mount a tmpfs ({mounted.stderr.strip()}); this trial needs root")
         try:
@@ -144,7 +147,8 @@ def two_drivers(command: str) -> dict[str, Any]:
     """Two drivers on one run: who is refused, in which words; and whether the killed holder is succeeded."""
     with tempfile.TemporaryDirectory() as folder:
         url = f"{folder}/run"
-        first = subprocess.Popen(_words(command, url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        first = subprocess.Popen(_words(command, url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                 start_new_session=True)
         with contextlib.suppress(StopIteration):
             next(_until(lambda: Store(url).list("lease"), 120))
         second = _run(command, url, {})
@@ -154,10 +158,12 @@ def two_drivers(command: str) -> dict[str, Any]:
         first.wait()
         third = _run(command, url, {})
         again = _run(command, url, {})
-        books = decide.books(decide.verdicts(Store(url), json.loads(Store(url).read(LEDGER))["verdicts"])) if third.returncode == 0 else {}
+        books = {}
+        if third.returncode == 0:
+            books = decide.books(decide.verdicts(Store(url), json.loads(Store(url).read(LEDGER))["verdicts"]))
     return {"first_still_held_it": held, "second_status": second.returncode, "second_said": _last_line(second.stderr),
             "names_the_holder": f"process {first.pid} on " in second.stderr, "after_sigkill_status": third.returncode,
-            "books_balance": bool(books) and all(decide.balances(book) for book in books.values()), "again_status": again.returncode}
+            "books_balance": bool(books) and all(map(decide.balances, books.values())), "again_status": again.returncode}
 
 
 def _until(condition: Any, limit_s: float) -> Iterator[None]:

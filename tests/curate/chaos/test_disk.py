@@ -8,7 +8,8 @@ from pathlib import Path
 from pipeline.curate.chaos import disk
 from pipeline.storage import Store
 
-SCRIPT = "import sys\nfrom pipeline.storage import Store\nstore = Store(sys.argv[1])\nstore.write('a', b'1')\nprint(store.create('b', b'2'))\n"
+SCRIPT = ("import sys\nfrom pipeline.storage import Store\nstore = Store(sys.argv[1])\n"
+          "store.write('a', b'1')\nprint(store.create('b', b'2'))\n")
 
 
 def run(tmp_path: Path, name: str, at: int) -> tuple[int, int, list[str]]:

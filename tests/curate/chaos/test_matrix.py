@@ -34,7 +34,8 @@ def test_a_run_is_read_back_whole(tmp_path: Path, local_ray: None) -> None:
 
 
 def test_the_certificate_sums_up() -> None:
-    whole = Point(fault="kill", at=1, lost=0, duplicated=0, same_bytes=True, orphan_bytes=7, resumes=1, first_row_s=2.0, finished=True)
+    whole = Point(fault="kill", at=1, lost=0, duplicated=0, same_bytes=True, orphan_bytes=7, resumes=1, first_row_s=2.0,
+                  finished=True)
     text = certificate([whole, replace(whole, at=2, lost=3, same_bytes=False, first_row_s=4.0), replace(whole, fault="drop")], 9)
     assert "| kill | 2 | 2 | 3 | 0 | 1 | 7 | 3.0 s |" in text and "| drop | 1 | 1 | 0 | 0 | 1 | 7 | 2.0 s |" in text
 
