@@ -14,9 +14,8 @@ test: $(STAMP)  ## what every change must pass
 test-all: $(STAMP)  ## the slow tests as well
 	$(BIN)/python -m pytest -m "not gpu"
 
-check: $(STAMP)  ## style and types
+check: $(STAMP)  ## style
 	$(BIN)/ruff check pipeline jobs tests
-	$(BIN)/mypy
 
 clean:  ## forget the demo's results
 	rm -rf runs/demo

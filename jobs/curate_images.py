@@ -69,7 +69,8 @@ def curation(config: CurateImages) -> Curation:
         name="curate_images", sources=config.sources, discover=lambda source: discover(*split_source(source), listings),
         schema=IMAGE, unit="image", renamed={"caption": "text"}, dag=lambda inputs: dag(config, inputs),
         rules=(Rules(unit="image", filters=filters, unique_by="pixel_sha256", unique_reason="duplicate_image"),),
-        export_unit="image", export_columns=("key", "url", "page_url", "license", "sha256", "caption", "image", "width", "height"),
+        export_unit="image", export_columns=("key", "url", "page_url", "license", "sha256", "caption", "image", "width",
+                                              "height"),
         plan={"sources": list(config.sources)} | {k: to_dict(getattr(config, k)) for k in ("fetch", "decode", "waves")},
         waves=config.waves, export=config.export,
     )

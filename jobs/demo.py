@@ -50,7 +50,7 @@ def main(config: Demo) -> None:
     store.write("report.html", render(report.page).encode())
     write_json(store, "report.json", report.figures)
     generation = report.figures["generation"]
-    logger.info("demo: done in %.0f s; %.1f %% of %d generated digits are read as asked (real ones: %.1f %%); open %s/report.html",
+    logger.info("demo: done in %.0f s; %.1f %% of %d generated digits read as asked (real ones: %.1f %%); open %s/report.html",
                 report.figures["wall_s"], 100 * generation["digit_accuracy"], generation["n"],
                 100 * generation["digit_accuracy_real"], config.run_dir)
 

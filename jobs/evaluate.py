@@ -84,7 +84,7 @@ def _show(images: Tensor, prompts: list[str], store: Store) -> None:
     for i, prompt in enumerate(prompts):
         if len(shown.setdefault(prompt, [])) < 4:
             shown[prompt].append(i)
-    for number, (prompt, places) in enumerate(shown.items()):
+    for number, places in enumerate(shown.values()):
         for place, i in enumerate(places):
             store.write(f"generated/{number:02d}-{place}.png", to_png(images[i].numpy()))
     write_json(store, "generated/prompts.json", list(shown))

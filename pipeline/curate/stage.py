@@ -84,7 +84,7 @@ class Map(Stage):
         """The row with more columns; raise Leave to let it go."""
         raise NotImplementedError
 
-    def rows(self, batch: list[Row]) -> Iterator[Row]:
+    def rows(self, batch: list[Row]) -> Iterator[Row]:  # noqa: D102 - as in Stage
         for row in batch:
             yield self.map(row)
 
@@ -96,7 +96,7 @@ class Split(Stage):
         """The parts of a row, each under a key of its own. The row itself is gone unless it is yielded."""
         raise NotImplementedError
 
-    def rows(self, batch: list[Row]) -> Iterator[Row]:
+    def rows(self, batch: list[Row]) -> Iterator[Row]:  # noqa: D102 - as in Stage
         for row in batch:
             yield from self.split(row)
 
@@ -108,7 +108,7 @@ class Filter(Stage):
         """A stable snake_case code, or None to keep; raise Leave("unknown", …) if the score is missing."""
         raise NotImplementedError
 
-    def rows(self, batch: list[Row]) -> Iterator[Row]:
+    def rows(self, batch: list[Row]) -> Iterator[Row]:  # noqa: D102 - as in Stage
         for row in batch:
             reason = self.reason(row)
             yield row if reason is None else left(row, Leave("dropped", reason))
@@ -121,7 +121,7 @@ class Batch(Stage):
         """As many rows as came, in the same order; `left` marks those that leave."""
         raise NotImplementedError
 
-    def rows(self, batch: list[Row]) -> Iterator[Row]:
+    def rows(self, batch: list[Row]) -> Iterator[Row]:  # noqa: D102 - as in Stage
         out = self.batch(batch)
         assert len(out) == len(batch), f"{type(self).__name__} returned {len(out)} rows for {len(batch)}"
         yield from out

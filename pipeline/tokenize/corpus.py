@@ -61,7 +61,8 @@ def tokenize(source: Store, files: Sequence[File], tokenizer_url: str, tokenizer
     return facts
 
 
-def _encoded(source: Store, todo: list[dict[str, Any]], tokenizer_url: str, out: Store, row_group_rows: int) -> Iterator[dict[str, Any]]:
+def _encoded(source: Store, todo: list[dict[str, Any]], tokenizer_url: str, out: Store,
+             row_group_rows: int) -> Iterator[dict[str, Any]]:
     import ray
 
     if not todo:

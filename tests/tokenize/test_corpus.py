@@ -29,7 +29,8 @@ def source(tmp_path: Path) -> Store:
 def test_codes_are_those_of_the_tokenizer_and_shards_are_not_made_twice(local_ray: None, source: Store, tmp_path: Path) -> None:
     torch.manual_seed(0)
     folder = Store(str(tmp_path / "tokenizer"))
-    tokenizer = package.export(DVAE(DVAEConfig(image_size=8, width=4, multipliers=(1, 2))), folder, torch.rand(4, 1, 8, 8) * 2 - 1)
+    dvae = DVAE(DVAEConfig(image_size=8, width=4, multipliers=(1, 2)))
+    tokenizer = package.export(dvae, folder, torch.rand(4, 1, 8, 8) * 2 - 1)
     out, files = Store(str(tmp_path / "codes")), corpus.source_files(source)
     facts = corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280)
     found = manifest(out, corpus.MANIFEST)

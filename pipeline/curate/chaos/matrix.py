@@ -163,7 +163,7 @@ def certificate(points: Sequence[Point], requests: int) -> str:
     """A table, one line a fault."""
     head = ("fault", "crash points", "resumed to the end", "rows lost", "rows duplicated", "exports equal", "orphan bytes (most)",
             "first new row (median)")
-    lines = [f"{requests} storage requests in an uninterrupted run", "", f"| {' | '.join(head)} |", "|---|---|---|---|---|---|---|---|"]
+    lines = [f"{requests} storage requests in an uninterrupted run", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for fault in dict.fromkeys(found.fault for found in points):
         of = [found for found in points if found.fault == fault]
         times = [found.first_row_s for found in of if found.first_row_s is not None]

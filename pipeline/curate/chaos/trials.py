@@ -82,7 +82,8 @@ def finished_run(store: Store, toy: Curation, size: int) -> None:
     name = decide.name_of(store, toy.rules)
     write_json(store, LEDGER, {"verdicts": name, "unit": toy.unit, "exported_rows": 0, "steps": {}})
     index = asdict(write_parquet(store, "export/index.parquet", export.INDEX.empty_table()))
-    write_json(store, export.MANIFEST, {"made_from": toy.wanted(name), "files": [], "webdataset": [], "index": index, "shards": []})
+    write_json(store, export.MANIFEST, {"made_from": toy.wanted(name), "files": [], "webdataset": [], "index": index,
+                                       "shards": []})
 
 
 def flaky(rates: tuple[float, ...], rounds: int, command: str) -> Iterator[dict[str, Any]]:

@@ -48,7 +48,7 @@ def discover(url: str, kind: Kind, config: DiscoverConfig) -> list[Row]:
                 rows = read_page(response.body, response.url, response.headers)
     except Leave as leave:
         return [listing_row(url, leave)]
-    except Exception as error:  # a listing from the web may break any parser; it must not break the run
+    except Exception as error:  # noqa: BLE001 - a listing from the web may break any parser; it must not break the run
         return [listing_row(url, failure(error))]
     return rows
 
