@@ -14,17 +14,6 @@ from pipeline.train.launch import _one_line, fit
 from tests.train import tiny
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False,
-             logging_level="ERROR")
-    yield
-    ray.shutdown()
-
-
 def worker(payload, host):
     class Dying(type(host)):
         def progress(self, step, loss):
@@ -37,7 +26,7 @@ def worker(payload, host):
     tiny.train(payload["train"], payload["data"], payload["run"], host=host)
 
 
-def test_two_workers_under_zero_1_survive_the_death_of_one(cluster, tmp_path, capsys):
+def test_two_workers_under_zero_1_survive_the_death_of_one(local_ray, tmp_path, capsys):
     data, run, died = tiny.dataset(tmp_path / "data").url, str(tmp_path / "run"), tmp_path / "died"
     os.makedirs(tmp_path / "run/ray/tiny")
     (tmp_path / "run/ray/tiny/checkpoint_manager_snapshot.json").write_text("{torn")
@@ -58,7 +47,7 @@ def refuse(payload, host):
     raise ValueError("train.global_batch is 7; use 8")
 
 
-def test_an_error_of_the_user_is_raised_as_it_was_and_not_tried_again(cluster, tmp_path, capsys):
+def test_an_error_of_the_user_is_raised_as_it_was_and_not_tried_again(local_ray, tmp_path, capsys):
     tries, start = tmp_path / "tries", time.monotonic()
     with pytest.raises(ValueError, match=r"^train\.global_batch is 7; use 8$"):
         fit(refuse, {"tries": str(tries)}, name="tiny", run_dir=str(tmp_path / "run"),
@@ -79,7 +68,7 @@ def test_what_is_said_of_workers_that_failed():
     assert re.fullmatch(r"training failed on worker 3: The actor died[^.]*", said)
 
 
-def test_too_many_workers_are_refused_before_any_starts(cluster, tmp_path):
+def test_too_many_workers_are_refused_before_any_starts(local_ray, tmp_path):
     with pytest.raises(ValueError, match=r"3 workers need 3 CPUs and the Ray cluster has 2; lower --cluster\.num_w"):
         fit(refuse, {}, name="tiny", run_dir=str(tmp_path), cluster=ClusterConfig(num_workers=3), total_steps=1)
     with pytest.raises(ValueError, match="2 workers need 2 GPUs and the Ray cluster has 0"):
