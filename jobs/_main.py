@@ -65,7 +65,7 @@ def ray_session(config: RayConfig, *, verbose: bool, min_cpus: int = 1) -> Itera
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = config.address or os.environ.get("RAY_ADDRESS")
-    options: dict[str, object] = {"address": address} if address else _local(config, min_cpus, verbose)
+    options: dict[str, object] = {"address": address} if address else _local(config, min_cpus)
     import ray
     import ray.data
 
@@ -82,12 +82,10 @@ def ray_session(config: RayConfig, *, verbose: bool, min_cpus: int = 1) -> Itera
         ray.shutdown()
 
 
-def _local(config: RayConfig, min_cpus: int, verbose: bool) -> dict[str, object]:
+def _local(config: RayConfig, min_cpus: int) -> dict[str, object]:
     # A token of this process alone, in the environment: Ray would otherwise leave one readable by all in the home folder.
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    if not verbose:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what its C++ core would print on the terminal
     cpus = max(config.cpus or os.cpu_count() or 1, min_cpus)
     return {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1",
             "object_store_memory": config.object_store_mb << 20}

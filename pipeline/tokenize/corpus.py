@@ -6,13 +6,13 @@ others; `manifest.json`, written last, names them all, the tokenizer, and the la
 """
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.config import digest
 from pipeline.log import Progress
-from pipeline.records import CODES
 from pipeline.storage import File, Store, commit, manifest, read_table, write_json, write_parquet
 from pipeline.tokenize.encode import Encode
 from pipeline.tokenize.grammar import Grammar
@@ -68,22 +68,22 @@ def _encoded(source: Store, todo: list[dict[str, Any]], tokenizer_url: str, out:
     if not todo:
         return
 
-    class EncodeShard:
-        def __init__(self) -> None:
-            self.encode = Encode(tokenizer_url)
+    def encode(batch: pa.Table) -> pa.Table:
+        made = []
+        for entry in batch.to_pylist():
+            name = entry.pop("name")
+            table = read_table(source, File(**entry), ["key", "image", "caption"])
+            file = write_parquet(out, "codes/{sha256}.parquet", _encoder(tokenizer_url)(table), row_group_rows)
+            commit(out, name, [file])
+            made.append({"name": name, "rows": file.rows})
+        return pa.Table.from_pylist(made, schema=_DONE)
 
-        def __call__(self, batch: pa.Table) -> pa.Table:
-            made = []
-            for entry in batch.to_pylist():
-                name = entry.pop("name")
-                table = read_table(source, File(**entry), ["key", "image", "caption"])
-                codes = self.encode(table).cast(CODES)
-                file = write_parquet(out, "codes/{sha256}.parquet", codes, row_group_rows)
-                commit(out, name, [file])
-                made.append({"name": name, "rows": file.rows})
-            return pa.Table.from_pylist(made, schema=_DONE)
-
-    dataset = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
-        EncodeShard, batch_format="pyarrow", batch_size=1, concurrency=(1, max(1, len(todo))))
+    dataset = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(encode, batch_format="pyarrow", batch_size=1)
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from batch.to_pylist()
+
+
+@lru_cache(maxsize=1)
+def _encoder(tokenizer_url: str) -> Encode:
+    """One tokenizer a worker process, whichever shards it gets."""
+    return Encode(tokenizer_url)

@@ -93,6 +93,7 @@ def _entry(payload: dict[str, Any]) -> None:
     monitor = payload["monitor"]
     if ray.get(monitor.final.remote()):  # a group started again after an error that trying again cannot mend
         return
+    os.chdir(payload["folder"])  # Ray Train works in a folder of its own, where relative paths of a config mean nothing
     forward = _Forward(monitor)
     log.logger.addHandler(forward)
     torch.set_num_threads(payload["threads"])
@@ -130,7 +131,7 @@ def fit(worker_fn: WorkerFn, config: dict[str, Any], *, name: str, run_dir: str,
     trainer = TorchTrainer(
         _entry,
         train_loop_config={"worker_fn": worker_fn, "config": config, "monitor": monitor, "steps": total_steps,
-                           "threads": cluster.cpus_per_worker},
+                           "threads": cluster.cpus_per_worker, "folder": os.getcwd()},
         scaling_config=ScalingConfig(
             num_workers=cluster.num_workers, use_gpu=cluster.use_gpu,
             resources_per_worker={"CPU": cluster.cpus_per_worker, "GPU": int(cluster.use_gpu)}),
