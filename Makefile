@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-all chaos check clean
 
 demo: $(STAMP)  ## the whole stack on the embedded corpus, into runs/demo
 	$(BIN)/python -m jobs.demo
@@ -13,6 +13,12 @@ test: $(STAMP)  ## what every change must pass
 
 test-all: $(STAMP)  ## the slow tests as well
 	$(BIN)/python -m pytest -m "not gpu"
+
+chaos: $(STAMP)  ## the matrices and figures of docs/reliability.md: hours; status 1 if a row is lost or doubled
+	$(BIN)/python -m jobs.chaos --storage disk --out runs/chaos/disk
+	$(BIN)/python -m jobs.chaos --faults kill kill_after drop 503 reset worker raylet pause --out runs/chaos/s3
+	-$(BIN)/python -m jobs.chaos --baseline --out runs/chaos/baseline
+	for trial in overhead resume flaky disk_full two_drivers workers; do $(BIN)/python -m jobs.bench_curation --trial $$trial || exit 1; done
 
 check: $(STAMP)  ## style
 	$(BIN)/ruff check pipeline jobs tests

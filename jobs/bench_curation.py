@@ -5,6 +5,7 @@
     python -m jobs.bench_curation --trial flaky         # 5 % and 20 % of storage requests answered 503 or reset
     python -m jobs.bench_curation --trial disk_full     # a full tmpfs; needs root
     python -m jobs.bench_curation --trial two_drivers
+    python -m jobs.bench_curation --trial workers       # the same bytes from 1, 2 and 4 workers
 """
 import json
 import os
@@ -20,7 +21,7 @@ from typing import Any, Literal
 from jobs._main import RayConfig, ray_session, run
 from pipeline.curate.chaos import trials
 
-Trial = Literal["overhead", "resume", "flaky", "disk_full", "two_drivers"]
+Trial = Literal["overhead", "resume", "flaky", "disk_full", "two_drivers", "workers"]
 _EXAMPLE = f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --pause-s"
 
 
@@ -66,6 +67,8 @@ def _measure(config: BenchCuration) -> Iterator[dict[str, Any]]:
         yield from trials.flaky(config.rates, config.rounds, f"{_EXAMPLE} 0.2")
     elif config.trial == "disk_full":
         yield trials.disk_full(f"{_EXAMPLE} 0.0")
+    elif config.trial == "workers":
+        yield trials.workers(_EXAMPLE + " 0.05 --cpus {cpus}", (1, 2, 4))
     else:
         yield trials.two_drivers(f"{_EXAMPLE} 2.0")
 

@@ -42,6 +42,8 @@ class Chaos:
     """Run the example itself, once, into this folder; what the enumerator calls."""
     pause_s: float = 0.0
     """Seconds that the example works on each input."""
+    cpus: int | None = None
+    """CPUs of the Ray that the example starts."""
     verbose: bool = False
 
 
@@ -77,7 +79,7 @@ def _run_example(config: Chaos, store: Store) -> None:
     if not config.baseline and toy.is_finished(store):
         logger.info("chaos: nothing left to do")
         return
-    with ray_session(RayConfig(), verbose=config.verbose):
+    with ray_session(RayConfig(cpus=config.cpus), verbose=config.verbose):
         if config.baseline:
             example.run_baseline(store)
         else:

@@ -7,7 +7,7 @@ and of the waves it was made from: the same question finds the answer that is th
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,7 +45,7 @@ def decide(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, *, partiti
     """Judge every committed row; returns the name of the verdict table, which is made if it is not there yet."""
     name = name_of(store, rules)
     if manifest(store, f"verdicts/{name}.json") is None:
-        parts = _judged(store, rules, schema, partitions).iter_batches(batch_size=None, batch_format="pyarrow")
+        parts: Any = _judged(store, rules, schema, partitions).iter_batches(batch_size=None, batch_format="pyarrow")
         table = pa.concat_tables([part.select(VERDICT.names).cast(VERDICT) for part in parts])
         table = table.sort_by([("order", "ascending"), ("start_s", "ascending"), ("key", "ascending")])
         file = write_parquet(store, f"verdicts/{name}-{{sha256}}.parquet", table, row_group_rows=65536)
@@ -164,5 +164,5 @@ def describe(rule: Rules) -> dict[str, Any]:
     """A rule set as JSON."""
     return {
         "unit": rule.unit, "unique_by": rule.unique_by, "unique_reason": rule.unique_reason,
-        "filters": [{"rule": type(f).__name__} | asdict(f) for f in rule.filters],
+        "filters": [{"rule": type(f).__name__} | asdict(cast(Any, f)) for f in rule.filters],
     }

@@ -135,7 +135,8 @@ def _written(store: Store, specs: list[dict[str, Any]], columns: list[str], sche
         return pa.table({"shard": made}, schema=_SHARD)
 
     dataset: Dataset = ray.data.from_items(items, override_num_blocks=len(items))
-    for batch in dataset.map_batches(write, batch_size=1).iter_batches(batch_size=None, batch_format="pyarrow"):
+    written: Any = dataset.map_batches(write, batch_size=1).iter_batches(batch_size=None, batch_format="pyarrow")
+    for batch in written:
         yield from (json.loads(shard) for shard in batch["shard"].to_pylist())
 
 

@@ -14,6 +14,7 @@ from pipeline.config import to_dict
 from pipeline.curate import decide, export, plan, revoke, waves
 from pipeline.curate.lease import Lease, hold
 from pipeline.curate.stage import Row, start
+from pipeline.curate.waves import Step
 from pipeline.log import logger
 from pipeline.records import INPUT, key_of
 from pipeline.storage import Store, read_json, write_json
@@ -116,9 +117,9 @@ class Curation:
             raise RuntimeError(f"the books of {', '.join(unbalanced)} do not balance; see {store.url}/{LEDGER}")
         return ledger
 
-    def _step(self, store: Store, lease: Lease) -> waves.Step:
+    def _step(self, store: Store, lease: Lease) -> Step:
         revocations = revoke.recorded(store)
-        return waves.Step(name=self.name, dag=self.dag, config=self.waves, lease=lease,
+        return Step(name=self.name, dag=self.dag, config=self.waves, lease=lease,
                           refuse=lambda rows: revoke.mark(rows, revocations, only=None, reason=revoke.BEFORE))
 
     def _started(self, inputs: pa.Table) -> pa.Table:

@@ -144,6 +144,18 @@ def disk_full(command: str, size_mb: int = 1) -> dict[str, Any]:
             "status_with_room": after.returncode, "exports_equal": same}
 
 
+def workers(command: str, numbers: tuple[int, ...]) -> dict[str, Any]:
+    """The sha256 of every exported file, for several numbers of workers ({cpus} in the command)."""
+    with tempfile.TemporaryDirectory() as folder:
+        exported = []
+        for cpus in numbers:
+            done = _run(command.replace("{cpus}", str(cpus)), f"{folder}/{cpus}", {"RAY_ADDRESS": ""})
+            if done.returncode:
+                raise ValueError(f"the command fails with {cpus} workers: {done.stderr[-500:]}")
+            exported.append(examine(Store(f"{folder}/{cpus}")).exported)
+    return {"workers": numbers, "files": len(exported[0]), "all_equal": len(set(exported)) == 1}
+
+
 def two_drivers(command: str) -> dict[str, Any]:
     """Two drivers on one run: who is refused, in which words; and whether the killed holder is succeeded."""
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,80 @@
+"""The commands that look into a curation run: how they are called, what they refuse, how they end."""
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import _curations, diff, replay_failure, status
+from jobs._curations import open_curation, positional
+from pipeline.config import dumps
+from pipeline.curate import plan
+from pipeline.curate.chaos import example
+from pipeline.curate.run import LEDGER
+from pipeline.storage import Store, read_json, write_json
+
+
+@pytest.mark.parametrize(("given", "meant"), [
+    (["RUN", "KEY"], ["--run-dir", "RUN", "--key", "KEY"]),
+    (["RUN", "--key", "k"], ["--run-dir", "RUN", "--key", "k"]),
+    (["--run-dir", "r", "--key", "k"], ["--run-dir", "r", "--key", "k"]),
+    (["c.toml", "--key", "k"], ["c.toml", "--key", "k"]),
+    ([], []),
+])
+def test_first_words_stand_for_options(given: list[str], meant: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["job", *given])
+    positional("run-dir", "key")
+    assert sys.argv == ["job", *meant]
+
+
+def test_a_run_is_opened_with_the_options_it_was_made_with(tmp_path: Path) -> None:
+    from jobs.curate_images import CurateImages
+
+    store = Store(str(tmp_path))
+    with pytest.raises(ValueError, match="is no curation run"):
+        open_curation(store.url)
+    made = CurateImages(run_dir="elsewhere", sources=("list=https://example.org/l.csv",))
+    made = dataclasses.replace(made, small=dataclasses.replace(made.small, min_side_px=99))
+    store.write("config.json", dumps(made))
+    plan.bind(store, "curate_images", {}, "x")
+    _, config, curation = open_curation(store.url, ["--flat.min-entropy-bits", "2.5"])
+    assert (config.run_dir, config.small.min_side_px, config.flat.min_entropy_bits) == (store.url, 99, 2.5)
+    assert curation.name == "curate_images" and config.flat in curation.rules[0].filters
+    plan.bind(store, "my_job", {}, "x", accept=True)
+    with pytest.raises(ValueError, match="made by 'my_job', which is none of curate_images, curate_speech"):
+        open_curation(store.url)
+    assert set(_curations.JOBS) == {"curate_images", "curate_speech"}
+
+
+@pytest.fixture(scope="module")
+def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(str(tmp_path_factory.mktemp("jobs") / "run"))
+    example.curation().run(store)
+    return store
+
+
+def test_status_prints_the_books_and_ends_with_1_if_they_do_not_balance(
+        finished: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    status.main(status.Status(run_dir=finished.url))
+    out = capsys.readouterr().out
+    assert "24 inputs: 24 in committed waves, 0 pending" in out
+    assert "failed    key_error                       3  (0 retryable)" in out
+    ledger = read_json(finished, LEDGER)
+    wrong = json.loads(json.dumps(ledger))
+    wrong["steps"]["clip"]["kept"] -= 1
+    write_json(finished, LEDGER, wrong)
+    with pytest.raises(SystemExit) as left:
+        status.main(status.Status(run_dir=finished.url))
+    assert left.value.code == 1 and "THE BOOKS DO NOT BALANCE" in capsys.readouterr().out
+    write_json(finished, LEDGER, ledger)
+    with pytest.raises(ValueError, match="no curation run"):
+        status.main(status.Status(run_dir=finished.url + "-none"))
+
+
+def test_a_run_does_not_differ_from_itself_and_has_nothing_in_quarantine(
+        finished: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    diff.main(diff.Diff(a=finished.url, b=finished.url))
+    assert capsys.readouterr().out.split("\n")[:2] == ["plan      the same", "no sample differs"]
+    replay_failure.main(replay_failure.ReplayFailure(run_dir=finished.url))
+    assert capsys.readouterr().out == ""
