@@ -1,0 +1,26 @@
+"""The figures as facts, and pictures in their order; `tests/jobs/test_demo` collects a real run."""
+from pipeline.demo import results
+from pipeline.records import STATES
+from pipeline.storage import Store, write_json
+
+
+def test_a_book_keeps_what_went_in_and_every_state() -> None:
+    book = {"in": 3, "kept": 1, "dropped": {"x": 2}, "failed": {}, "unknown": {}, "deferred": {}, "hours": {}, "bytes": {}}
+    assert set(results._book(book)) == {"in", *STATES} and results._book(book)["dropped"] == {"x": 2}
+
+
+def test_facts_stand_beside_what_they_are_compared_with() -> None:
+    figures = {"generation": {"digit_accuracy": 0.92, "digit_accuracy_real": 0.983, "n": 200}, "peak_rss_gb": 4.6, "wall_s": 300,
+               "decoder": {"psnr_db": 28.4, "psnr_db_dvae": 27.9}, "dvae": {"codebook_usage": 0.6}, "gpt": {"bits_per_code": 7.5}}
+    facts = {fact.label: fact for fact in results._facts(figures)}
+    assert facts["generated digits read as asked"].value == "92.0%" and "98.3%" in facts["generated digits read as asked"].note
+    assert "27.90 dB" in facts["decoder, PSNR on held-out digits"].note and facts["wall time"].value == "5.0 min"
+
+
+def test_pictures_stand_under_their_prompts(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    write_json(store, "prompts.json", ["one", "two"])
+    for name in ("00-0", "00-1", "01-0"):
+        store.write(f"{name}.png", name.encode())
+    made = list(results._generated(store))
+    assert [(g.prompt, g.images) for g in made] == [("one", (b"00-0", b"00-1")), ("two", (b"01-0",))]
