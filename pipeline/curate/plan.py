@@ -46,12 +46,15 @@ def cut(costs: Sequence[float] | np.ndarray, limit: int) -> list[int]:
 
 
 def estimate(expected: pa.ChunkedArray) -> np.ndarray:
-    """Relative costs from what a source says of size or length: 1 is the median, and what an input of unknown cost has."""
+    """Relative costs from what a source says of size or length: 1 is the median, and what an input of unknown cost has.
+
+    Sources may be wrong, or lie: no input counts for less than 1/32 or more than 32 usual ones.
+    """
     values = np.asarray(expected.cast(pa.float64()).fill_null(np.nan).to_numpy(), dtype=float)
     known = np.isfinite(values) & (values > 0)
     if not known.any():
         return np.ones(len(values))
-    return np.where(known, np.where(known, values, 1.0) / np.median(values[known]), 1.0)
+    return np.where(known, np.clip(np.where(known, values, 1.0) / np.median(values[known]), 1 / 32, 32), 1.0)
 
 
 def longest_first(costs: np.ndarray) -> np.ndarray | None:

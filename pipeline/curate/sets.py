@@ -53,6 +53,10 @@ def _grouped(dataset: "Dataset", by: str, mark: Callable[[pa.Table], pa.Table], 
     def unlabelled(group: pa.Table) -> pa.Table:
         return mark(group.drop_columns([_GROUP]))
 
+    from ray.data.context import ShuffleStrategy
+
+    # Hash shuffling starts actors for each shuffle, seconds of a small run; verdicts are narrow, so tasks carry them far.
+    dataset.context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
     labelled = dataset.map_batches(label, batch_format="pyarrow", batch_size=None)
     return labelled.groupby(_GROUP, num_partitions=partitions).map_groups(unlabelled, batch_format="pyarrow")
 

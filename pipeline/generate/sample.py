@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.log import Progress
 from pipeline.models.denoiser import NUM_TIMESTEPS, Denoiser, alpha_bar
 from pipeline.models.gpt import GPT
 from pipeline.models.sampling import SamplingConfig, sample_tokens
@@ -80,7 +81,7 @@ def generate_images(prompts: Sequence[str], gpt: GPT, grammar: Grammar, text: Te
         if not prompt.strip():
             raise ValueError("a prompt is empty; say what to draw")
     parts = [sample_codes(prompts[rows.start : rows.stop], gpt, grammar, text, tokenizer.code_shape, sampling=sampling,
-                          seed=seed, first_row=rows.start) for rows in _chunks(len(prompts), batch_rows)]
+                          seed=seed, first_row=rows.start) for rows in _chunks("sample codes", len(prompts), batch_rows)]
     codes = torch.cat(parts)
     dvae_images = tokenizer.decode(codes)
     images = decode_images(denoiser, dvae_images, codes, decoding, seed=seed, batch_rows=batch_rows)
@@ -108,7 +109,7 @@ def decode_images(denoiser: Denoiser, recon: Tensor, codes: Tensor, config: Deco
                   batch_rows: int = 64) -> Tensor:
     """Pictures (B, C, H, W) in [-1, 1] behind reconstructions (B, C, H, W) and their codes (B, h, w)."""
     device, out = next(denoiser.parameters()).device, []
-    for rows in _chunks(len(codes), batch_rows):
+    for rows in _chunks("denoise", len(codes), batch_rows):
         noise = np.stack([_random(seed, "noise", i).standard_normal(recon.shape[1:], np.float32) for i in rows])
         part = slice(rows.start, rows.stop)
         out.append(denoise(denoiser, recon[part].to(device), codes[part].to(device), torch.from_numpy(noise).to(device),
@@ -155,5 +156,10 @@ def _random(seed: int, purpose: str, row: int) -> np.random.Generator:
     return np.random.default_rng([seed, row, *purpose.encode()])
 
 
-def _chunks(total: int, rows: int) -> Iterator[range]:
-    return (range(start, min(start + rows, total)) for start in range(0, total, rows))
+def _chunks(name: str, total: int, rows: int) -> Iterator[range]:
+    """Rows to work on together; progress is shown under `name`."""
+    with Progress(name, total, "images") as progress:
+        for start in range(0, total, rows):
+            part = range(start, min(start + rows, total))
+            yield part
+            progress.advance(len(part))

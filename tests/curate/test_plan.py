@@ -11,6 +11,8 @@ from pipeline.storage import Store
 
 def test_costs_are_relative_to_the_usual_input() -> None:
     assert plan.estimate(pa.chunked_array([[None, 10, 20, 40, 0]])).tolist() == [1.0, 0.5, 1.0, 2.0, 1.0]
+    lies = plan.estimate(pa.chunked_array([[1, 10, 10, 10**15]])).tolist()
+    assert lies == [0.1, 1.0, 1.0, 32.0]
     assert plan.estimate(pa.chunked_array([pa.nulls(3, pa.int64())])).tolist() == [1.0] * 3
 
 

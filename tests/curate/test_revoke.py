@@ -5,15 +5,19 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pipeline.curate import decide, diff, export, replay, revoke, waves
+from pipeline.curate import decide, diff, export, guard, replay, revoke, waves
 from pipeline.curate.explain import explain
+from pipeline.curate.guard import GuardConfig
 from pipeline.curate.revoke import Revocation
 from pipeline.curate.run import LEDGER
+from pipeline.curate.stage import Leave, start
+from pipeline.records import CLIP, INPUT
 from pipeline.storage import Store, read_file, read_json, read_table
-from tests.curate.toy import curation, listing
+from tests.curate.toy import Cut, curation, listing
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +77,18 @@ def test_revoked_rows_leave_their_shards_and_the_waves_and_no_other_shard_change
     assert {c.after for c in diff.rows(finished, store)} == {"dropped revoked"}
     lines = explain(store, victim["key"], toy.rules, read_json(store, LEDGER)["verdicts"])
     assert "verdict   dropped revoked" in lines and "exported  no" in lines
+
+
+def test_bundles_of_revoked_rows_leave_the_quarantine_and_no_other_does(finished: Store, store: Store) -> None:
+    toy = curation(f"{finished.url}-back")
+    listed = listing("a")[:2]  # of hosts h0 and h1, under CC-BY and CC0
+    rows = start(pa.Table.from_pylist(listed, schema=INPUT), CLIP, unit="episode")
+    for i in range(2):
+        guard._quarantine(store, Cut(), rows.slice(i, 1), CLIP, GuardConfig(), Leave("failed", "timeout"))
+    toy.revoke(store, [Revocation(kind="host", value="h1.example.org")])
+    assert store.list("quarantine") == [f"quarantine/{listed[0]['key']}.parquet"]
+    toy.revoke(store, [Revocation(kind="license", value="CC-BY")])
+    assert store.list("quarantine") == []
 
 
 def test_what_is_revoked_before_it_was_fetched_is_not_fetched(tmp_path: Path, local_ray: None) -> None:

@@ -1,9 +1,11 @@
 """The commands that look into a curation run: how they are called, what they refuse, how they end."""
 import dataclasses
 import json
+import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from jobs import _curations, diff, replay_failure, status
@@ -11,8 +13,12 @@ from jobs._curations import open_curation, positional
 from pipeline.config import dumps
 from pipeline.curate import plan
 from pipeline.curate.chaos import example
+from pipeline.curate.guard import Guard, GuardConfig
 from pipeline.curate.run import LEDGER
+from pipeline.curate.stage import start
+from pipeline.records import CLIP, INPUT, key_of
 from pipeline.storage import Store, read_json, write_json
+from tests.curate.poison import Harm
 
 
 @pytest.mark.parametrize(("given", "meant"), [
@@ -70,6 +76,19 @@ def test_status_prints_the_books_and_ends_with_1_if_they_do_not_balance(
     write_json(finished, LEDGER, ledger)
     with pytest.raises(ValueError, match="no curation run"):
         status.main(status.Status(run_dir=finished.url + "-none"))
+
+
+def test_a_row_that_killed_its_process_is_replayed_by_command(tmp_path: Path) -> None:
+    listed = {"key": key_of("k"), "order": 0, "text": "exit"}
+    table = start(pa.Table.from_pylist([listed], schema=INPUT), CLIP, unit="episode")
+    Guard(limits=GuardConfig(timeout_s=30.0, memory_mb=4096), run_dir=str(tmp_path)).run(Harm(), table, CLIP)
+    command = [sys.executable, "-m", "jobs.replay_failure", str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == key_of("k") + "\n"
+    done = subprocess.run([*command, key_of("k")], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout.splitlines() == [
+        "stage     tests.curate.poison:Harm", "it was    worker_killed", "it is     worker_killed (exit status 3)"]
+    none = subprocess.run([*command, "nobody"], capture_output=True, text=True)
+    assert none.returncode == 2 and len(none.stderr.splitlines()) == 1 and "has no quarantine/nobody" in none.stderr
 
 
 def test_a_run_does_not_differ_from_itself_and_has_nothing_in_quarantine(

@@ -49,7 +49,7 @@ class RayCluster:
         os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
         from ray.cluster_utils import Cluster
 
-        self._cpus = cpus
+        self._cpus, self._lost = cpus, threading.Event()
         health = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_timeout_ms": 1000,
                   "health_check_failure_threshold": 3}
         self._cluster: Any = Cluster(initialize_head=True, head_node_args={
@@ -67,22 +67,22 @@ class RayCluster:
 
     def kill_worker(self) -> None:
         """SIGKILL one process that works on a task, or any that could."""
-        workers = [p for p in psutil.Process(self._raylet()).children(recursive=True) if _title(p).startswith("ray::")]
+        workers = [p for p in psutil.Process(self._raylet()).children(recursive=True) if _is_worker(_title(p))]
         workers.sort(key=lambda process: "IDLE" in _title(process))
         if workers:
             with contextlib.suppress(psutil.NoSuchProcess):
                 workers[0].kill()
 
     def kill_node(self) -> None:
-        """SIGKILL the node's raylet; another node joins."""
+        """SIGKILL the node's raylet; `heal` adds another node."""
         os.kill(self._raylet(), signal.SIGKILL)
-        self._add()
+        self._lost.set()
 
     def stop_node(self) -> None:
-        """SIGSTOP the node's raylet until the cluster has declared it dead, then let it go on; another node joins."""
+        """SIGSTOP the node's raylet until the cluster has declared it dead, then let it go on; `heal` adds another node."""
         raylet = self._raylet()
         os.kill(raylet, signal.SIGSTOP)
-        self._add()
+        self._lost.set()
 
         def go_on() -> None:
             time.sleep(_STOPPED_S)
@@ -91,11 +91,22 @@ class RayCluster:
 
         threading.Thread(target=go_on, daemon=True).start()
 
+    def heal(self) -> None:
+        """Replace a node that was harmed; call it now and then, on the main thread: Ray sets signal handlers there."""
+        if self._lost.is_set():
+            self._lost.clear()
+            self._add()
+
     def _add(self) -> None:
         self._node = self._cluster.add_node(num_cpus=self._cpus, object_store_memory=150 << 20)
 
     def _raylet(self) -> int:
         return self._node.all_processes["raylet"][0].process.pid
+
+
+def _is_worker(title: str) -> bool:
+    """Not a node's own agents, which look alike: a raylet ends when one of them does."""
+    return title.startswith("ray::") and "Agent" not in title
 
 
 def _title(process: psutil.Process) -> str:

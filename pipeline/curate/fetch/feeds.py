@@ -15,7 +15,7 @@ from defusedxml.ElementTree import fromstring
 
 from pipeline.curate.fetch.address import shown
 from pipeline.curate.fetch.consent import AGENT
-from pipeline.curate.fetch.rows import input_row
+from pipeline.curate.fetch.rows import declared_bytes, input_row
 from pipeline.curate.stage import Leave, Row, left
 
 # Types of transcript that carry times, best first: WebVTT also keeps what betrays a machine (settings, word times).
@@ -53,7 +53,7 @@ def _episodes(root: Element, url: str) -> Iterator[Row]:
         transcripts = [(node.get("url", ""), node.get("type", ""), node.get("language") or "")
                        for node in item if _name(node) == "transcript"]
         yield _row(
-            media, url, language=_text(item, "language") or language, transcripts=transcripts,
+            *media, url, language=_text(item, "language") or language, transcripts=transcripts,
             license=_text(item, "license") or _text(channel, "license"), page_url=_link(item),
             blocked=_blocked(channel) or _blocked(item),
         )
@@ -66,7 +66,7 @@ def _forgiven(body: bytes, url: str) -> Iterator[Row]:
     channel = feed.feed
     blocks = [str(channel.get(name) or "") for name in ("itunes_block", "podcast_block")]
     for entry in feed.entries:
-        media = next((link.get("href") for link in entry.get("enclosures", []) if link.get("href")), None)
+        media = next(((link["href"], link.get("length")) for link in entry.get("enclosures", []) if link.get("href")), None)
         if media is None:
             continue
         last = entry.get("podcast_transcript")
@@ -74,16 +74,17 @@ def _forgiven(body: bytes, url: str) -> Iterator[Row]:
         if isinstance(last, dict):
             found = [(last.get("url", ""), last.get("type", ""), last.get("language", ""))]
         own = str(entry.get("itunes_block") or "")
-        yield _row(media, url, language=entry.get("language") or channel.get("language"), transcripts=found,
+        yield _row(*media, url, language=entry.get("language") or channel.get("language"), transcripts=found,
                    license=_plain(entry.get("podcast_license")) or _plain(channel.get("podcast_license")),
                    page_url=entry.get("link"), blocked=any(_yes(word) for word in (*blocks, own)))
 
 
-def _row(media: str, feed_url: str, *, language: str | None, transcripts: list[tuple[str, str, str]],
+def _row(media: str, length: str | None, feed_url: str, *, language: str | None, transcripts: list[tuple[str, str, str]],
          license: str | None, page_url: str | None, blocked: bool) -> Row:
     transcript_url, transcript_type = choose_transcript(transcripts, language)
     row = input_row(media, base=feed_url, source=shown(feed_url), language=language, license=license,
-                    transcript_url=transcript_url, transcript_type=transcript_type, transcript_kind="unknown")
+                    transcript_url=transcript_url, transcript_type=transcript_type, transcript_kind="unknown",
+                    expected_bytes=declared_bytes(length))
     row["page_url"] = page_url or feed_url
     if blocked and row["state"] is None:
         row = left(row, Leave("dropped", "podcast_block", detail=shown(feed_url)))
@@ -114,12 +115,13 @@ def _blocked(node: Element) -> bool:
                if _name(child) == "block" and child.get("id", AGENT).strip().lower() == AGENT)
 
 
-def _enclosure(item: Element) -> str | None:
+def _enclosure(item: Element) -> tuple[str, str | None] | None:
+    """URL and declared length of the item's file."""
     for node in item:
         if _name(node) == "enclosure" and node.get("url"):
-            return node.get("url")
+            return node.attrib["url"], node.get("length")
         if _name(node) == "link" and node.get("rel") == "enclosure" and node.get("href"):
-            return node.get("href")
+            return node.attrib["href"], node.get("length")
     return None
 
 

@@ -1,7 +1,7 @@
 """URL lists: JSON lines, CSV or TSV with a header line; one file to fetch per line.
 
 Columns: `url` (required), `caption` (or `text`), `license`, `language`, `page_url`, `transcript_url`,
-`transcript_type`, `transcript_kind`; others are ignored. A line that cannot be read is a failed row of its own.
+`transcript_type`, `transcript_kind`, `size_bytes`; others are ignored. A line that cannot be read is a failed row of its own.
 """
 import csv
 import io
@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 
 from pipeline.curate.fetch.address import shown
-from pipeline.curate.fetch.rows import input_row, listing_row
+from pipeline.curate.fetch.rows import declared_bytes, input_row, listing_row
 from pipeline.curate.stage import Leave, Row
 from pipeline.records import key_of
 
@@ -63,7 +63,8 @@ def _row(entry: object, line: str, base: str) -> Row:
         return listing_row(base, leave) | {"key": key_of(base, line)}
     facts = {name: _word(entry, name) for name in _FACTS}
     caption = _word(entry, "caption") or _word(entry, "text")
-    row = input_row(url, base=base, source=shown(base), text=caption, **facts)
+    row = input_row(url, base=base, source=shown(base), text=caption, expected_bytes=declared_bytes(_word(entry, "size_bytes")),
+                    **facts)
     return row | {"page_url": _word(entry, "page_url") or base}
 
 

@@ -27,6 +27,12 @@ def input_row(url: str, *, base: str, source: str, text: str | None = None, **fa
     return row
 
 
+def declared_bytes(text: str | None) -> int | None:
+    """A size that a publisher declared; None for what is no size. It orders and groups work, and is trusted no further."""
+    found = (text or "").strip()
+    return int(found) if found.isascii() and found.isdigit() and len(found) <= 15 and int(found) > 0 else None
+
+
 def listing_row(url: str, leave: Leave) -> Row:
     """A listing that gave no rows, as one `INPUT` row that left."""
     return left(dict.fromkeys(INPUT.names) | {"key": key_of(url), "url": url, "source": shown(url)}, leave)

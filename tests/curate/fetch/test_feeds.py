@@ -41,6 +41,7 @@ def test_an_episode_with_its_best_transcript():
         "transcript_url": "http://pod.example/1.vtt",
         "transcript_type": "vtt",
         "transcript_kind": "unknown",
+        "expected_bytes": 5,
     }
 
 

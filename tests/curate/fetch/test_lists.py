@@ -13,7 +13,7 @@ BASE = "http://example.com/lists/all.jsonl?token=secret"
 
 def test_json_lines():
     lines = [
-        {"url": "../a.png#x", "caption": " a cat ", "license": "CC0", "width": 3},
+        {"url": "../a.png#x", "caption": " a cat ", "license": "CC0", "width": 3, "size_bytes": 70},
         {"url": "http://b.example/b.png"},
     ]
     rows = read_list("\n\n".join(map(json.dumps, lines)).encode(), BASE)
@@ -23,6 +23,7 @@ def test_json_lines():
         "url": "http://example.com/a.png",
         "text": "a cat",
         "license": "CC0",
+        "expected_bytes": 70,
         "page_url": BASE,
         "source": "http://example.com/lists/all.jsonl",
     }

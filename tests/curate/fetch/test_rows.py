@@ -1,6 +1,8 @@
 """Rows as they enter the tables."""
 
-from pipeline.curate.fetch.rows import input_row, listing_row
+import pytest
+
+from pipeline.curate.fetch.rows import declared_bytes, input_row, listing_row
 from pipeline.curate.stage import Leave, start, to_table
 from pipeline.records import CLIP, IMAGE, INPUT, key_of
 
@@ -23,6 +25,13 @@ def test_rows_fit_their_tables_whether_they_left_or_not():
     assert episodes[0]["language"] == "en"
     assert bad["reason"] == "bad_url" and "pw" not in bad["url"] and "sig" not in bad["url"]
     assert (gone["state"], gone["retryable"], gone["source"]) == ("failed", True, "http://e.example/feed")
+
+
+@pytest.mark.parametrize(("text", "size_bytes"), [
+    ("1234", 1234), (" 7 ", 7), (None, None), ("", None), ("0", None), ("-3", None), ("1e6", None), ("٣", None), ("9" * 16, None),
+])
+def test_a_declared_size_is_a_number_of_bytes_or_nothing(text: str | None, size_bytes: int | None) -> None:
+    assert declared_bytes(text) == size_bytes
 
 
 def test_keys_come_from_url_and_caption():

@@ -1,0 +1,53 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from jobs import bench
+
+ALONE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"ray", "deepspeed", "fsspec", "pyarrow", "tyro", "safetensors", "rich", "s3fs", "tensorboard"}:
+            raise ModuleNotFoundError(f"No module named {name}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from jobs import bench
+bench.main(sys.argv[1:])
+"""
+TRAIN_STEP = "train_step --models tiny decoder_tiny --batch 1 --seq-len 8 --vocab-size 32 --warmup 1 --steps 1 --rounds 1".split()
+
+
+def test_train_step_needs_torch_and_numpy_alone(tmp_path):
+    done = subprocess.run([sys.executable, "-c", ALONE, *TRAIN_STEP, "--out", str(tmp_path / "out.md")], capture_output=True,
+                          text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    machine, peak, *lines = map(json.loads, done.stdout.splitlines())
+    assert {"date", "cpus", "gpu", "python", "torch"} <= machine.keys() and peak["matmul_tflops"] > 0
+    assert [line["model"] for line in lines] == ["tiny", "decoder_tiny"]
+    written = (tmp_path / "out.md").read_text()
+    assert " ".join(TRAIN_STEP) in written and f"| tiny | plain | {lines[0]['parameters']} |" in written
+
+
+def test_bad_options_are_one_line_and_status_2(capsys):
+    with pytest.raises(ValueError, match="--out x.txt must end in .json or .md"):
+        bench.main(["train_step", "--out", "x.txt"])
+    with pytest.raises(ValueError, match="no model 'x'"):
+        bench.main(["train_step", "--models", "x"])
+    with pytest.raises(SystemExit, match="2"):
+        bench.main(["tea"])
+
+
+def test_every_trial_has_options_and_a_measure(capsys):
+    for trial in bench.TRIALS:
+        with pytest.raises(SystemExit, match="0"):
+            bench.main([trial, "--help"])
+        assert "--out" in capsys.readouterr().out
+
+
+def test_lines_of_one_kind_share_a_table():
+    text = bench.document({"command": "c", "cpus": 2}, [{"a": 1}, {"b": 2, "c": 3}, {"b": 4, "c": 5}])
+    assert text == "# `c`\n\ncpus 2\n\n| a |\n| --- |\n| 1 |\n\n| b | c |\n| --- | --- |\n| 2 | 3 |\n| 4 | 5 |\n"
