@@ -6,21 +6,18 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from jobs._main import RayConfig, open_run, ray_session, run
+from jobs._curate import CurateConfig, curate
+from jobs._main import run
 from pipeline.config import to_dict
 from pipeline.curate.decide import Rules
-from pipeline.curate.export import ExportConfig
 from pipeline.curate.fetch.discover import DiscoverConfig, discover, split_source
 from pipeline.curate.fetch.download import Fetch
 from pipeline.curate.fetch.http import FetchConfig
-from pipeline.curate.guard import Guard, GuardConfig
 from pipeline.curate.image.decode import DecodeImage
 from pipeline.curate.image.filters import DropAspect, DropFlat, DropSmallImage
-from pipeline.curate.run import Curation, summary
+from pipeline.curate.run import Curation
 from pipeline.curate.stage import through
 from pipeline.curate.text.captions import DropFilenameCaption, DropLongCaption, DropShortCaption, ScoreCaption
-from pipeline.curate.waves import WaveConfig
-from pipeline.log import logger
 from pipeline.records import IMAGE
 
 if TYPE_CHECKING:
@@ -28,11 +25,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurateImages:
+class CurateImages(CurateConfig):
     """Curate captioned images from URL lists and web pages."""
 
-    run_dir: str
-    """Folder of the run, any fsspec URL."""
     sources: tuple[str, ...]
     """Listings, each as KIND=URL with KIND one of list, page."""
     fetch: FetchConfig = field(default_factory=FetchConfig)
@@ -42,23 +37,12 @@ class CurateImages:
     flat: DropFlat = field(default_factory=DropFlat)
     short_caption: DropShortCaption = field(default_factory=DropShortCaption)
     long_caption: DropLongCaption = field(default_factory=DropLongCaption)
-    waves: WaveConfig = field(default_factory=WaveConfig)
-    guard: GuardConfig = field(default_factory=GuardConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
-    ray: RayConfig = field(default_factory=RayConfig)
-    accept_plan: bool = False
-    """Go on although the configuration, the code or a library changed since the run began."""
-    verbose: bool = False
-
-    def __post_init__(self) -> None:
-        for source in self.sources:
-            split_source(source)
 
 
 def dag(config: CurateImages, inputs: "Dataset") -> "Dataset":
     """inputs -> bytes -> pixels and their scores."""
     return through(inputs, Fetch(config=config.fetch, into="image"), config.decode, ScoreCaption(), schema=IMAGE,
-                   guard=Guard(limits=config.guard, run_dir=config.run_dir))
+                   guard=config.guarded)
 
 
 def curation(config: CurateImages) -> Curation:
@@ -78,12 +62,7 @@ def curation(config: CurateImages) -> Curation:
 
 def main(config: CurateImages) -> None:
     """Curate, or say that it is done."""
-    store, images = open_run(config.run_dir, config), curation(config)
-    if images.is_finished(store):
-        logger.info("curate_images: nothing left to do in %s", config.run_dir)
-        return
-    with ray_session(config.ray, verbose=config.verbose):
-        summary("curate_images", images.run(store, accept_plan=config.accept_plan))
+    curate(config, curation)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,16 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from jobs._main import RayConfig, open_run, ray_session, run
+from jobs._curate import CurateConfig, curate
+from jobs._main import run
 from pipeline.config import to_dict
 from pipeline.curate.audio.filters import DropClipDuration, DropClipped, DropNoSpeech, DropQuiet, DropTextRate
 from pipeline.curate.audio.segment import CutClips
 from pipeline.curate.decide import Rules
-from pipeline.curate.export import ExportConfig
 from pipeline.curate.fetch.discover import DiscoverConfig, discover, split_source
 from pipeline.curate.fetch.download import FetchEpisode
 from pipeline.curate.fetch.http import FetchConfig
-from pipeline.curate.guard import Guard, GuardConfig
-from pipeline.curate.run import Curation, summary
+from pipeline.curate.run import Curation
 from pipeline.curate.stage import through
 from pipeline.curate.text.forensics import (
     DropAutoTranscript,
@@ -28,7 +27,6 @@ from pipeline.curate.text.forensics import (
 )
 from pipeline.curate.text.language import DetectLanguage, DropLanguageMismatch
 from pipeline.curate.waves import WaveConfig
-from pipeline.log import logger
 from pipeline.records import CLIP
 
 if TYPE_CHECKING:
@@ -36,11 +34,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurateSpeech:
+class CurateSpeech(CurateConfig):
     """Curate transcribed speech from podcast feeds and video pages."""
 
-    run_dir: str
-    """Folder of the run, any fsspec URL."""
     sources: tuple[str, ...]
     """Listings, each as KIND=URL with KIND one of feed, video_page."""
     fetch: FetchConfig = field(default_factory=lambda: FetchConfig(max_bytes=256 << 20, timeout_s=600.0))
@@ -56,22 +52,12 @@ class CurateSpeech:
     clipped: DropClipped = field(default_factory=DropClipped)
     text_rate: DropTextRate = field(default_factory=DropTextRate)
     waves: WaveConfig = field(default_factory=lambda: WaveConfig(wave_rows=256, split_rows=4))
-    guard: GuardConfig = field(default_factory=GuardConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
-    ray: RayConfig = field(default_factory=RayConfig)
-    accept_plan: bool = False
-    """Go on although the configuration, the code or a library changed since the run began."""
-    verbose: bool = False
-
-    def __post_init__(self) -> None:
-        for source in self.sources:
-            split_source(source)
 
 
 def dag(config: CurateSpeech, inputs: "Dataset") -> "Dataset":
     """inputs -> audio and transcript -> scored episodes, and the clips cut from them."""
     return through(inputs, FetchEpisode(config=config.fetch), ScoreTranscript(), DetectLanguage(), config.cut, schema=CLIP,
-                   guard=Guard(limits=config.guard, run_dir=config.run_dir))
+                   guard=config.guarded)
 
 
 def rules(config: CurateSpeech) -> tuple[Rules, Rules]:
@@ -97,12 +83,7 @@ def curation(config: CurateSpeech) -> Curation:
 
 def main(config: CurateSpeech) -> None:
     """Curate, or say that it is done."""
-    store, speech = open_run(config.run_dir, config), curation(config)
-    if speech.is_finished(store):
-        logger.info("curate_speech: nothing left to do in %s", config.run_dir)
-        return
-    with ray_session(config.ray, verbose=config.verbose):
-        summary("curate_speech", speech.run(store, accept_plan=config.accept_plan))
+    curate(config, curation)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from jobs._main import open_run, run
 from pipeline.demo import corpus
+from pipeline.demo.results import write_generated
 from pipeline.generate.evaluate import DigitJudge, bits_per_code, codebook_use, psnr_db
 from pipeline.generate.load import Stack, load_stack
 from pipeline.generate.sample import DecodingConfig, decode_images, generate_images
@@ -73,21 +73,10 @@ def generation(config: Evaluate, stack: Stack, store: Store) -> dict[str, float]
     prompts = [corpus.prompt(int(digit), corpus.PROMPTS[i % len(corpus.PROMPTS)]) for i, digit in enumerate(digits)]
     made = generate_images(prompts, stack.gpt, stack.grammar, stack.text, stack.tokenizer, stack.denoiser,
                            sampling=config.sampling, decoding=config.decoding, seed=config.seed)
-    _show(made.images, prompts, store)
+    write_generated(store.sub("generated"), made.images.numpy(), prompts)
     return {"digit_accuracy": judge.accuracy(made.images, digits),
             "digit_accuracy_dvae": judge.accuracy(made.dvae_images, digits),
             "digit_accuracy_real": judge.accuracy(torch.from_numpy(heldout), heldout_labels), "n": len(digits)}
-
-
-def _show(images: Tensor, prompts: list[str], store: Store) -> None:
-    shown: dict[str, list[int]] = {}
-    for i, prompt in enumerate(prompts):
-        if len(shown.setdefault(prompt, [])) < 4:
-            shown[prompt].append(i)
-    for number, places in enumerate(shown.values()):
-        for place, i in enumerate(places):
-            store.write(f"generated/{number:02d}-{place}.png", to_png(images[i].numpy()))
-    write_json(store, "generated/prompts.json", list(shown))
 
 
 def main(config: Evaluate) -> None:

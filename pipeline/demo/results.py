@@ -3,19 +3,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.curate import decide, waves
 from pipeline.demo.chart import Chart, Line
 from pipeline.demo.report import Fact, Generated, Ledger, Reconstruction, Report, Sample, Step
 from pipeline.records import STATES
-from pipeline.storage import Store, manifest, read_json, read_table
+from pipeline.storage import Store, manifest, read_json, read_table, write_json
+from pipeline.tokenize.pixels import to_png
 from pipeline.train import metrics
 
 CORPORA = {"images": "image", "speech": "episode"}
 """Corpus -> the unit of its inputs, which the figures count."""
 NETWORKS = {"dvae": "Discrete VAE", "gpt": "Transformer", "decoder": "Diffusion decoder"}
 _PER_REASON = 2
+_PER_PROMPT = 4
 _KEPT = 6
 
 
@@ -82,6 +85,18 @@ def _reconstructions(store: Store) -> Iterator[Reconstruction]:
             stem = name.removesuffix("-original.png")
             yield Reconstruction(original=store.read(name), dvae=store.read(f"{stem}-dvae.png"),
                                  decoder=store.read(f"{stem}-decoder.png"))
+
+
+def write_generated(store: Store, images: np.ndarray, prompts: list[str]) -> None:
+    """Keep four generated images of each prompt for the page; `images` (N, C, H, W) in [-1, 1]."""
+    shown: dict[str, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        if len(shown.setdefault(prompt, [])) < _PER_PROMPT:
+            shown[prompt].append(i)
+    for number, places in enumerate(shown.values()):
+        for place, i in enumerate(places):
+            store.write(f"{number:02d}-{place}.png", to_png(images[i]))
+    write_json(store, "prompts.json", list(shown))
 
 
 def _generated(store: Store) -> Iterator[Generated]:

@@ -1,7 +1,10 @@
 """The figures as facts, and pictures in their order; `tests/jobs/test_demo` collects a real run."""
+import numpy as np
+
 from pipeline.demo import results
 from pipeline.records import STATES
-from pipeline.storage import Store, write_json
+from pipeline.storage import Store
+from pipeline.tokenize.pixels import to_png
 
 
 def test_a_book_keeps_what_went_in_and_every_state() -> None:
@@ -17,10 +20,10 @@ def test_facts_stand_beside_what_they_are_compared_with() -> None:
     assert "27.90 dB" in facts["decoder, PSNR on held-out digits"].note and facts["wall time"].value == "5.0 min"
 
 
-def test_pictures_stand_under_their_prompts(tmp_path) -> None:
+def test_pictures_stand_under_their_prompts_four_of_each(tmp_path) -> None:
     store = Store(str(tmp_path))
-    write_json(store, "prompts.json", ["one", "two"])
-    for name in ("00-0", "00-1", "01-0"):
-        store.write(f"{name}.png", name.encode())
+    images = np.linspace(-1, 1, 7, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 8, 8), np.float32)
+    results.write_generated(store, images, ["one", "two", "one", "one", "one", "one", "two"])
     made = list(results._generated(store))
-    assert [(g.prompt, g.images) for g in made] == [("one", (b"00-0", b"00-1")), ("two", (b"01-0",))]
+    png = [to_png(image) for image in images]
+    assert [(g.prompt, g.images) for g in made] == [("one", (png[0], png[2], png[3], png[4])), ("two", (png[1], png[6]))]

@@ -1,0 +1,51 @@
+"""What every curation command has: where its run lives, how its work is cut, guarded and exported, and its `main`."""
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from jobs._main import RayConfig, open_run, ray_session
+from pipeline.curate.export import ExportConfig
+from pipeline.curate.fetch.discover import split_source
+from pipeline.curate.guard import Guard, GuardConfig
+from pipeline.curate.run import Curation, summary
+from pipeline.curate.waves import WaveConfig
+from pipeline.log import logger
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateConfig:
+    """The options that curation commands share."""
+
+    run_dir: str
+    """Folder of the run, any fsspec URL."""
+    sources: tuple[str, ...]
+    """Listings, each as KIND=URL."""
+    waves: WaveConfig = field(default_factory=WaveConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+    accept_plan: bool = False
+    """Go on although the configuration, the code or a library changed since the run began."""
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        for source in self.sources:
+            split_source(source)
+
+    @property
+    def guarded(self) -> Guard:
+        """The limits of the run's stages, and where their victims go."""
+        return Guard(limits=self.guard, run_dir=self.run_dir)
+
+
+C = TypeVar("C", bound=CurateConfig)
+
+
+def curate(config: C, describe: Callable[[C], Curation]) -> None:
+    """Curate, or say that it is done."""
+    store, wanted = open_run(config.run_dir, config), describe(config)
+    if wanted.is_finished(store):
+        logger.info("%s: nothing left to do in %s", wanted.name, config.run_dir)
+        return
+    with ray_session(config.ray, verbose=config.verbose):
+        summary(wanted.name, wanted.run(store, accept_plan=config.accept_plan))
