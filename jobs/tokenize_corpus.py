@@ -9,6 +9,7 @@ from jobs._main import RayConfig, open_run, ray_session, run
 from pipeline.log import logger
 from pipeline.storage import Store, manifest
 from pipeline.tokenize import corpus, package
+from pipeline.tokenize.text import TextTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,8 @@ class TokenizeCorpus:
     """Tokenizer package, as jobs.train_dvae leaves it."""
     text_vocab_size: int = 512
     """Most ids that the text tokenizer may use; 256 of them are bytes."""
+    text: str | None = None
+    """Folder of an earlier jobs.tokenize_corpus run whose text tokenizer is used here too, so that both can be mixed."""
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
 
@@ -32,12 +35,13 @@ def main(config: TokenizeCorpus) -> None:
     source, tokenizer = Store(config.images), package.load(Store(config.tokenizer))
     files = corpus.source_files(source)
     store = open_run(config.run_dir, config)
-    wanted = corpus.identity(files, tokenizer.sha256, config.text_vocab_size)
+    text = TextTokenizer.load(Store(config.text)) if config.text else None
+    wanted = corpus.identity(files, tokenizer.sha256, config.text_vocab_size, text)
     if (found := manifest(store, corpus.MANIFEST)) and found["identity"] == wanted:
         logger.info("tokenize_corpus: nothing left to do in %s", config.run_dir)
         return
     with ray_session(config.ray, verbose=config.verbose):
-        corpus.tokenize(source, files, config.tokenizer, tokenizer, store, text_vocab_size=config.text_vocab_size)
+        corpus.tokenize(source, files, config.tokenizer, tokenizer, store, text_vocab_size=config.text_vocab_size, text=text)
 
 
 if __name__ == "__main__":

@@ -6,20 +6,25 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from jobs._main import RayConfig, open_run, ray_session, run
 from pipeline.config import to_dict
+from pipeline.generate.sample import DecodingConfig, denoise
 from pipeline.log import logger
 from pipeline.models.denoiser import Denoiser, DenoiserConfig, denoiser_loss
 from pipeline.storage import Store
 from pipeline.tokenize import package
-from pipeline.tokenize.collate import DecoderCollate
+from pipeline.tokenize.collate import DecoderCollate, pictures
 from pipeline.tokenize.corpus import source_files
+from pipeline.tokenize.package import Tokenizer
+from pipeline.tokenize.pixels import grid
 from pipeline.train import ranks
-from pipeline.train.batches import Rows
 from pipeline.train.cluster import ClusterConfig
-from pipeline.train.loop import Host, TrainConfig, finished, train
+from pipeline.train.loop import Host, Sample, TrainConfig, finished, train
+from pipeline.train.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,20 @@ class TrainDecoder:
     verbose: bool = False
 
 
+def sampler(rows: Rows, tokenizer: Tokenizer) -> Sample:
+    """Draws the first images, their reconstructions, and what the network makes of those."""
+    x = pictures(rows.take(np.arange(min(8, len(rows)))), tokenizer.config.channels, tokenizer.config.image_size)
+    codes, noise = tokenizer.encode(x), torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    recon = tokenizer.decode(codes)
+
+    def sample(network: nn.Module) -> dict[str, np.ndarray]:
+        there = [t.to(next(network.parameters()).device) for t in (recon, codes, noise)]
+        made = denoise(network, *there, DecodingConfig())
+        return {"decoded": grid(x.numpy(), recon.numpy(), made.float().cpu().numpy())}
+
+    return sample
+
+
 def worker(payload: dict[str, Any], host: Host) -> None:
     """What each worker runs."""
     config: TrainDecoder = payload["config"]
@@ -52,12 +71,13 @@ def worker(payload: dict[str, Any], host: Host) -> None:
     model = DenoiserConfig(levels=tokenizer.config.levels, channels=tokenizer.config.channels, width=config.width,
                            multipliers=config.multipliers, blocks=config.blocks)
     torch.manual_seed(config.train.seed)
+    rows = Rows(images, source_files(images), columns=["key", "image"])
     train(
-        config.train, model=Denoiser(model), loss_fn=denoiser_loss,
-        rows=Rows(images, source_files(images), columns=["key", "image"]),
+        config.train, model=Denoiser(model), loss_fn=denoiser_loss, rows=rows,
         collate=DecoderCollate(tokenizer=tokenizer, max_corruption=config.max_corruption),
         store=Store(config.run_dir), kind="denoiser", model_config=to_dict(model),
         facts={"tokenizer_sha256": tokenizer.sha256}, device=ranks.device(config.cluster.use_gpu), host=host,
+        sample=sampler(rows, tokenizer) if config.train.sample_every else None,
     )
 
 

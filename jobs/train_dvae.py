@@ -6,7 +6,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from jobs._main import RayConfig, open_run, ray_session, run
 from pipeline.config import to_dict
@@ -17,10 +19,11 @@ from pipeline.storage import Store
 from pipeline.tokenize import package
 from pipeline.tokenize.collate import ImageCollate, pictures
 from pipeline.tokenize.corpus import source_files
+from pipeline.tokenize.pixels import grid
 from pipeline.train import ranks
-from pipeline.train.batches import Rows
 from pipeline.train.cluster import ClusterConfig
-from pipeline.train.loop import Host, TrainConfig, finished, train
+from pipeline.train.loop import Host, Sample, TrainConfig, finished, train
+from pipeline.train.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +46,27 @@ def open_rows(url: str) -> Rows:
     return Rows(Store(url), source_files(Store(url)), columns=["key", "image"])
 
 
+def sampler(rows: Rows, model: DVAEConfig) -> Sample:
+    """Draws the first images above what the network makes of their codes."""
+    x = pictures(rows.take(np.arange(min(8, len(rows)))), model.channels, model.image_size)
+
+    def sample(network: nn.Module) -> dict[str, np.ndarray]:
+        made, _, _ = network(x.to(next(network.parameters()).device))
+        return {"reconstruction": grid(x.numpy(), made.float().cpu().numpy())}
+
+    return sample
+
+
 def worker(payload: dict[str, Any], host: Host) -> None:
     """What each worker runs."""
     config: TrainDVAE = payload["config"]
     torch.manual_seed(config.train.seed)
+    rows = open_rows(config.images)
     train(
-        config.train, model=DVAE(config.model), loss_fn=dvae_loss, rows=open_rows(config.images),
+        config.train, model=DVAE(config.model), loss_fn=dvae_loss, rows=rows,
         collate=ImageCollate(channels=config.model.channels, size=config.model.image_size), store=Store(config.run_dir),
         kind="dvae", model_config=to_dict(config.model), device=ranks.device(config.cluster.use_gpu), host=host,
+        sample=sampler(rows, config.model) if config.train.sample_every else None,
     )
 
 

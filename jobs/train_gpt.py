@@ -2,6 +2,7 @@
 
     python -m jobs.train_gpt jobs/configs/train_gpt_demo.toml
     python -m jobs.train_gpt --run-dir s3://b/gpt --codes s3://b/codes --size base --cluster.num-workers 8 --cluster.use-gpu
+    python -m jobs.train_gpt --run-dir runs/gpt --codes runs/digits/codes runs/photos/codes --weights 0.2 0.8
 """
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,15 +13,16 @@ from jobs._main import RayConfig, open_run, ray_session, run
 from pipeline.config import to_dict
 from pipeline.log import logger
 from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
-from pipeline.storage import Store, manifest
+from pipeline.storage import Store
 from pipeline.tokenize.collate import SequenceCollate
-from pipeline.tokenize.corpus import MANIFEST
+from pipeline.tokenize.corpus import MANIFEST, shared_facts
 from pipeline.tokenize.grammar import Grammar
 from pipeline.tokenize.text import TextTokenizer
 from pipeline.train import ranks
-from pipeline.train.batches import Rows
 from pipeline.train.cluster import ClusterConfig
 from pipeline.train.loop import Host, TrainConfig, finished, train
+from pipeline.train.mixture import MixedRows, check_weights
+from pipeline.train.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +30,10 @@ class TrainGPT:
     """Train the causal transformer."""
 
     run_dir: str
-    codes: str
-    """Folder of a finished jobs.tokenize_corpus run."""
+    codes: tuple[str, ...]
+    """Folder of a finished jobs.tokenize_corpus run; or of several, made with the same tokenizers."""
+    weights: tuple[float, ...] = ()
+    """Share of the samples of each of `codes`; by default each row comes once an epoch."""
     size: Literal["tiny", "small", "base", "large", "xl"] = "tiny"
     """A row of pipeline.models.gpt.SIZES."""
     seq_len: int | None = None
@@ -43,20 +47,19 @@ class TrainGPT:
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
 
-
-def corpus(config: TrainGPT) -> dict[str, Any]:
-    """The manifest of the tokenized corpus; ValueError if there is none."""
-    found = manifest(Store(config.codes), MANIFEST)
-    if found is None:
-        raise ValueError(f"there is no tokenized corpus at {config.codes}; run jobs.tokenize_corpus first")
-    return found
+    def __post_init__(self) -> None:
+        if not self.codes:
+            raise ValueError("codes is empty; give --codes a folder, or several")
+        if self.weights:
+            check_weights(self.weights, self.codes)
 
 
 def worker(payload: dict[str, Any], host: Host) -> None:
     """What each worker runs."""
     config: TrainGPT = payload["config"]
-    facts, store = corpus(config), Store(config.codes)
-    grammar, text = Grammar.from_json(facts["grammar"]), TextTokenizer.load(store)
+    facts, stores = shared_facts(config.codes), [Store(url) for url in config.codes]
+    rows = [Rows.committed(store, MANIFEST, cache_bytes=(1 << 30) // len(stores)) for store in stores]
+    grammar, text = Grammar.from_json(facts["grammar"]), TextTokenizer.load(stores[0])
     sizes = SIZES[config.size] | ({"seq_len": config.seq_len} if config.seq_len else {})
     model = GPTConfig(vocab_size=grammar.vocab_size, **sizes)
     collate = SequenceCollate(
@@ -65,7 +68,7 @@ def worker(payload: dict[str, Any], host: Host) -> None:
     torch.manual_seed(config.train.seed)
     noted = {name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")}
     train(
-        config.train, model=GPT(model), loss_fn=gpt_loss, rows=Rows.committed(store, MANIFEST), collate=collate,
+        config.train, model=GPT(model), loss_fn=gpt_loss, rows=MixedRows(rows, config.weights), collate=collate,
         store=Store(config.run_dir), kind="gpt", model_config=to_dict(model), facts=noted,
         device=ranks.device(config.cluster.use_gpu), host=host,
     )
@@ -73,7 +76,7 @@ def worker(payload: dict[str, Any], host: Host) -> None:
 
 def main(config: TrainGPT) -> None:
     """Train, or say that it is done."""
-    corpus(config)
+    shared_facts(config.codes)
     store = open_run(config.run_dir, config)
     if not finished(config.train, store):
         with ray_session(config.ray, verbose=config.verbose, min_cpus=config.cluster.cpus):
@@ -84,7 +87,7 @@ def main(config: TrainGPT) -> None:
     elif store.exists("text.json"):
         logger.info("train_gpt: nothing left to do in %s", config.run_dir)
         return
-    TextTokenizer.load(Store(config.codes)).save(store)  # so that the folder alone is enough to generate
+    TextTokenizer.load(Store(config.codes[0])).save(store)  # so that the folder alone is enough to generate
 
 
 if __name__ == "__main__":

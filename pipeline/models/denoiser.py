@@ -118,6 +118,11 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """What an engine may compile or compute twice: the modules in which the time is spent."""
+        return [block for stage in (*self.down, *self.up) for block in stage]
+
     def forward(self, x_t: Tensor, t: Tensor, recon: Tensor, codes: Tensor, corruption: Tensor) -> Tensor:
         """Predicted v (B, C, H, W) float32.
 

@@ -63,6 +63,11 @@ class DVAE(nn.Module):
         self.encoder = nn.Sequential(*down, nn.SiLU(), conv(config.dims, widths[-1], self.quantizer.width, kernel=1))
         self.decoder = nn.Sequential(*up, nn.SiLU(), conv(config.dims, widths[0], config.channels))
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """What an engine may compile or compute twice: the modules in which the time is spent."""
+        return [part for part in (*self.encoder, *self.decoder) if isinstance(part, ResBlock)]
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, C, ...) -> reconstruction like x, codes (B, h, w) int64, auxiliary loss (B,) of the quantizer."""
         vectors, codes, aux = self.quantizer(self.latents(x))

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from pipeline.models.layers import Attention, RMSNorm, SwiGLU, rotary
 
+MODALITIES = ("text", "image", "audio")
+"""What a token can stand for, besides control."""
+
 SIZES: dict[str, dict[str, int]] = {
     "tiny":  {"n_layer":  4, "d_model":  192, "n_head":  4, "n_kv_head": 2, "seq_len":   128},
     "small": {"n_layer": 12, "d_model":  768, "n_head": 12, "n_kv_head": 4, "seq_len": 1_024},
@@ -163,7 +166,8 @@ def gpt_loss(model: nn.Module, batch: dict[str, Tensor], *,
     """Weighted next-token cross entropy, in nats, plus z-loss, both in float32; the weight is the sum of the tokens'.
 
     `batch` holds tokens, targets (B, T) int64, weights (B, T) float and perhaps documents (B, T). The z-loss
-    `z_weight * logsumexp(logits)^2` keeps logits from drifting (PaLM, arXiv 2204.02311, section 5).
+    `z_weight * logsumexp(logits)^2` keeps logits from drifting (PaLM, arXiv 2204.02311, section 5). Where it holds
+    `modality` (B, T), of each target 0 or 1 + a place in MODALITIES, the nats of each are summed as well.
     """
     logits = model(batch["tokens"], batch.get("documents")).flatten(0, 1).float()  # (B * T, V)
     targets, weights = batch["targets"].flatten(), batch["weights"].float().flatten()
@@ -171,4 +175,9 @@ def gpt_loss(model: nn.Module, batch: dict[str, Tensor], *,
     # logsumexp = logit of the target + its nats: a third of the cost of a second pass over the vocabulary.
     z = (logits.gather(1, targets[:, None]).squeeze(1) + nats).square()
     nats_sum, z_sum = (nats * weights).sum(), (z * weights).sum()
-    return nats_sum + z_weight * z_sum, weights.sum(), {"nats": nats_sum.detach(), "z": z_sum.detach()}
+    sums = {"nats": nats_sum.detach(), "z": z_sum.detach(), "tokens": (weights > 0).sum()}
+    if "modality" in batch:
+        for place, name in enumerate(MODALITIES, start=1):
+            its = weights * (batch["modality"].flatten() == place)
+            sums |= {f"nats/{name}": (nats.detach() * its).sum(), f"nats/{name}/weight": its.sum()}
+    return nats_sum + z_weight * z_sum, weights.sum(), sums

@@ -86,6 +86,7 @@ class SequenceCollate:
         batch = pack([ids for ids, _ in pairs], [weights for _, weights in pairs], self.seq_len)
         if batch["documents"].max(initial=0) <= 1:
             del batch["documents"]
+        batch["modality"] = self.grammar.modalities(batch["targets"])
         return {name: torch.from_numpy(value) for name, value in batch.items()}
 
     def _sequence(self, row: dict, text_first: bool, drop: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -33,14 +33,17 @@ def source_files(source: Store) -> list[File]:
     return found["files"]
 
 
-def identity(files: Sequence[File], tokenizer_sha256: str, text_vocab_size: int) -> str:
+def identity(files: Sequence[File], tokenizer_sha256: str, text_vocab_size: int, text: TextTokenizer | None = None) -> str:
     """What a tokenized corpus is made from, as one digest."""
-    return digest([[file.sha256 for file in files], tokenizer_sha256, text_vocab_size])
+    return digest([[file.sha256 for file in files], tokenizer_sha256, text.sha256 if text else text_vocab_size])
 
 
 def tokenize(source: Store, files: Sequence[File], tokenizer_url: str, tokenizer: Tokenizer, out: Store, *,
-             text_vocab_size: int, row_group_rows: int = 64) -> dict[str, Any]:
-    """Encode what is not encoded yet, train the text tokenizer, write the manifest; returns it. Needs Ray."""
+             text_vocab_size: int, text: TextTokenizer | None = None, row_group_rows: int = 64) -> dict[str, Any]:
+    """Encode what is not encoded yet, train the text tokenizer unless there is one, write the manifest; returns it.
+
+    Needs Ray.
+    """
     names = [f"shards/{digest([file.sha256, tokenizer.sha256])[:16]}.json" for file in files]
     done = {name: found for name in names if (found := manifest(out, name))}
     todo = [{"name": name} | asdict(file) for name, file in zip(names, files, strict=True) if name not in done]
@@ -51,14 +54,29 @@ def tokenize(source: Store, files: Sequence[File], tokenizer_url: str, tokenizer
     shards = [found["files"][0] for name in names if (found := manifest(out, name))]
     if len(shards) != len(files) or sum(s.rows for s in shards) != sum(f.rows for f in files):
         raise RuntimeError(f"{len(shards)} of {len(files)} shards of codes are there; run the same command again")
-    captions = pa.concat_tables([read_table(out, shard, ["text"]) for shard in shards])["text"].to_pylist()
-    text = TextTokenizer.train((caption for caption in captions if caption), text_vocab_size)
+    identified = identity(files, tokenizer.sha256, text_vocab_size, text)
+    if text is None:
+        captions = pa.concat_tables([read_table(out, shard, ["text"]) for shard in shards])["text"].to_pylist()
+        text = TextTokenizer.train((caption for caption in captions if caption), text_vocab_size)
     text.save(out)
     grammar = Grammar(text_size=text.vocab_size, image_size=tokenizer.codebook_size, max_side=max(tokenizer.code_shape))
-    facts = {"identity": identity(files, tokenizer.sha256, text_vocab_size), "tokenizer_sha256": tokenizer.sha256,
+    facts = {"identity": identified, "tokenizer_sha256": tokenizer.sha256,
              "text_sha256": text.sha256, "grammar": grammar.to_json(), "files": [asdict(shard) for shard in shards]}
     write_json(out, MANIFEST, facts)
     return facts
+
+
+def shared_facts(urls: Sequence[str]) -> dict[str, Any]:
+    """The manifest of the first of some tokenized corpora; ValueError if one is missing, or made with other tokenizers."""
+    found = {url: manifest(Store(url), MANIFEST) for url in urls}
+    for url, facts in found.items():
+        if facts is None:
+            raise ValueError(f"there is no tokenized corpus at {url}; run jobs.tokenize_corpus first")
+        for name, flag in (("tokenizer_sha256", "--tokenizer"), ("text_sha256", "--text")):
+            if facts[name] != found[urls[0]][name]:
+                raise ValueError(f"{url} and {urls[0]} were made with different tokenizers ({name} {facts[name][:12]} and "
+                                 f"{found[urls[0]][name][:12]}); run jobs.tokenize_corpus with the same {flag} for both")
+    return found[urls[0]]
 
 
 def _encoded(source: Store, todo: list[dict[str, Any]], tokenizer_url: str, out: Store,

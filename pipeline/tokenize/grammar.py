@@ -89,6 +89,11 @@ class Grammar:
         """Number of ids, a multiple of 64."""
         return -(-(self.offset("audio") + self.audio_size) // 64) * 64
 
+    def modalities(self, ids: np.ndarray) -> np.ndarray:
+        """Of each id, 1 + the place of its modality in MODALITIES as int8; 0 for control, sizes and unused ids."""
+        starts = [self.offset(name) for name in MODALITIES] + [self.offset("audio") + self.audio_size]
+        return (np.searchsorted(starts, ids, side="right") % (len(MODALITIES) + 1)).astype(np.int8)
+
     def build(self, segments: Iterable[Segment]) -> np.ndarray:
         """The ids (T,) int64 of a sequence; ValueError names a code or a shape that does not fit."""
         parts = [np.array([BOS]), *(self.build_segment(s) for s in segments), np.array([EOS])]

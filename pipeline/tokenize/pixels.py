@@ -46,3 +46,8 @@ def to_png(pixels: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(out, format="PNG")
     return out.getvalue()
+
+
+def grid(*rows: np.ndarray) -> np.ndarray:
+    """Rows (n, C, H, W) of pictures, one under the other, as one of (rows * H, n * W, C) bytes."""
+    return to_bytes(np.concatenate([np.concatenate(list(row), axis=-1) for row in rows], axis=-2))

@@ -1,131 +1,52 @@
-"""Committed Parquet tables as rows that can be asked for by id, and the batches that a rank trains on.
+"""The batches that a rank trains on, prepared while the steps before them run.
 
-Guarantees: only files that a manifest names are read, each checked against its size and sha256 before its first row is
-used; memory holds at most `cache_bytes` of decoded row groups (or one, if a single one is larger) and `prefetch` global
-batches' worth of this rank's share; a rank reads the row groups of its own share and no others. A batch is prepared by
-one background thread while the step before it runs; an error in that thread is raised where the batch is asked for.
+Guarantees: a rank reads the rows of its own share and no others, and of a step's samples it gets neighbours, so that
+several ranks seldom read the same row group; which samples a step has does not depend on it. Batches come in the order of
+their steps; `prefetch` of them, of this rank's share, are in memory or in the making. An error in the making is raised
+where the batch is asked for.
 """
-import hashlib
-import queue
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from pipeline import storage
-from pipeline.storage import CorruptFileError, File, Store
 from pipeline.train import ranks
-from pipeline.train.order import Draw, Order
+from pipeline.train.order import Draw, Stream
+
+
+class Dataset(Protocol):
+    """Rows by id, and their order: `Rows`, or `MixedRows` of several."""
+
+    def __len__(self) -> int: ...
+
+    def order(self, seed: int, window_blocks: int) -> Stream:
+        """The order in which these rows are trained on."""
+        ...
+
+    def take(self, ids: np.ndarray) -> pa.Table:
+        """The rows with these ids, in this order."""
+        ...
+
+    def check(self, ids: np.ndarray) -> bool:
+        """Check the files of these rows, those that were not yet; True when all files are."""
+        ...
+
+
+CHECK_AHEAD = 50
+"""Steps before a file is first needed at which its check begins: a large one takes seconds."""
 
 Collate = Callable[[pa.Table, Draw], dict[str, torch.Tensor]]
 """Rows of a micro-batch (in the order of `draw.ids`) -> the tensors that the loss reads."""
 
 
-class Rows:
-    """Row access by id over committed Parquet files; ids count through the files in their order.
-
-    `block_rows` are the rows of each row group, the unit that is read at once; `digest` identifies the data.
-    """
-
-    def __init__(self, store: Store, files: Sequence[File], *, columns: list[str] | None = None,
-                 cache_bytes: int = 1 << 30, verify: bool = True) -> None:
-        self._store, self._files, self._columns, self._verify = store, list(files), columns, verify
-        self._cache_bytes, self._cached_bytes = cache_bytes, 0
-        self._cache: OrderedDict[int, pa.Table] = OrderedDict()
-        self._open: OrderedDict[int, pq.ParquetFile] = OrderedDict()
-        self._verified: set[int] = set()
-        with ThreadPoolExecutor(8) as pool:
-            groups = list(pool.map(self._group_rows, self._files))
-        self.block_rows: tuple[int, ...] = tuple(rows for file in groups for rows in file)
-        self._place = [(f, g) for f, file in enumerate(groups) for g in range(len(file))]
-        self._ends = np.cumsum(self.block_rows, dtype=np.int64)
-        self._starts = self._ends - np.asarray(self.block_rows, np.int64)
-        self.digest = hashlib.sha256(" ".join(file.sha256 for file in self._files).encode()).hexdigest()
-
-    @staticmethod
-    def committed(store: Store, manifest: str = "manifest.json", *, columns: list[str] | None = None,
-                  cache_bytes: int = 1 << 30) -> "Rows":
-        """The Parquet files that a manifest names; ValueError if there is no such manifest."""
-        found = storage.manifest(store, manifest)
-        if found is None:
-            raise ValueError(f"no committed dataset at {store.url}/{manifest}; run the step that makes it first")
-        files = [file for file in found["files"] if file.path.endswith(".parquet")]
-        return Rows(store, files, columns=columns, cache_bytes=cache_bytes)
-
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    def take(self, ids: np.ndarray) -> pa.Table:
-        """The rows with these ids, in this order. CorruptFileError names a file that is missing, torn or altered."""
-        block = np.searchsorted(self._ends, ids, side="right")
-        row = ids - self._starts[block]
-        parts, order = [], []
-        for b in np.unique(block):
-            here = np.flatnonzero(block == b)
-            parts.append(self._block(int(b)).take(pa.array(row[here])))
-            order.append(here)
-        return pa.concat_tables(parts).take(pa.array(np.argsort(np.concatenate(order), kind="stable")))
-
-    def _block(self, block: int) -> pa.Table:
-        if block in self._cache:
-            self._cache.move_to_end(block)
-            return self._cache[block]
-        file, group = self._place[block]
-        if self._verify and file not in self._verified:
-            self._check(self._files[file])
-            self._verified.add(file)
-        try:
-            table = self._parquet(file).read_row_group(group, columns=self._columns)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise CorruptFileError(f"{self._store.url}/{self._files[file].path} cannot be read: {error}") from error
-        self._cache[block] = table
-        self._cached_bytes += table.nbytes
-        while self._cached_bytes > self._cache_bytes and len(self._cache) > 1:
-            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return table
-
-    def _parquet(self, file: int) -> pq.ParquetFile:
-        if file not in self._open:
-            handle = self._store.open(self._files[file].path)
-            self._open[file] = pq.ParquetFile(handle, page_checksum_verification=True)
-            if len(self._open) > 32:
-                self._open.popitem(last=False)[1].close(force=True)
-        self._open.move_to_end(file)
-        return self._open[file]
-
-    def _group_rows(self, file: File) -> list[int]:
-        name = f"{self._store.url}/{file.path}"
-        try:
-            with self._store.open(file.path) as handle, pq.ParquetFile(handle) as parquet:
-                found = [parquet.metadata.row_group(g).num_rows for g in range(parquet.metadata.num_row_groups)]
-        except FileNotFoundError as error:
-            raise CorruptFileError(f"{name} is committed but missing") from error
-        except (OSError, pa.ArrowInvalid) as error:
-            raise CorruptFileError(f"{name} is torn or altered: {error}") from error
-        if file.rows and sum(found) != file.rows:
-            raise CorruptFileError(f"{name} is torn or altered: {sum(found)} rows where the manifest says {file.rows}")
-        return found
-
-    def _check(self, file: File) -> None:
-        digest, size = hashlib.sha256(), 0
-        with self._store.open(file.path) as handle:
-            while data := handle.read(8 << 20):
-                digest.update(data)
-                size += len(data)
-        if size != file.size_bytes or digest.hexdigest() != file.sha256:
-            raise CorruptFileError(f"{self._store.url}/{file.path} is torn or altered: another sha256 than "
-                                   "the manifest's; delete its manifest and run the step that makes it again")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What one rank trains on in one step: its micro-batches, and the ids of the whole global batch."""
+    """What one rank trains on in one step: its micro-batches; and the ids of the whole global batch, in the stream's order."""
 
     step: int
     ids: np.ndarray
@@ -133,32 +54,47 @@ class Batch:
 
 
 def check_split(global_batch: int, micro_batch: int | None, num_samples: int) -> None:
-    """Raise ValueError if a global batch cannot be shared out equally."""
+    """Raise ValueError if a global batch cannot be shared out: every rank needs a sample for each of its micro-batches."""
     world = ranks.world_size()
     if world > num_samples:
         raise ValueError(f"{world} workers for a dataset of {num_samples} samples; use fewer workers")
-    if global_batch < 1 or global_batch % world:
-        raise ValueError(f"train.global_batch is {global_batch}, which {world} workers cannot share equally; "
-                         f"use a multiple of {world}, such as {max(1, round(global_batch / world)) * world}")
-    if micro_batch is not None and (micro_batch < 1 or (global_batch // world) % micro_batch):
-        raise ValueError(f"train.micro_batch is {micro_batch}, which does not divide a worker's share of "
-                         f"{global_batch // world} samples; use one of its divisors")
+    if global_batch < world:
+        raise ValueError(f"train.global_batch is {global_batch}, and there are {world} workers; use {world} or more")
+    if micro_batch is not None and micro_batch < 1:
+        raise ValueError(f"train.micro_batch is {micro_batch}; use 1 or more")
+    if num_micro(global_batch, micro_batch) > global_batch // world:
+        raise ValueError(f"train.micro_batch is {micro_batch}, and {world} workers cannot share {global_batch} samples "
+                         f"equally; use 2 or more, or a train.global_batch that is a multiple of {world}")
+
+
+def num_micro(global_batch: int, micro_batch: int | None) -> int:
+    """How many micro-batches, of at most `micro_batch` samples, every rank makes of its share."""
+    largest = -(-global_batch // ranks.world_size())
+    return -(-largest // (micro_batch or largest))
+
+
+def check_same(order: Stream, device: torch.device) -> None:
+    """Raise ValueError, on every rank, unless all ranks see the same data in the same order; a collective."""
+    if not ranks.all_true(ranks.from_first(order.fingerprint, device) == order.fingerprint, device):
+        raise ValueError("the workers do not all see the same dataset: it changed while they started, or their disks differ; "
+                         "use storage that all nodes see, and run the same command again")
 
 
 class Batches:
     """Iterate over this rank's share of the steps [first, last), prepared ahead; close it, or use it in a `with`."""
 
-    def __init__(self, rows: Rows, collate: Collate, order: Order, *, global_batch: int, micro_batch: int | None,
-                 first: int, last: int, prefetch: int = 2, pin_memory: bool = False) -> None:
+    def __init__(self, rows: Dataset, collate: Collate, order: Stream, *, global_batch: int, micro_batch: int | None,
+                 first: int, last: int, prefetch: int = 4, pin_memory: bool = False) -> None:
         self._rows, self._collate, self._order, self._pin = rows, collate, order, pin_memory
-        self._global_batch, self._steps = global_batch, range(first, last)
-        share = global_batch // ranks.world_size()
-        self._share = slice(ranks.rank() * share, (ranks.rank() + 1) * share)
-        self._num_micro = share // (micro_batch or share)
-        self._queue: queue.Queue[Batch | BaseException] = queue.Queue(prefetch)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
-        self._thread.start()
+        self._global_batch, self._last = global_batch, last
+        self._share = ranks.share(global_batch)
+        self._num_micro = num_micro(global_batch, micro_batch)
+        self._pool = ThreadPoolExecutor(2, "batches")  # two: one waits for a store while the other decodes
+        self._checkers, self._all_checked = ThreadPoolExecutor(2, "checks"), False
+        self._ahead: deque[Future[Batch]] = deque()
+        self._next = first
+        for _ in range(prefetch):
+            self._prepare()
 
     def __enter__(self) -> "Batches":
         return self
@@ -167,37 +103,32 @@ class Batches:
         self.close()
 
     def __iter__(self) -> Iterator[Batch]:
-        for _ in self._steps:
-            found = self._queue.get()
-            if isinstance(found, BaseException):
-                raise found
-            yield found
+        while self._ahead:
+            batch = self._ahead.popleft().result()
+            self._prepare()
+            yield batch
 
     def close(self) -> None:
         """Stop preparing batches."""
-        self._closed.set()
-        self._thread.join()
+        self._checkers.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
-    def _work(self) -> None:
-        try:
-            for step in self._steps:
-                self._put(self._batch(step))
-                if self._closed.is_set():
-                    return
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the trainer must hear of it
-            self._put(error)
+    def _prepare(self) -> None:
+        if self._next < self._last:
+            self._ahead.append(self._pool.submit(self._batch, self._next))
+            if self._next + CHECK_AHEAD < self._last and not self._all_checked:
+                self._checkers.submit(self._check, self._next + CHECK_AHEAD)
+            self._next += 1
 
-    def _put(self, value: Batch | BaseException) -> None:
-        while not self._closed.is_set():
-            try:
-                return self._queue.put(value, timeout=0.2)
-            except queue.Full:
-                continue
+    def _check(self, step: int) -> None:
+        ids, _ = self._order.ids(step, self._global_batch)
+        self._all_checked = self._rows.check(ids[self._order.dealt(ids)[self._share]])  # what is wrong is raised by `take`
 
     def _batch(self, step: int) -> Batch:
         ids, epochs = self._order.ids(step, self._global_batch)
+        mine = self._order.dealt(ids)[self._share]
         micro = []
-        for part in np.split(np.arange(self._share.start, self._share.stop), self._num_micro):
+        for part in np.array_split(mine, self._num_micro):
             draw = Draw(self._order.seed, ids[part], epochs[part])
             tensors = self._collate(self._rows.take(ids[part]), draw)
             micro.append({k: v.pin_memory() for k, v in tensors.items()} if self._pin else tensors)

@@ -12,6 +12,7 @@ host memory only; writing goes on in the background until `wait`. Cost: host mem
 """
 import hashlib
 import json
+import math
 import secrets
 import threading
 import time
@@ -58,7 +59,26 @@ class Saved:
 
     def statics(self) -> dict[str, torch.Tensor]:
         """Buffers and frozen parameters, by name."""
-        return load(storage.read_file(self.store, self.facts["files"][0]))
+        data = storage.read_file(self.store, self.facts["files"][0])
+        self.bytes_read[0] += len(data)
+        return load(data)
+
+    def damage(self) -> list[str]:
+        """One line for each file that is not what was saved; reads everything, and holds 64 MB of it at once."""
+        return [line for number in range(len(self.facts["files"])) for line in self._damage(number)]
+
+    def _damage(self, number: int) -> Iterator[str]:
+        file = self.facts["files"][number]
+        try:
+            if number == 0:
+                self.statics()
+            else:
+                for lo in range(0, file.size_bytes, _RUN_BYTES):
+                    self._verified(number, lo, min(lo + _RUN_BYTES, file.size_bytes))
+            if (size := self.store.size_bytes(file.path)) != file.size_bytes:
+                yield f"{self.store.url}/{file.path} has {size} bytes, and {file.size_bytes} were saved"
+        except CorruptFileError as error:
+            yield str(error)
 
     def read(self, wants: Iterable[Want]) -> None:
         """Fill each `into`; CorruptFileError names a bad file."""
@@ -111,10 +131,15 @@ def _seal(facts: dict[str, Any]) -> str:
 
 
 class Checkpoints:
-    """The checkpoints in a folder. Every rank makes one, and calls `save`, `wait` and `names` together."""
+    """The checkpoints in a folder. Every rank makes one, and calls `save`, `wait` and `names` together.
 
-    def __init__(self, store: Store, device: torch.device, *, keep: int, timeout_s: float = 1800.0) -> None:
+    Kept are the newest `keep` and, given `best` (a metric, and "min" or "max"), the best by that metric in its `metrics`.
+    """
+
+    def __init__(self, store: Store, device: torch.device, *, keep: int, best: tuple[str, str] | None = None,
+                 timeout_s: float = 1800.0) -> None:
         self._store, self._device, self._keep, self._timeout_s = store, device, keep, timeout_s
+        self._best = best
         self._attempt = ranks.from_first(secrets.token_hex(4), device)
         self._thread: threading.Thread | None = None
         self._name, self._error = "", None
@@ -123,8 +148,8 @@ class Checkpoints:
         """Checkpoints that were committed, the newest first."""
         found = []
         if ranks.rank() == 0:
-            found = [name.split("/")[0] for name in self._store.list() if name.endswith("/manifest.json")]
-        return ranks.from_first(sorted(found, reverse=True), self._device)
+            found = committed(self._store)
+        return ranks.from_first(found, self._device)
 
     def open(self, name: str) -> Saved:
         """Read a checkpoint's manifest; CorruptFileError if it is not sound."""
@@ -198,15 +223,23 @@ class Checkpoints:
         open_saved(Store(folder), name)  # read back: a store that answers well and keeps badly is found now
 
     def _prune(self) -> None:
-        """Delete all but the newest `keep` checkpoints, and what dead attempts left behind before them."""
+        """Delete all but the newest `keep` checkpoints and the best, and what dead attempts left behind before them."""
         names = sorted({name.split("/")[0] for name in self._store.list()}, reverse=True)
         done = [name for name in names if self._store.exists(f"{name}/manifest.json")]
+        best = best_saved(self._store, done, *self._best) if self._best and len(done) > self._keep else None
         for name in done[self._keep :]:
+            if name == best:
+                continue
             self._store.delete(f"{name}/manifest.json")  # first: half a checkpoint must not look like one
             self._store.delete(name)
         for name in names:
             if name not in done and name < done[0] and not name.endswith(self._attempt):
                 self._store.delete(name)
+
+
+def committed(store: Store) -> list[str]:
+    """Names of the committed checkpoints of a folder of them, the newest first."""
+    return sorted((name.split("/")[0] for name in store.list() if name.endswith("/manifest.json")), reverse=True)
 
 
 def open_saved(store: Store, name: str) -> Saved:
@@ -225,6 +258,19 @@ def open_saved(store: Store, name: str) -> Saved:
     if facts["format"] != _FORMAT:
         raise ValueError(f"{inner.url} has format {facts['format']}, this version reads {_FORMAT}; use a new run_dir")
     return Saved(store=inner, name=name, facts=facts)
+
+
+def best_saved(store: Store, names: Iterable[str], metric: str, mode: str) -> str | None:
+    """Which of these checkpoints has the smallest (`mode` "min") or largest ("max") `metric`, the oldest of equal ones."""
+    values = {}
+    for name in sorted(names):
+        try:
+            value = open_saved(store, name).facts.get("metrics", {}).get(metric, math.nan)
+        except CorruptFileError:
+            continue  # it is found, and named, by who wants to load it
+        if math.isfinite(value):
+            values[name] = value
+    return (min if mode == "min" else max)(values, key=values.__getitem__, default=None)
 
 
 def bad(error: CorruptFileError) -> None:

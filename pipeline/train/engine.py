@@ -14,16 +14,19 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.train import ranks
+from pipeline.train.clock import Stopwatch
 
 LossFn = Callable[[nn.Module, dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]
 """(model, batch) -> (loss_sum, weight, sums): sums over the micro-batch; `sums` are further ones to log, always the
-same names. `loss_sum` and `weight` are 0-dimensional, and only `loss_sum` needs a gradient."""
+same names, see `metrics.means`. `loss_sum` and `weight` are 0-dimensional, and only `loss_sum` needs a gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +42,18 @@ class EngineConfig:
     """Largest global gradient norm; 0 does not clip."""
     cpu_offload: bool = False
     """Keep the optimizer state in host memory (DeepSpeed, stages 1 to 3)."""
+    compile: bool = False
+    """Compile each block of the network by torch.compile: the first steps take longer, all later ones less."""
+    activation_checkpointing: bool = False
+    """Keep only the inputs of each block and compute the rest again in the backward pass: less memory, a third more work."""
 
     def __post_init__(self) -> None:
         if self.grad_clip < 0:
             raise ValueError(f"train.engine.grad_clip is {self.grad_clip}; use a norm above 0, or 0 for none")
         if self.cpu_offload and (self.backend == "torch" or self.zero_stage == 0):
             raise ValueError("train.engine.cpu_offload needs train.engine.backend deepspeed and zero_stage 1, 2 or 3")
+        if self.compile and self.backend == "deepspeed" and self.zero_stage == 3:  # it moves parameters inside a block
+            raise ValueError("train.engine.compile does not go with zero_stage 3; use stage 0, 1 or 2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +92,7 @@ class Slice:
                      exp_avg_sq=self.exp_avg_sq[here])
 
 
-class _Loss(nn.Module):
+class WithLoss(nn.Module):
     """Model and loss as one module, so that an engine that wraps `forward` wraps whatever the loss does."""
 
     def __init__(self, model: nn.Module, loss_fn: LossFn, precision: str) -> None:
@@ -107,7 +116,9 @@ class Engine:
                  device: torch.device, num_micro: int = 1) -> None:
         self.model, self.config, self.device = model.to(device), config, device
         self.updates = 0
-        self._loss = _Loss(model, loss_fn, config.precision)
+        prepare_blocks(model, config)
+        self._loss = WithLoss(model, loss_fn, config.precision)
+        self.forward_time = Stopwatch(device)
         self._num_micro = num_micro
         self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.shapes = {name: tuple(p.shape) for name, p in self._named.items()}
@@ -152,8 +163,9 @@ class Engine:
         return self._loss.names
 
     def backward(self, batch: dict[str, torch.Tensor], last: bool) -> torch.Tensor:
-        """Add the gradient of a micro-batch; its sums (see `_Loss.forward`). `last` marks the step's last one."""
-        loss_sum, sums = self._loss(batch)
+        """Add the gradient of a micro-batch; its sums (see `WithLoss.forward`). `last` marks the step's last one."""
+        with self.forward_time:
+            loss_sum, sums = self._loss(batch)
         loss_sum.backward()
         return sums
 
@@ -303,7 +315,8 @@ class ZeroEngine(Engine):
         """See `Engine.backward`."""
         if self._zero is not None:
             self._zero.override_loss_scale(1.0)
-        loss_sum, sums = self._engine(batch)
+        with self.forward_time:
+            loss_sum, sums = self._engine(batch)
         # Not the very tensor that `forward` returned: that one's hook would divide by the number of micro-batches.
         self._engine.backward(loss_sum * 1.0, scale_wrt_gas=False)
         if not last:
@@ -348,6 +361,27 @@ class ZeroEngine(Engine):
     def swappable(self) -> bool:
         """See `Engine.swappable`."""
         return self.config.zero_stage < 3
+
+
+def prepare_blocks(model: nn.Module, config: EngineConfig) -> None:
+    """Compile and checkpoint the modules that a network names as its `blocks`, in place: no parameter changes its name."""
+    if not (config.compile or config.activation_checkpointing):
+        return
+    blocks = getattr(model, "blocks", None)
+    if blocks is None:
+        raise ValueError(f"{type(model).__name__} names no blocks; leave out train.engine.compile and "
+                         "train.engine.activation_checkpointing")
+    if config.compile:  # blocks of one class share their code, and each shape counts as compiled again; a U-Net has many
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    for block in blocks:
+        forward = torch.compile(block.forward) if config.compile else block.forward
+        block.forward = partial(_recomputed, forward) if config.activation_checkpointing else forward
+
+
+def _recomputed(forward: Callable[..., torch.Tensor], *args: Any) -> torch.Tensor:
+    if not torch.is_grad_enabled():
+        return forward(*args)
+    return checkpoint(forward, *args, use_reentrant=False)  # draws the same random numbers again
 
 
 def build(model: nn.Module, loss_fn: LossFn, config: EngineConfig, optim: OptimConfig, device: torch.device,

@@ -1,92 +1,45 @@
 """Run a training function on the workers of a Ray cluster (Ray Train V2), and show on the driver how it goes.
 
 Guarantees: the same function, run again on the same `run_dir`, resumes by our own checkpoints; what Ray keeps under
-`run_dir`/ray only points at them, is made anew at each start, and can be torn without harm. A worker that dies is
-replaced, with all its group, at most `max_failures` times; what the user must mend (ValueError, or training that
-diverged) is raised here as it was raised there, and not tried again. Ray must be running: `ray.init` is the caller's.
+`run_dir`/ray only points at them, is made anew at each start, and can be torn without harm. A worker that dies or stalls
+is replaced, with all its group, at most `max_failures` times; what the user must mend (ValueError, or training that
+diverged) is raised here as it was raised there, and not tried again. SIGTERM to this process saves a checkpoint first.
+Ray must be running: `ray.init` is the caller's.
 """
 import contextlib
-import json
-import logging
+import math
 import os
-import tempfile
+import signal
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from pipeline import log
 from pipeline.storage import Store
+from pipeline.train import monitor as monitors
 from pipeline.train import ranks
 from pipeline.train.cluster import ClusterConfig
 from pipeline.train.loop import Host
+from pipeline.train.monitor import POLL_S, Forward, OnTerminate, RayHost
+from pipeline.train.watch import Watch, save_now
 
 WorkerFn = Callable[[dict[str, Any], Host], None]
 """Runs on every worker, in a process group: builds model and rows from the dict, calls `loop.train` with the host."""
 
 _FINAL = (ValueError, FloatingPointError)
-_POLL_S = 0.5
-
-
-@ray.remote(num_cpus=0)
-class _Monitor:
-    """Where workers leave word for the driver."""
-
-    def __init__(self) -> None:
-        self._step, self._loss, self._words = 0, None, []
-        self._final, self._failed = None, set()
-
-    def progress(self, step: int, loss: float) -> None:
-        self._step, self._loss = step, loss
-
-    def warn(self, text: str) -> None:
-        self._words.append(text)
-
-    def fail(self, rank: int, kind: str, text: str) -> int:
-        self._final = self._final or (kind, text)
-        self._failed.add(rank)
-        return len(self._failed)
-
-    def final(self) -> tuple[str, str] | None:
-        return self._final
-
-    def read(self, words: int) -> tuple[int, float | None, list[str]]:
-        return self._step, self._loss, self._words[words:]
-
-
-class _RayHost(Host):
-    """Passes on what the loop says: progress and warnings to the driver, checkpoints to Ray Train."""
-
-    def __init__(self, monitor: Any, total_steps: int) -> None:
-        self._monitor, self._total, self._told = monitor, total_steps, 0.0
-
-    def progress(self, step: int, loss: float) -> None:
-        if ranks.rank() == 0 and (step == self._total or time.monotonic() - self._told >= _POLL_S):
-            self._told = time.monotonic()
-            self._monitor.progress.remote(step, loss)
-
-    def checkpointed(self, step: int, path: str) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            pointer = None
-            if ranks.rank() == 0:
-                (Path(folder) / "pointer.json").write_text(json.dumps({"step": step, "checkpoint": path}))
-                pointer = Checkpoint.from_directory(folder)
-            ray.train.report({"step": step}, checkpoint=pointer, checkpoint_dir_name=path)
-
-
-class _Forward(logging.Handler):
-    def __init__(self, monitor: Any) -> None:
-        super().__init__(logging.WARNING)
-        self._monitor = monitor
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._monitor.warn.remote(record.getMessage())
+_SAVE_S = 60.0  # how long a group is waited for that is asked for a checkpoint before it is ended
+RAY_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon Ray notices an end or a death
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",  # how soon it notices that a node is drained
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",  # what it grants workers that wait for a dead one
+}
+"""Environment of Ray Train unless it is set: a failed group is replaced sooner than by its defaults."""
 
 
 def _entry(payload: dict[str, Any]) -> None:
@@ -94,11 +47,11 @@ def _entry(payload: dict[str, Any]) -> None:
     if ray.get(monitor.final.remote()):  # a group started again after an error that trying again cannot mend
         return
     os.chdir(payload["folder"])  # Ray Train works in a folder of its own, where relative paths of a config mean nothing
-    forward = _Forward(monitor)
+    forward = Forward(monitor)
     log.logger.addHandler(forward)
     torch.set_num_threads(payload["threads"])
     try:
-        payload["worker_fn"](payload["config"], _RayHost(monitor, payload["steps"]))
+        payload["worker_fn"](payload["config"], RayHost(monitor, payload["name"], payload["steps"]))
     except _FINAL as error:
         if not _all_failed(monitor, error):
             raise  # the others wait for this rank: let Ray end them
@@ -121,31 +74,27 @@ def fit(worker_fn: WorkerFn, config: dict[str, Any], *, name: str, run_dir: str,
     """Run `worker_fn(config, host)` on all workers until it returns on each.
 
     `config` must be picklable. Raises ValueError or FloatingPointError as a worker did, RuntimeError with one line if
-    workers failed otherwise more than `cluster.max_failures` times.
+    workers failed otherwise more than `cluster.max_failures` times, SystemExit(143) after SIGTERM.
     """
-    store = Store(run_dir)
-    store.delete("ray")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon Ray notices an end or a death
+    Store(run_dir).delete("ray")
+    for key, value in RAY_SETTINGS.items():
+        os.environ.setdefault(key, value)
+    if cluster.max_workers:  # for a while Ray Train counts on nodes that are gone; then it must soon try with fewer
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
     _check_fits(cluster)
-    monitor = _Monitor.remote()
-    trainer = TorchTrainer(
-        _entry,
-        train_loop_config={"worker_fn": worker_fn, "config": config, "monitor": monitor, "steps": total_steps,
-                           "threads": cluster.cpus_per_worker, "folder": os.getcwd()},
-        scaling_config=ScalingConfig(
-            num_workers=cluster.num_workers, use_gpu=cluster.use_gpu,
-            resources_per_worker={"CPU": cluster.cpus_per_worker, "GPU": int(cluster.use_gpu)}),
-        torch_config=TorchConfig(timeout_s=int(cluster.timeout_s)),
-        run_config=RunConfig(
-            name=name, storage_path=f"{store.local_path if store.is_local else run_dir.rstrip('/')}/ray",
-            failure_config=FailureConfig(max_failures=cluster.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=1)))
+    monitor = monitors.start()
+    payload = {"worker_fn": worker_fn, "config": config, "monitor": monitor, "name": name, "steps": total_steps,
+               "threads": cluster.cpus_per_worker, "folder": os.getcwd()}
+    trainer = _trainer(payload, cluster, run_dir)
     shown = _Shown(monitor, name, total_steps if show_progress else None)
-    failure = None
     try:
-        trainer.fit()
-    except TrainingFailedError as error:
-        failure = error
+        with _raising_at_sigterm():
+            failure = _failure_of(trainer)
+    except _Terminated:
+        step = save_now(monitor, _SAVE_S)
+        done = "no checkpoint in time" if step is None else f"after the checkpoint of step {step}"
+        log.logger.warning(f"stopped, {done}; run the same command again to go on")
+        raise SystemExit(128 + signal.SIGTERM) from None
     finally:
         shown.close()
     final = ray.get(monitor.final.remote())
@@ -155,6 +104,66 @@ def fit(worker_fn: WorkerFn, config: dict[str, Any], *, name: str, run_dir: str,
         raise (FloatingPointError if kind == "FloatingPointError" else ValueError)(text)
     if failure is not None:
         raise RuntimeError(_one_line(failure)) from failure
+
+
+def _trainer(payload: dict[str, Any], cluster: ClusterConfig, run_dir: str) -> TorchTrainer:
+    store, fewest = Store(run_dir), cluster.num_workers
+    watch = Watch(payload["monitor"], stall_timeout_s=cluster.stall_timeout_s, start_timeout_s=cluster.timeout_s,
+                  save_timeout_s=_SAVE_S)
+    return TorchTrainer(
+        _entry, train_loop_config=payload,
+        scaling_config=ScalingConfig(
+            num_workers=(fewest, cluster.max_workers) if cluster.max_workers else fewest,
+            elastic_resize_monitor_interval_s=cluster.resize_every_s, use_gpu=cluster.use_gpu,
+            resources_per_worker={"CPU": cluster.cpus_per_worker, "GPU": int(cluster.use_gpu)}),
+        torch_config=TorchConfig(timeout_s=math.ceil(cluster.timeout_s)),
+        run_config=RunConfig(
+            name=payload["name"], storage_path=f"{store.local_path if store.is_local else run_dir.rstrip('/')}/ray",
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            callbacks=[OnTerminate(), watch]))
+
+
+def _failure_of(trainer: TorchTrainer) -> TrainingFailedError | None:
+    """`trainer.fit()` in a thread of its own: while Ray waits for an answer, no signal can end it."""
+    ends: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            trainer.fit()
+            ends.append(None)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            ends.append(error)
+
+    thread = threading.Thread(target=run, name="fit", daemon=True)
+    thread.start()
+    thread.join()
+    if ends[0] is None or isinstance(ends[0], TrainingFailedError):
+        return ends[0]
+    raise ends[0]
+
+
+class _Terminated(BaseException):
+    pass
+
+
+@contextlib.contextmanager
+def _raising_at_sigterm() -> Iterator[None]:
+    """The first SIGTERM raises; the second does what it did before. Only a main thread can be told of signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.getsignal(signal.SIGTERM)
+
+    def terminate(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, usual)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def _check_fits(cluster: ClusterConfig) -> None:
@@ -184,7 +193,7 @@ class _Shown:
         with contextlib.ExitStack() as stack:
             progress, ended = None, False
             while not ended:
-                ended = self._end.wait(_POLL_S)
+                ended = self._end.wait(POLL_S)
                 step, loss = self._poll()
                 if loss is None or self._total is None:
                     continue

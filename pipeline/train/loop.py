@@ -5,28 +5,34 @@ uninterrupted run would have seen, on any number of ranks; on the same number, o
 bit. Every rank calls the host equally often. It knows nothing of Ray, and DeepSpeed only through `engine`.
 """
 import hashlib
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
+from pipeline.config import to_dict
+from pipeline.log import logger
 from pipeline.storage import Store
 from pipeline.train import engine as engines
-from pipeline.train import export, ranks, state
-from pipeline.train.batches import Batches, Collate, Rows, check_split
+from pipeline.train import export, flops, ranks, state, trackers
+from pipeline.train.batches import Batches, Collate, Dataset, check_same, check_split, num_micro
 from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.clock import Clock, matmul_flops, memory_gb
+from pipeline.train.divergence import FEWEST, Divergence, some
 from pipeline.train.ema import Ema, masters
 from pipeline.train.engine import EngineConfig, LossFn, OptimConfig
-from pipeline.train.metrics import Metrics
-from pipeline.train.order import Order
+from pipeline.train.metrics import Metrics, means
 from pipeline.train.schedule import ScheduleConfig, factor
+from pipeline.train.trackers import TrackerName
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 """The model in evaluation mode, with averaged weights if there are any -> numbers to log. Called on every rank."""
+
+Sample = Callable[[nn.Module], dict[str, np.ndarray]]
+"""As `Evaluate`, but to pictures (H, W, C) uint8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +43,35 @@ class TrainConfig:
     global_batch: int = 64
     """Samples in one step, over all workers."""
     micro_batch: int | None = None
-    """Samples that a worker holds in memory at once; None: its whole share."""
+    """Samples that a worker holds in memory at once, at most; None: its whole share."""
     seed: int = 0
     window_blocks: int = 0
     """Row groups that are shuffled together; 0: all, for data that is small or on a fast disk."""
     log_every: int = 10
     eval_every: int = 0
     """Steps between evaluations; 0: only at the end."""
+    sample_every: int = 0
+    """Steps between pictures of what the network does, for networks that make some; 0: none."""
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
+    """Newest checkpoints that are kept."""
+    keep_best: str = ""
+    """A metric, such as loss or eval/psnr_db: the checkpoint that was best by it is kept as well."""
+    keep_best_mode: Literal["min", "max"] = "min"
+    trackers: tuple[TrackerName, ...] = ()
+    """Services that get the metrics too; see pipeline/train/trackers.py for their environment variables."""
+    peak_tflops: float | None = None
+    """10^12 operations per second of one device, for MFU; 0: those of a matrix product at the start; None: no MFU."""
     ema_decay: float = 0.0
     """Decay of the averaged weights; 0: none."""
     max_bad_steps: int = 10
     """Steps in a row that may be skipped because loss or gradient is not finite."""
+    spike_factor: float = 0.0
+    """A loss this many deviations above the recent median is a spike; 0: none is; 10 is a good start."""
+    spike_window: int = 100
+    """Steps that count as recent."""
+    max_spikes: int = 5
+    """Spikes among the recent steps after which training stops."""
     engine: EngineConfig = EngineConfig()
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -58,6 +80,13 @@ class TrainConfig:
         for name in ("steps", "global_batch", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; use 1 or more")
+        for name in ("eval_every", "sample_every", "spike_factor", "max_spikes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; use 0 or more")
+        if self.spike_window < FEWEST:
+            raise ValueError(f"train.spike_window is {self.spike_window}; use {FEWEST} or more")
+        if self.peak_tflops is not None and self.peak_tflops < 0:
+            raise ValueError(f"train.peak_tflops is {self.peak_tflops}; use 0 to measure it, or leave it out")
 
 
 class Host:
@@ -69,8 +98,16 @@ class Host:
     def progress(self, step: int, loss: float) -> None:
         """After each step."""
 
+    def measured(self, step: int, values: dict[str, float]) -> None:
+        """Every `log_every` steps: what goes into metrics.jsonl (`loss`, `step_s`, `samples_per_s`, `grad_norm`, ...), with
+        this rank's own times."""
+
     def checkpointed(self, step: int, path: str) -> None:
         """After each checkpoint that was committed."""
+
+    def should_checkpoint(self) -> bool:
+        """Before the end of each step: whether to checkpoint after it, out of turn; one rank that says so is enough."""
+        return False
 
 
 def finished(config: TrainConfig, store: Store) -> bool:
@@ -78,80 +115,109 @@ def finished(config: TrainConfig, store: Store) -> bool:
     return export.exported_step(store.sub("model")) == config.steps
 
 
-def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Rows, collate: Collate, store: Store,
+def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Dataset, collate: Collate, store: Store,
           kind: str, model_config: dict[str, Any], facts: dict[str, Any] | None = None,
-          device: torch.device | None = None, host: Host | None = None, evaluate: Evaluate | None = None) -> None:
+          device: torch.device | None = None, host: Host | None = None, evaluate: Evaluate | None = None,
+          sample: Sample | None = None) -> None:
     """Train `model`, with all ranks of the process group, and export it under `store`/model.
 
-    `store` receives checkpoints/, metrics.jsonl, tensorboard/ and model/. Raises ValueError for a config that does not
-    fit the data, the workers or the checkpoints there; FloatingPointError when training diverged.
+    `store` receives checkpoints/, metrics.jsonl, bad_steps.jsonl, tensorboard/, samples/ and model/. Raises ValueError
+    for a config that does not fit the data, the workers or the checkpoints there; FloatingPointError when training
+    diverged.
     """
     device, host = device or torch.device("cpu"), host or Host()
+    trackers.check(config.trackers)
     check_split(config.global_batch, config.micro_batch, len(rows))
     about = {"kind": kind, "model": model_config, "facts": facts or {}}
-    order = Order(block_rows=rows.block_rows, seed=config.seed, window_blocks=config.window_blocks, dataset=rows.digest)
-    share = config.global_batch // ranks.world_size()
-    engine = engines.build(model, loss_fn, config.engine, config.optim, device, share // (config.micro_batch or share))
+    order = rows.order(config.seed, config.window_blocks)
+    check_same(order, device)
+    micros = num_micro(config.global_batch, config.micro_batch)
+    engine = engines.build(model, loss_fn, config.engine, config.optim, device, micros)
     ema = Ema(engine.owned(), config.ema_decay) if config.ema_decay else None
-    if evaluate and ema and not engine.swappable:
+    if (evaluate or (sample and config.sample_every)) and ema and not engine.swappable:
         raise ValueError("averaged weights cannot be evaluated under train.engine.zero_stage 3; use stage 0, 1 or 2")
-    checkpoints = Checkpoints(store.sub("checkpoints"), device, keep=config.keep_checkpoints)
-    chain = state.restore(checkpoints, engine, ema, order, config.global_batch)
+    checkpoints = Checkpoints(store.sub("checkpoints"), device, keep=config.keep_checkpoints,
+                              best=(config.keep_best, config.keep_best_mode) if config.keep_best else None)
+    start = state.restore(checkpoints, engine, ema, order, config.global_batch)
+    chain, latest = start.chain, dict(start.metrics)  # latest: the last values of what was measured
     if chain.step > config.steps:
         raise ValueError(f"{store.url} was trained for {chain.step} steps already, and train.steps is {config.steps}; "
                          "use a larger number, or a new run_dir")
     host.resumed(chain.step)
-    metrics = Metrics(store, chain.step) if ranks.rank() == 0 else None
-    clock, bad_steps, seen = _Clock(), 0, 0.0  # seen: sums since the last log line
+    metrics = None
+    if ranks.rank() == 0:
+        metrics = Metrics(store, chain.step, trackers.start(config.trackers, store, {"train": to_dict(config), **about}))
+        if chain.step:
+            metrics.write(chain.step, resume_read_mb=start.read_bytes / 1e6, resume_total_mb=start.total_bytes / 1e6)
+    health = Divergence(max_bad_steps=config.max_bad_steps, spike_factor=config.spike_factor, window=config.spike_window,
+                        max_spikes=config.max_spikes, state=start.health)
+    peak_flops = _peak_flops(config, device)
+    clock, seen = Clock(), 0.0  # seen: sums since the last log line
 
     with Batches(rows, collate, order, global_batch=config.global_batch, micro_batch=config.micro_batch,
                  first=chain.step, last=config.steps, pin_memory=device.type == "cuda") as batches:
         model.train()
         for batch in batches:
             clock.lap("data")
-            sums = 0.0
+            sums, work = 0.0, 0.0
             for i, micro in enumerate(batch.micro):
                 torch.manual_seed(_seed(config.seed, batch.step, i))
                 on_device = {name: t.to(device, non_blocking=True) for name, t in micro.items()}
                 sums = sums + engine.backward(on_device, last=i == len(batch.micro) - 1)
-            sums = ranks.total(sums)
-            loss_sum, weight = sums[:2].tolist()
-            clock.lap("forward_backward")
+                work += flops.of_batch(model, micro) or 0.0
+            asked = sums.new_full((1,), float(host.should_checkpoint()))  # travels with the sums: a question for all ranks
+            sums, asked = ranks.total(torch.cat([sums, asked])).split([len(sums), 1])
+            loss_sum, weight, *more = sums.tolist()
+            tokens = dict(zip(engine.sum_names, more, strict=True)).get("tokens", 0.0)
+            clock.lap("backward")
+            clock.shift(engine.forward_time.read(), of="backward", to="forward")
             if weight == 0:
-                raise ValueError(f"step {batch.step} has no weight: none of its samples has anything to learn; "
-                                 f"look at {_some(batch.ids)}")
+                raise ValueError(f"step {batch.step + 1} has no weight: none of its samples has anything to learn; "
+                                 f"look at {some(batch.ids)}")
             lr = config.optim.lr * factor(config.schedule, batch.step, config.steps)
             grad_norm = engine.step(lr, weight)
             loss = loss_sum / weight
-            bad_steps = 0 if math.isfinite(loss) and math.isfinite(grad_norm) else bad_steps + 1
-            if bad_steps >= config.max_bad_steps:
-                raise FloatingPointError(
-                    f"loss or gradient was not finite for {bad_steps} steps in a row, up to step {batch.step} "
-                    f"({_some(batch.ids)}); lower --train.optim.lr, or look at these samples")
-            if ema and not bad_steps:
+            fault = health.judge(batch.step + 1, loss, grad_norm)
+            if fault and metrics:
+                metrics.bad_step(batch.step + 1, fault, loss, grad_norm, batch.ids)
+            health.stop_at_limit(batch.step + 1, batch.ids)
+            if ema and fault != "not_finite":
                 ema.update(engine.updates)
             clock.lap("optimizer")
+            clock.step(samples=config.global_batch, flops=work, tokens=tokens)
 
             chain = chain.next(batch.ids)
             seen = seen + sums
             host.progress(chain.step, loss)
             last = chain.step == config.steps
             if chain.step % config.log_every == 0 or last:
+                values = _values(engine.sum_names, seen.tolist(), clock.split(), peak_flops)
+                values |= {"lr": lr, "grad_norm": grad_norm, "skipped": chain.step - engine.updates, "spikes": health.spikes}
+                values |= memory_gb(device)
+                latest |= values
+                host.measured(chain.step, values)
                 if metrics:
-                    _, weight, *more = seen.tolist()
-                    named = {name: value / weight for name, value in zip(engine.sum_names, more, strict=True)}
-                    metrics.write(chain.step, loss=seen[0].item() / weight, lr=lr, grad_norm=grad_norm,
-                                  skipped=chain.step - engine.updates, **named, **clock.split(config.global_batch))
+                    metrics.write(chain.step, **values)
                 seen = 0.0
             if evaluate and (last or (config.eval_every and chain.step % config.eval_every == 0)):
                 with engine.swapped(ema.pieces() if ema else None) as averaged:
                     found = evaluate(averaged)
+                found = {f"eval/{name}": value for name, value in found.items()}
+                latest |= found
                 if metrics:
-                    metrics.write(chain.step, **{f"eval/{name}": value for name, value in found.items()})
+                    metrics.write(chain.step, **found)
                 clock.lap("evaluate")
-            if chain.step % config.checkpoint_every == 0 or last:
+            if sample and config.sample_every and (last or chain.step % config.sample_every == 0):
+                with engine.swapped(ema.pieces() if ema else None) as averaged:
+                    pictures = sample(averaged)
+                for name, pixels in pictures.items() if metrics else ():
+                    metrics.picture(chain.step, name, pixels)
+                clock.lap("evaluate")
+            if chain.step % config.checkpoint_every == 0 or last or asked:
                 _checkpointed(checkpoints, host, metrics)
-                state.save(checkpoints, engine, ema, chain, about)
+                state.save(checkpoints, engine, ema, chain, about, _worth(config.keep_best, latest, chain.step), health.state())
+                if asked:  # the machine may be gone in a moment: commit before the next step
+                    _checkpointed(checkpoints, host, metrics)
                 clock.lap("checkpoint")
     _checkpointed(checkpoints, host, metrics)
     export.export(engine, ema.pieces() if ema else masters(engine.owned()), store.sub("model"), step=config.steps,
@@ -175,28 +241,26 @@ def _seed(seed: int, step: int, micro: int) -> int:
     return int.from_bytes(words, "little") >> 1
 
 
-def _some(ids: Any) -> str:
-    return f"sample ids {', '.join(map(str, ids[:8].tolist()))}{', …' if len(ids) > 8 else ''}"
+def _worth(metric: str, latest: dict[str, float], step: int) -> dict[str, float]:
+    """The metric that checkpoints are kept by, as it was measured last."""
+    if metric and metric not in latest:
+        logger.warning("warning: train.keep_best is %s, and no such metric was measured by step %d; there are %s", metric,
+                       step, ", ".join(sorted(latest)) or "none yet")
+    return {metric: latest[metric]} if metric in latest else {}
 
 
-class _Clock:
-    """Wall time of each part of a step; a GPU is waited for once a step, when its sums are read."""
+def _values(names: list[str], sums: list[float], times: dict[str, float], peak_flops: float) -> dict[str, float]:
+    """One line of metrics: means of the sums since the line before, times and rates."""
+    work = times.pop("flops_per_s", 0.0)
+    if work:
+        times["tflops_per_s"] = work / 1e12
+    if work and peak_flops:
+        times["mfu"] = work / peak_flops
+    return means(names, sums) | times
 
-    def __init__(self) -> None:
-        self._laps: dict[str, float] = {}
-        self._steps = 0
-        self._start = self._last = time.perf_counter()
 
-    def lap(self, name: str) -> None:
-        """The time since the last lap went into `name`."""
-        now = time.perf_counter()
-        self._laps[name] = self._laps.get(name, 0.0) + now - self._last
-        self._last = now
-        self._steps += name == "optimizer"
-
-    def split(self, global_batch: int) -> dict[str, float]:
-        """Means per step since the last call, in seconds, and samples per second."""
-        steps, elapsed = max(1, self._steps), time.perf_counter() - self._start
-        out = {f"{name}_s": total / steps for name, total in self._laps.items()}
-        self._laps, self._steps, self._start = {}, 0, time.perf_counter()
-        return {"step_s": elapsed / steps, "samples_per_s": global_batch * steps / elapsed, **out}
+def _peak_flops(config: TrainConfig, device: torch.device) -> float:
+    """What MFU refers to; 0 if it is not wanted."""
+    if config.peak_tflops == 0:
+        return matmul_flops(device, torch.bfloat16 if config.engine.precision == "bf16" else torch.float32)
+    return 1e12 * (config.peak_tflops or 0.0)

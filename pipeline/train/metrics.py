@@ -1,31 +1,41 @@
 """What a run measured: `metrics.jsonl`, one object a line with its step, and TensorBoard event files; rank 0 writes.
 
-Guarantees: after a resume at step s no line of a step after s is left, and TensorBoard hides them; a kill loses at most
-the line being written. A remote run_dir gets both from a local copy whenever `flush` is called.
+Beside them `bad_steps.jsonl`, a line for each step whose loss was not finite or spiked, with the ids of its samples, and
+`samples/<step>-<name>.png`. Guarantees: after a resume at step s no line of a step after s is left, and TensorBoard hides
+them; a kill loses at most the line being written. A remote run_dir gets them from a local copy whenever `flush` is called.
 """
+import io
 import json
+import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.log import JsonLines
 from pipeline.storage import Store
+from pipeline.train import trackers as sinks
 
 FILE = "metrics.jsonl"
+BAD_STEPS = "bad_steps.jsonl"
 _FOLDER = "tensorboard"
 
 
 class Metrics:
-    """Metrics of a run that starts, or resumes, after `step` steps."""
+    """Metrics of a run that starts, or resumes, after `step` steps; `trackers` get the numbers too."""
 
-    def __init__(self, store: Store, step: int) -> None:
-        self._store = store
+    def __init__(self, store: Store, step: int, trackers: Sequence[sinks.Tracker] = ()) -> None:
+        self._store, self._trackers = store, list(trackers)
         self._folder = Path(store.local_path) if store.is_local else Path(tempfile.mkdtemp(prefix="metrics-"))
-        kept = [line for line in read(store) if line["step"] <= step]
-        store.write(FILE, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        if not store.is_local:
-            (self._folder / FILE).write_bytes(store.read(FILE))
+        for name in (FILE, *([BAD_STEPS] if store.exists(BAD_STEPS) else [])):
+            kept = [line for line in read(store, name) if line["step"] <= step]
+            store.write(name, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            if not store.is_local:
+                (self._folder / name).write_bytes(store.read(name))
         self._file = open(self._folder / FILE, "a")
         self._lines = JsonLines(self._file)
         self._board = SummaryWriter(str(self._folder / _FOLDER), purge_step=step + 1)
@@ -35,12 +45,27 @@ class Metrics:
         self._lines.write(step=step, **values)
         for name, value in values.items():
             self._board.add_scalar(name if "/" in name else f"train/{name}", value, step)
+        sinks.write(self._trackers, step, values)
+
+    def bad_step(self, step: int, fault: str, loss: float, grad_norm: float, ids: np.ndarray) -> None:
+        """Record that the `step`-th step went wrong, and with which samples."""
+        numbers = {name: value if math.isfinite(value) else str(value)  # JSON knows neither nan nor inf
+                   for name, value in (("loss", loss), ("grad_norm", grad_norm))}
+        with open(self._folder / BAD_STEPS, "a") as file:
+            JsonLines(file).write(step=step, fault=fault, **numbers, sample_ids=ids.tolist())
+
+    def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
+        """Record a picture (H, W, C) uint8, C 1 or 3, made after `step` steps."""
+        self._board.add_image(name, pixels, step, dataformats="HWC")
+        data = io.BytesIO()
+        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(data, "PNG")
+        self._store.write(f"samples/{step:08d}-{name}.png", data.getvalue())
 
     def flush(self) -> None:
         """Make everything written so far visible in the store."""
         self._board.flush()
         if not self._store.is_local:
-            for path in (self._folder / FILE, *(self._folder / _FOLDER).iterdir()):
+            for path in (*self._folder.glob("*.jsonl"), *(self._folder / _FOLDER).iterdir()):
                 self._store.write(str(path.relative_to(self._folder)), path.read_bytes())
 
     def close(self) -> None:
@@ -48,11 +73,36 @@ class Metrics:
         self.flush()
         self._file.close()
         self._board.close()
+        sinks.close(self._trackers)
 
 
-def read(store: Store) -> list[dict[str, float]]:
+def means(names: Sequence[str], sums: Sequence[float]) -> dict[str, float]:
+    """What to log of sums as an engine adds them up: `loss` and each of `names`, by its own weight if it has one.
+
+    `sums` is the loss, its weight, and one for each name. The sum `x` is divided by the sum `x/weight` if there is such
+    a one (and left out where that is 0), else by the weight of the loss. `tokens` is no mean: see `Clock.step`.
+    """
+    loss, weight, *more = sums
+    named = dict(zip(names, more, strict=True))
+    out = {"loss": loss / weight}
+    for name, value in named.items():
+        own = named.get(f"{name}/weight", weight)
+        if own and name != "tokens" and not name.endswith("/weight"):
+            out[name] = value / own
+    return out
+
+
+def share(lines: Sequence[dict[str, Any]], part: str) -> float | None:
+    """Which part of the time of training went into one part of a step, such as `checkpoint_s`; None without a line."""
+    timed = [line for line in lines if "step_s" in line]
+    steps = [b["step"] - a for a, b in zip([0, *(line["step"] for line in timed)], timed, strict=False)]
+    whole_s = sum(n * line["step_s"] for n, line in zip(steps, timed, strict=True))
+    return sum(n * line.get(part, 0.0) for n, line in zip(steps, timed, strict=True)) / whole_s if timed else None
+
+
+def read(store: Store, name: str = FILE) -> list[dict[str, Any]]:
     """All complete lines of a run's metrics, in order; empty if there are none."""
-    if not store.exists(FILE):
+    if not store.exists(name):
         return []
-    lines = store.read(FILE).decode(errors="replace").split("\n")[:-1]  # what no newline ends was cut by a kill
+    lines = store.read(name).decode(errors="replace").split("\n")[:-1]  # what no newline ends was cut by a kill
     return [json.loads(line) for line in lines if line]

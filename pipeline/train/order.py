@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +21,28 @@ ANCHOR = 200
 """Steps after which the chain takes a new anchor."""
 
 _ROUNDS = 8
+
+
+class Stream(Protocol):
+    """An endless stream of samples: `Order` for one dataset, `Mixture` for several."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the random numbers of its samples."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 (hex) of all that the stream depends on."""
+        ...
+
+    def ids(self, step: int, global_batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of the global batch of a step and the epoch of each, both (global_batch,) int64; steps count from 0."""
+        ...
+
+    def dealt(self, ids: np.ndarray) -> np.ndarray:
+        """The slots of a step in the order in which they are dealt to ranks, (len(ids),): neighbours to the same rank."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +74,19 @@ class Order:
 
     def ids(self, step: int, global_batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids of the global batch of a step and the epoch of each, both (global_batch,) int64; steps count from 0."""
-        position = step * global_batch + np.arange(global_batch, dtype=np.int64)
+        return self.at(step * global_batch + np.arange(global_batch, dtype=np.int64))
+
+    def at(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and epochs at some positions of the endless stream, both (n,) int64; positions count from 0."""
         epoch, place = np.divmod(position, self.num_samples)
-        out = np.empty(global_batch, np.int64)
+        out = np.empty(len(position), np.int64)
         for e in np.unique(epoch):
             out[epoch == e] = self._at(int(e), place[epoch == e])
         return out, epoch
+
+    def dealt(self, ids: np.ndarray) -> np.ndarray:
+        """The slots of a step by id: of W ranks each reads about one W-th of the row groups of a window."""
+        return np.argsort(ids, kind="stable")
 
     def _at(self, epoch: int, place: np.ndarray) -> np.ndarray:
         if self.window_blocks == 0:
@@ -76,13 +106,15 @@ class Order:
 
     def _shuffled_blocks(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the blocks in this epoch's order: first id, rows, and where each ends in that order."""
-        if epoch not in self._shuffles:
-            if len(self._shuffles) == 2:  # a step may span two epochs
-                self._shuffles.clear()
+        found = self._shuffles.get(epoch)
+        if found is None:
             rows = np.asarray(self.block_rows, np.int64)
             blocks = permute(np.arange(len(rows), dtype=np.int64), len(rows), _key(self.seed, epoch, -1))
-            self._shuffles[epoch] = (np.cumsum(rows) - rows)[blocks], rows[blocks], np.cumsum(rows[blocks])
-        return self._shuffles[epoch]
+            found = (np.cumsum(rows) - rows)[blocks], rows[blocks], np.cumsum(rows[blocks])
+            if len(self._shuffles) == 2:  # a step may span two epochs
+                self._shuffles.clear()
+            self._shuffles[epoch] = found
+        return found
 
     @cached_property
     def _shuffles(self) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -132,7 +164,7 @@ class Chain:
     anchor: str
 
     @staticmethod
-    def start(order: Order) -> "Chain":
+    def start(order: Stream) -> "Chain":
         """The chain before the first step."""
         return Chain(step=0, value=order.fingerprint, anchor=order.fingerprint)
 
@@ -141,7 +173,7 @@ class Chain:
         value = hashlib.sha256(bytes.fromhex(self.value) + np.ascontiguousarray(ids, "<i8").tobytes()).hexdigest()
         return Chain(step=self.step + 1, value=value, anchor=self.value if self.step % ANCHOR == 0 else self.anchor)
 
-    def check(self, order: Order, global_batch: int) -> None:
+    def check(self, order: Stream, global_batch: int) -> None:
         """Raise ValueError unless `order` yields the ids that this chain has seen since its anchor."""
         first = max(0, self.step - 1) // ANCHOR * ANCHOR
         again = replace(self, step=first, value=self.anchor)
@@ -151,7 +183,7 @@ class Chain:
             again = again.next(order.ids(step, global_batch)[0])
         if again.value != self.value:
             raise ValueError(
-                f"the checkpoint of step {self.step} was trained on other samples: the dataset, train.seed, "
+                f"the checkpoint of step {self.step} was trained on other samples: the dataset, a weight, train.seed, "
                 "train.global_batch or train.window_blocks changed; restore them, or choose a new run_dir")
 
 

@@ -21,6 +21,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def share(count: int) -> slice:
+    """This rank's part of `count` things in a row; no rank's is larger than another's by more than one."""
+    return slice(count * rank() // world_size(), count * (rank() + 1) // world_size())
+
+
 def device(use_gpu: bool) -> torch.device:
     """Where this rank computes: the GPU of its `LOCAL_RANK`, or the CPU; ValueError if there is no GPU to use."""
     if not use_gpu:

@@ -1,9 +1,12 @@
 """What a run needs to go on where it was: weights, moments, average, buffers, data order, and how far it came.
 
 Guarantees: restoring touches nothing until every rank has read and verified its share; if any rank meets a bad file all
-ranks pass on to the checkpoint before. A checkpoint of another model, or of another stream of samples, is refused.
+ranks pass on to the checkpoint before. A checkpoint of another model, or of another stream of samples, is refused. A
+rank reads what it will hold; where every rank holds everything (plain torch, ZeRO stage 0), its share of it, and the
+ranks exchange the shares.
 """
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -15,20 +18,35 @@ from pipeline.train import export, ranks
 from pipeline.train.checkpoint import Checkpoints, Saved, Want, bad
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine, Slice
-from pipeline.train.order import Chain, Order
+from pipeline.train.order import Chain, Stream
 
 
-def save(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, chain: Chain, about: dict[str, Any]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a run begins, or goes on."""
+
+    chain: Chain
+    metrics: dict[str, float] = field(default_factory=dict)
+    """What the checkpoint was worth when it was saved."""
+    health: dict[str, Any] = field(default_factory=dict)
+    """The state of its `Divergence`."""
+    read_bytes: int = 0
+    """What this rank read of the checkpoint's `total_bytes`."""
+    total_bytes: int = 0
+
+
+def save(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, chain: Chain, about: dict[str, Any],
+         metrics: dict[str, float] | None = None, health: dict[str, Any] | None = None) -> None:
     """Begin to save the state after `chain.step` steps; a collective. `about` is the `config.json` of an export."""
     shapes = {name: list(shape) for name, shape in engine.shapes.items()}
     checkpoints.save(
         chain.step, engine.owned(), ema.values if ema else None, engine.statics(), updates=engine.updates,
         chain=asdict(chain), model=_model(engine), averaged=ema is not None, engine=config.to_dict(engine.config),
-        shapes=shapes, aliases=export.aliases(engine.model), about=about)
+        shapes=shapes, aliases=export.aliases(engine.model), about=about, metrics=metrics or {}, health=health or {})
 
 
-def restore(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, order: Order, global_batch: int) -> Chain:
-    """Load the newest checkpoint that is whole, if there is one; the chain of ids up to where the run now stands."""
+def restore(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, order: Stream, global_batch: int) -> Start:
+    """Load the newest checkpoint that is whole, if there is one."""
     for name in checkpoints.names():
         staged, error = None, None
         try:
@@ -41,10 +59,11 @@ def restore(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, order: Or
             error = found
         if ranks.all_true(error is None, engine.device):
             _apply(engine, ema, saved, *staged)
-            return chain
+            return Start(chain=chain, metrics=saved.facts.get("metrics", {}), health=saved.facts.get("health", {}),
+                         read_bytes=saved.bytes_read[0], total_bytes=sum(file.size_bytes for file in saved.facts["files"]))
         if error is not None:
             bad(error)
-    return Chain.start(order)
+    return Start(chain=Chain.start(order))
 
 
 def _model(engine: Engine) -> str:
@@ -63,36 +82,39 @@ def _check_model(saved: Saved, engine: Engine) -> None:
                      "restore the model section of the config, or choose a new run_dir")
 
 
+_HELD = ("master", "exp_avg", "exp_avg_sq")
 _Staged = tuple[list[Slice], list[torch.Tensor], dict[str, torch.Tensor]]
 
 
 def _stage(saved: Saved, engine: Engine, ema: Ema | None) -> _Staged:
-    """What this rank will hold, its share of the average, and the statics, all read and verified."""
+    """This rank's share of what it will hold, its share of the average, and the statics, all read and verified."""
     def empty(like: torch.Tensor) -> torch.Tensor:
         return torch.empty(like.numel(), dtype=torch.float32)
 
-    held = [Slice(name=s.name, start=s.start, master=empty(s.master), exp_avg=empty(s.master),
-                  exp_avg_sq=empty(s.master)) for s in engine.held()]
+    mine = [Slice(name=s.name, start=s.start, master=empty(s.master), exp_avg=empty(s.master),
+                  exp_avg_sq=empty(s.master)) for s in engine.owned()]
     average = [empty(v) for v in ema.values] if ema else []
     kind = "ema" if saved.facts["averaged"] else "master"
     if ema and not saved.facts["averaged"]:
         logger.warning("warning: %s has no averaged weights; the average starts from its weights", saved.store.url)
-    wants = [Want(kind=k, name=s.name, start=s.start, into=getattr(s, k))
-             for s in held for k in ("master", "exp_avg", "exp_avg_sq")]
+    wants = [Want(kind=k, name=s.name, start=s.start, into=getattr(s, k)) for s in mine for k in _HELD]
     if ema:
         wants += [Want(kind=kind, name=s.name, start=s.start, into=v)
                   for s, v in zip(engine.owned(), average, strict=True)]
     saved.read(wants)
-    return held, average, saved.statics()
+    return mine, average, saved.statics()
 
 
 @torch.no_grad()
-def _apply(engine: Engine, ema: Ema | None, saved: Saved, held: list[Slice], average: list[torch.Tensor],
+def _apply(engine: Engine, ema: Ema | None, saved: Saved, mine: list[Slice], average: list[torch.Tensor],
            statics: dict[str, torch.Tensor]) -> None:
-    for to, found in zip(engine.held(), held, strict=True):
-        to.master.copy_(found.master)
-        to.exp_avg.copy_(found.exp_avg)
-        to.exp_avg_sq.copy_(found.exp_avg_sq)
+    for kind in _HELD:
+        held = [getattr(s, kind) for s in engine.held()]
+        found = [getattr(s, kind) for s in mine]
+        if engine.config.backend == "torch" or engine.config.zero_stage == 0:
+            found = _exchanged(engine, [(s.name, s.start, v) for s, v in zip(mine, found, strict=True)])
+        for to, values in zip(held, found, strict=True):
+            to.copy_(values)
     for name, to in engine.statics().items():
         to.data.copy_(statics[name])
     engine.restored(saved.facts["updates"])
@@ -100,13 +122,15 @@ def _apply(engine: Engine, ema: Ema | None, saved: Saved, held: list[Slice], ave
         to.copy_(found)
 
 
-def verify(saved: Saved) -> None:
-    """Read everything; CorruptFileError names the first bad file."""
-    saved.statics()
-    for kind, parameters in saved.facts["pieces"].items():
-        for name, pieces in parameters.items():
-            for _, start, stop, _ in pieces:
-                saved.read([Want(kind=kind, name=name, start=start, into=torch.empty(stop - start))])
+def _exchanged(engine: Engine, pieces: Iterable[tuple[str, int, torch.Tensor]]) -> Iterable[torch.Tensor]:
+    """The whole of each parameter, flat, in the order of `engine.held()`, from the (name, start, values) of all ranks."""
+    sizes = {s.name: s.master.numel() for s in engine.held()}
+    whole = torch.zeros(sum(sizes.values()), device=engine.device)
+    parts = dict(zip(sizes, whole.split(list(sizes.values())), strict=True))
+    for name, start, values in pieces:
+        parts[name][start : start + values.numel()] = values.to(engine.device)
+    ranks.total(whole.view(torch.int32))  # as integers, because a float -0.0 + 0.0 is another number
+    return parts.values()
 
 
 def describe(saved: Saved) -> dict[str, Any]:
@@ -114,8 +138,8 @@ def describe(saved: Saved) -> dict[str, Any]:
     facts = saved.facts
     return {
         "name": saved.name, "kind": facts["about"]["kind"], "step": facts["step"], "updates": facts["updates"],
-        "world_size": facts["world_size"],
-        "engine": facts["engine"], "averaged": facts["averaged"], "parameters": _count(facts["pieces"]["master"]),
+        "world_size": facts["world_size"], "engine": facts["engine"], "averaged": facts["averaged"],
+        "metrics": facts.get("metrics", {}), "parameters": _count(facts["pieces"]["master"]),
         "files": len(facts["files"]), "size_bytes": sum(file.size_bytes for file in facts["files"]),
     }
 

@@ -140,6 +140,20 @@ def test_packed_loss_is_the_sum_of_separate_losses() -> None:
     torch.testing.assert_close(sums["nats"], separate[0][2]["nats"] + separate[1][2]["nats"])
 
 
+def test_nats_of_each_modality_add_up_with_those_of_control() -> None:
+    model, kinds = small(), torch.tensor([[0, 1, 1, 2, 0, 2], [0, 3, 3, 3, 0, 0]], dtype=torch.int8)
+    tokens, targets = torch.randint(0, 97, (2, 2, 6))
+    weights = torch.tensor([[1.0, 0.25, 0.25, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    each = F.cross_entropy(model(tokens).transpose(1, 2), targets, reduction="none")
+    sums = gpt_loss(model, {"tokens": tokens, "targets": targets, "weights": weights, "modality": kinds})[2]
+    assert sums["tokens"] == 10
+    for name, weight, where in (("text", 0.5, kinds == 1), ("image", 2, kinds == 2), ("audio", 3, kinds == 3)):
+        assert sums[f"nats/{name}/weight"] == weight
+        torch.testing.assert_close(sums[f"nats/{name}"] / weight, each[where].mean())
+    control = (each * weights)[kinds == 0].sum()
+    torch.testing.assert_close(sums["nats"], control + sum(sums[f"nats/{name}"] for name in ("text", "image", "audio")))
+
+
 def test_loss_is_weighted_cross_entropy_plus_z_loss() -> None:
     model = small().double()
     tokens, targets = torch.randint(0, 97, (2, 2, 6))

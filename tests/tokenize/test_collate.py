@@ -6,12 +6,13 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pipeline.models import gpt
 from pipeline.models.denoiser import NUM_TIMESTEPS
 from pipeline.records import CODES
 from pipeline.storage import Store
 from pipeline.tokenize import package
 from pipeline.tokenize.collate import DecoderCollate, ImageCollate, SequenceCollate
-from pipeline.tokenize.grammar import Grammar, Segment
+from pipeline.tokenize.grammar import MODALITIES, Grammar, Segment
 from pipeline.tokenize.package import Tokenizer
 from pipeline.tokenize.text import TextTokenizer
 from tests.tokenize import toy
@@ -83,6 +84,15 @@ def test_weights_count_each_token_once() -> None:
         assert kept["weights"][i].tolist() == expected + [0.0] * (40 - len(expected))
     dropped = sequences(text_first=1.0, drop_condition=1.0)(table, toy.Draw([0, 1]))
     assert dropped["weights"][0].tolist() == [0.0] * 3 + [1.0] * 21 + [0.0] * 16
+
+
+def test_each_target_has_its_modality() -> None:
+    batch = sequences(text_first=1.0, drop_condition=0.0)(code_table(1), toy.Draw([0]))
+    n = len(TEXT.encode("a blue circle"))
+    assert batch["modality"].dtype == torch.int8
+    expected = [0] + [1] * n + [0] * 4 + [2] * 16 + [0] * 2  # <text>; text; </text> <image> h w; codes; </image> <eos>
+    assert batch["modality"][0].tolist() == expected + [0] * (40 - len(expected))
+    assert tuple(MODALITIES) == gpt.MODALITIES
 
 
 def test_rows_are_packed_and_each_sample_is_its_own_document() -> None:

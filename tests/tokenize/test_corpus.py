@@ -12,6 +12,7 @@ from pipeline.storage import Store, manifest, read_table, write_json, write_parq
 from pipeline.tokenize import corpus, package
 from pipeline.tokenize.collate import pictures
 from pipeline.tokenize.pixels import to_png
+from pipeline.tokenize.text import TextTokenizer
 
 
 @pytest.fixture
@@ -50,6 +51,27 @@ def test_codes_are_those_of_the_tokenizer_and_shards_are_not_made_twice(local_ra
     assert before == {name: Path(out.path(name)).stat().st_mtime_ns for name in names[1:]}
 
 
+def test_the_text_tokenizer_of_another_corpus_can_be_used_and_makes_them_mixable(local_ray: None, source: Store,
+                                                                                tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    folder, files = Store(str(tmp_path / "tokenizer")), corpus.source_files(source)
+    dvae = DVAE(DVAEConfig(image_size=8, width=4, multipliers=(1, 2)))
+    tokenizer = package.export(dvae, folder, torch.rand(4, 1, 8, 8) * 2 - 1)
+    text = TextTokenizer.train(["other words"], 260)
+    out, own = Store(str(tmp_path / "codes")), Store(str(tmp_path / "own"))
+    facts = corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280, text=text)
+    assert facts["text_sha256"] == text.sha256 == TextTokenizer.load(out).sha256
+    assert facts["identity"] == corpus.identity(files, tokenizer.sha256, 999, text)
+    assert facts["identity"] != corpus.identity(files, tokenizer.sha256, 280)
+    write_json(own, corpus.MANIFEST, facts | {"identity": "another"})
+    assert corpus.shared_facts([out.url, own.url]) == manifest(out, corpus.MANIFEST)
+    for name, flag in (("tokenizer_sha256", "--tokenizer"), ("text_sha256", "--text")):
+        write_json(own, corpus.MANIFEST, facts | {name: "0123456789abcdef"})
+        with pytest.raises(ValueError, match=f"own and .*codes were made with different tokenizers \\({name} 0123456789ab and"
+                                             f".* with the same {flag} for both"):
+            corpus.shared_facts([out.url, own.url])
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     with pytest.raises(ValueError, match="no finished curation run"):
@@ -57,3 +79,5 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     write_json(store, "export/manifest.json", {"files": []})
     with pytest.raises(ValueError, match="kept no rows"):
         corpus.source_files(store)
+    with pytest.raises(ValueError, match="no tokenized corpus at .*none; run jobs.tokenize_corpus"):
+        corpus.shared_facts([f"{store.url}/none"])

@@ -29,6 +29,14 @@ def spelt(ids: list[int]) -> str:
                                     else "A" if 101 <= i < 121 else "?") for i in ids)
 
 
+@given(st.lists(segments(), max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_modalities_are_those_of_the_letters(parts: list[Segment]) -> None:
+    ids = np.append(GRAMMAR.build(parts), [PAD, GRAMMAR.vocab_size - 1])
+    letters = "".join(spelt([i]) if spelt([i]) in "TIA" else "." for i in ids.tolist())
+    assert GRAMMAR.modalities(ids).tolist() == [".TIA".index(letter) for letter in letters]
+
+
 LEGAL = re.compile(r"\^(<t>(0|T*)</t>|<i>(0|##I+)</i>|<a>(0|A*)</a>)*\$\.*")
 
 

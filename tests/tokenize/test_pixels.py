@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.tokenize.pixels import from_png, to_bytes, to_png
+from pipeline.tokenize.pixels import from_png, grid, to_bytes, to_png
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -49,3 +49,12 @@ def test_broken_bytes_and_odd_channels_are_refused() -> None:
             from_png(data, 1, 32)
     with pytest.raises(ValueError, match="channels 2"):
         from_png(whole, 2, 32)
+
+
+def test_a_grid_lays_rows_one_under_the_other() -> None:
+    x = np.linspace(-1, 1, 3 * 3 * 2 * 4, dtype=np.float32).reshape(3, 3, 2, 4)
+    made = grid(x, -x)
+    assert made.shape == (4, 12, 3)
+    for i in range(3):
+        assert np.array_equal(made[:2, 4 * i : 4 * i + 4], to_bytes(x[i]))
+        assert np.array_equal(made[2:, 4 * i : 4 * i + 4], to_bytes(-x[i]))

@@ -43,13 +43,15 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], LossFn, Callable[[torch.Gener
 }
 
 
-def steps(name: str, backend: str, stage: int, micro: int, clip: float) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """Losses of 20 steps and the parameters after them; the backend may be "offload" too."""
+Case = tuple[str, str, int, int, float] | tuple[str, str, int, int, float, str]
+
+
+def steps(name: str, backend: str, stage: int, micro: int, clip: float,
+          *options: str) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Losses of 20 steps and the parameters after them, with these options of the engine switched on."""
     build, loss_fn, batch_of = NETWORKS[name]
     torch.manual_seed(0)
-    offload = backend == "offload"
-    settings = EngineConfig(backend="deepspeed" if offload else backend, zero_stage=stage, grad_clip=clip,
-                            cpu_offload=offload)
+    settings = EngineConfig(backend=backend, zero_stage=stage, grad_clip=clip, **dict.fromkeys(options, True))
     engine = engines.build(build(), loss_fn, settings, OptimConfig(lr=1e-4), torch.device("cpu"), micro)
     generator = torch.Generator().manual_seed(1)
     losses, share = [], 8 // ranks.world_size()
@@ -64,11 +66,11 @@ def steps(name: str, backend: str, stage: int, micro: int, clip: float) -> tuple
     return losses, {n: full.clone() for n, full in engine.assembled(masters(engine.owned()))}
 
 
-def all_steps(cases: list[tuple[str, str, int, int, float]]) -> list[tuple[list[float], dict[str, torch.Tensor]]]:
+def all_steps(cases: list[Case]) -> list[tuple[list[float], dict[str, torch.Tensor]]]:
     return [steps(*case) for case in cases]
 
 
 def tiny_and_networks(tiny_cases: list[tuple[str, int, int, float]],
-                      cases: list[tuple[str, str, int, int, float]]) -> tuple[list[object], list[object]]:
+                      cases: list[Case]) -> tuple[list[object], list[object]]:
     """Both in one start of processes, which costs more than the steps."""
     return tiny.engine_cases(tiny_cases), all_steps(cases)

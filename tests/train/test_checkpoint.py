@@ -6,7 +6,7 @@ from safetensors.torch import load
 
 from pipeline.storage import CorruptFileError, Store
 from pipeline.train import checkpoint as module
-from pipeline.train.checkpoint import KINDS, Checkpoints, Want, open_saved
+from pipeline.train.checkpoint import KINDS, Checkpoints, Want, best_saved, committed, open_saved
 from pipeline.train.engine import Slice
 
 torch.set_num_threads(1)
@@ -24,10 +24,11 @@ def store(tmp_path):
     return Store(str(tmp_path))
 
 
-def save(store, step, state=None, *, keep=9, ema=True):
+def save(store, step, state=None, *, keep=9, ema=True, best=None, **facts):
     state = state or slices(step)
-    checkpoints = Checkpoints(store, CPU, keep=keep)
-    checkpoints.save(step, state, [s.master * 2 for s in state] if ema else None, {"count": torch.tensor(step)}, note=1)
+    checkpoints = Checkpoints(store, CPU, keep=keep, best=best)
+    checkpoints.save(step, state, [s.master * 2 for s in state] if ema else None, {"count": torch.tensor(step)}, note=1,
+                     **facts)
     return checkpoints.wait()
 
 
@@ -220,3 +221,38 @@ def test_a_later_format_is_refused(store):
     store.write(f"{name}/manifest.json", json.dumps(facts).encode())
     with pytest.raises(ValueError, match="format 2.*new run_dir"):
         open_saved(store, name)
+
+
+def kept(store):
+    return sorted(int(name[:8]) for name in committed(store))
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("min", [2, 5]), ("max", [4, 5])])
+def test_the_best_checkpoint_is_kept_besides_the_newest(store, mode, expected):
+    for step, value in ((1, 3.0), (2, 1.0), (3, 1.0), (4, 7.0), (5, float("nan"))):
+        save(store, step, keep=1, best=("eval/nats", mode), metrics={"eval/nats": value})
+    assert kept(store) == expected  # of equal ones the older: the value was measured there
+    assert {name.split("/")[0] for name in store.list()} == set(committed(store))
+
+
+def test_a_best_checkpoint_of_another_metric_or_with_a_damaged_manifest_is_none(store):
+    names = [save(store, step, metrics={"loss": 1.0 / step}) for step in (1, 2, 3)]
+    assert best_saved(store, names, "eval/nats", "min") is None
+    assert best_saved(store, names, "loss", "min") == names[2]
+    store.write(f"{names[2]}/manifest.json", b"{")
+    assert best_saved(store, names, "loss", "min") == names[1]
+
+
+@pytest.mark.parametrize(("file", "how"), [("rank-00000", "flip"), ("rank-00000", "longer"), ("statics", "flip"),
+                                           ("statics", "gone")])
+def test_damage_names_each_file_that_is_not_what_was_saved(store, file, how):
+    name = save(store, 1)
+    saved, path = open_saved(store, name), f"{name}/{file}.safetensors"
+    assert saved.damage() == []
+    data = store.read(path)
+    if how == "gone":
+        store.delete(path)
+    else:
+        store.write(path, data + b"x" if how == "longer" else data[:-1] + bytes([data[-1] ^ 1]))
+    line, = saved.damage()
+    assert path in line

@@ -9,6 +9,13 @@ def test_bad_values_are_named():
             ClusterConfig(**{name: 0})
     with pytest.raises(ValueError, match="cluster.max_failures is -1"):
         ClusterConfig(max_failures=-1)
+    with pytest.raises(ValueError, match="max_workers is 2, and cluster.num_workers, the fewest, is 3; use 3 or more"):
+        ClusterConfig(num_workers=3, max_workers=2)
+    for name in ("resize_every_s", "timeout_s"):
+        with pytest.raises(ValueError, match=f"cluster.{name} is 0"):
+            ClusterConfig(**{name: 0})
+    with pytest.raises(ValueError, match=r"cluster.stall_timeout_s is -1; use 0 \(never\)"):
+        ClusterConfig(stall_timeout_s=-1)
 
 
 def test_cpus_of_all_workers():

@@ -3,8 +3,10 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from pipeline.train.engine import Engine, EngineConfig, OptimConfig, ZeroEngine
+from pipeline.train.preflight import optimizer_elements
 from tests.train import networks, tiny
 from tests.train.processes import run
 
@@ -15,11 +17,14 @@ CASES += [("deepspeed", stage, micro, clip) for stage in (0, 1, 2, 3) for micro,
 
 
 NETWORK_CASES = [(name, "deepspeed", 1, 2, 0.5) for name in networks.NETWORKS]
+NETWORK_CASES += [("gpt", "deepspeed", stage, 2, 0.5, "activation_checkpointing") for stage in (1, 3)]
 ALL_NETWORK_CASES = [
     (name, backend, stage, micro, clip) for name in networks.NETWORKS
     for backend, stage in (("torch", 0), ("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2), ("deepspeed", 3))
     for micro in (1, 2, 4) for clip in (0.0, 0.5)
-] + [("gpt", "offload", stage, 2, 0.5) for stage in (1, 2, 3)]
+] + [("gpt", "deepspeed", stage, 2, 0.5, "cpu_offload") for stage in (1, 2, 3)] + [
+    (name, "deepspeed", stage, 2, 0.5, "activation_checkpointing") for name in networks.NETWORKS for stage in range(4)
+] + [("gpt", "deepspeed", stage, 2, 0.5, "compile") for stage in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +41,14 @@ def on_two_ranks(both_on_two_ranks):
 
 
 def assert_steps_of_plain_torch(case, found):
-    name, *_, clip = case
+    name, clip = case[0], case[4]
     losses, weights = networks.steps(name, "torch", 0, 1, clip)
     assert found[0] == pytest.approx(losses, rel=1e-5)
     for key, expected in weights.items():
         torch.testing.assert_close(found[1][key], expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", NETWORK_CASES, ids=lambda case: case[0])
+@pytest.mark.parametrize("case", NETWORK_CASES, ids=lambda case: "-".join(map(str, case)))
 def test_the_three_networks_take_the_steps_of_plain_torch(case, both_on_two_ranks):
     assert_steps_of_plain_torch(case, both_on_two_ranks[0][1][NETWORK_CASES.index(case)])
 
@@ -92,6 +97,14 @@ def test_every_engine_takes_the_steps_of_plain_torch(case, on_two_ranks, by_hand
     assert found["updates"] == 20
     for name, expected in weights.items():
         torch.testing.assert_close(found["weights"][name], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_the_share_of_a_rank_is_what_is_predicted(case, on_two_ranks):
+    backend, stage, _, _ = case
+    shapes = [tuple(p.shape) for p in tiny.Net().parameters()]
+    share = optimizer_elements(shapes, EngineConfig(backend=backend, zero_stage=stage), 2)
+    assert share == on_two_ranks[case]["held"]  # of rank 0, whose share is the largest
 
 
 def test_clipping_was_at_work(by_hand):
@@ -174,6 +187,44 @@ def test_statics_are_buffers_that_persist_and_frozen_parameters():
     assert "unused" not in one.shapes
 
 
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_recomputed_activations_change_nothing(name):
+    expected = networks.steps(name, "torch", 0, 2, 0.5)
+    losses, weights = networks.steps(name, "torch", 0, 2, 0.5, "activation_checkpointing")
+    assert losses == expected[0]
+    assert all(torch.equal(weights[key], expected[1][key]) for key in expected[1])
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_recomputing_keeps_less_and_renames_nothing(name):
+    build, loss_fn, batch_of = networks.NETWORKS[name]
+
+    def kept(**options):
+        sizes = {}
+
+        def pack(tensor):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        one = engine(build(), loss_fn=loss_fn, **options)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss_fn(one.model, batch_of(torch.Generator().manual_seed(1)))
+        return sum(sizes.values()), list(one.model.state_dict())
+
+    (all_of_it, names), (inputs, same) = kept(), kept(activation_checkpointing=True)
+    assert inputs < 0.7 * all_of_it and same == names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), [
+    ("gpt", ("compile",)), ("gpt", ("compile", "activation_checkpointing")), ("denoiser", ("compile",)),
+])
+def test_compiled_blocks_take_the_steps_of_plain_torch(name, options):
+    counters.clear()
+    assert_steps_of_plain_torch((name, "torch", 0, 2, 0.5), networks.steps(name, "torch", 0, 2, 0.5, *options))
+    assert counters["frames"]["ok"] > 0 and not counters["graph_break"] and not counters["unimplemented"]
+
+
 def test_what_deepspeed_cannot_do_is_refused_before_it_is_asked():
     def build(net, stage):
         settings = EngineConfig(backend="deepspeed", zero_stage=stage)
@@ -196,5 +247,9 @@ def test_user_errors_name_the_value():
         EngineConfig(grad_clip=-1)
     with pytest.raises(ValueError, match="cpu_offload needs"):
         EngineConfig(backend="torch", cpu_offload=True)
+    with pytest.raises(ValueError, match="compile does not go with zero_stage 3"):
+        EngineConfig(compile=True, zero_stage=3)
+    with pytest.raises(ValueError, match="Net names no blocks"):
+        engine(activation_checkpointing=True)
     with pytest.raises(ValueError, match="lr is 0"):
         OptimConfig(lr=0)

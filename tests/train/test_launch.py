@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.storage import Store
-from pipeline.train import metrics, ranks
+from pipeline.train import metrics, monitor, ranks
 from pipeline.train.cluster import ClusterConfig
 from pipeline.train.launch import _one_line, fit
 from tests.train import tiny
@@ -18,6 +18,10 @@ def worker(payload, host):
     class Dying(type(host)):
         def progress(self, step, loss):
             super().progress(step, loss)
+            if step == 2 and ranks.rank() == 1 and not Path(payload["died"]).exists():
+                os.kill(os.getpid(), signal.SIGTERM)
+                while not monitor._terminated.is_set():
+                    time.sleep(0.02)  # the main thread hears of it at Ray's next poll
             if step == 8 and ranks.rank() == 1 and not Path(payload["died"]).exists():
                 Path(payload["died"]).touch()
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -26,14 +30,15 @@ def worker(payload, host):
     tiny.train(payload["train"], payload["data"], payload["run"], host=host)
 
 
-def test_two_workers_under_zero_1_survive_the_death_of_one(local_ray, tmp_path, capsys):
+def test_two_workers_under_zero_1_save_when_one_is_told_to_end_and_survive_its_death(local_ray, tmp_path, capsys):
     data, run, died = tiny.dataset(tmp_path / "data").url, str(tmp_path / "run"), tmp_path / "died"
     os.makedirs(tmp_path / "run/ray/tiny")
     (tmp_path / "run/ray/tiny/checkpoint_manager_snapshot.json").write_text("{torn")
     payload = {"train": tiny.config(), "data": data, "run": run, "died": str(died)}
     fit(worker, payload, name="tiny", run_dir=run, cluster=ClusterConfig(max_failures=1), total_steps=12)
     assert died.exists()
-    lines = metrics.read(Store(run))
+    assert list((tmp_path / "run/checkpoints").glob("00000003-*/manifest.json"))  # the step in which rank 1 was told to end
+    lines = [line for line in metrics.read(Store(run)) if "loss" in line]
     assert [line["step"] for line in lines] == list(range(1, 13))
     expected = tiny.train(tiny.config("torch"), data, str(tmp_path / "reference")).losses
     assert [line["loss"] for line in lines] == pytest.approx(expected, rel=1e-5)

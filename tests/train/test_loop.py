@@ -5,15 +5,18 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
 
 from pipeline.storage import Store
 from pipeline.train import metrics
-from pipeline.train.checkpoint import Checkpoints
-from pipeline.train.loop import TrainConfig, finished
+from pipeline.train.checkpoint import Checkpoints, committed, open_saved
+from pipeline.train.loop import TrainConfig, finished, train
+from pipeline.train.rows import Rows
 from tests.train import tiny
+from tests.train.networks import NETWORKS
 from tests.train.processes import run
 
 torch.set_num_threads(1)
@@ -38,8 +41,12 @@ def one_process(data, folder, host=None, **changes):
     return tiny.train(tiny.config("torch", **changes), data, str(folder))
 
 
+def lines_of(folder, name="loss"):
+    return [line for line in metrics.read(Store(str(folder))) if name in line]
+
+
 def losses(folder):
-    return {line["step"]: line["loss"] for line in metrics.read(Store(str(folder))) if "loss" in line}
+    return {line["step"]: line["loss"] for line in lines_of(folder)}
 
 
 def weights(folder):
@@ -113,8 +120,7 @@ def test_killed_at_any_change_of_the_store_and_run_again_gives_the_same_weights(
         host = one_process(data, folder, keep_checkpoints=1)
         assert host.start in (0, 5, 10, 12), request
         assert weights(folder) == weights(tmp_path / "straight"), request
-        lines = metrics.read(Store(str(folder)))
-        assert [line["step"] for line in lines] == list(range(1, 13)), request
+        assert [line["step"] for line in lines_of(folder)] == list(range(1, 13)), request
         assert losses(folder) == losses(tmp_path / "straight"), request
         left = {path.name[:8] for path in (folder / "checkpoints").iterdir()}
         assert "00000012" in left and left <= {"00000010", "00000012"}, request
@@ -221,7 +227,7 @@ def test_training_that_diverges_stops_and_names_step_and_samples(data, tmp_path,
 
     good = tiny.loss_fn
     monkeypatch.setattr(tiny, "loss_fn", loss_fn)
-    with pytest.raises(FloatingPointError, match=r"3 steps in a row, up to step 2 \(sample ids \d+, .*…\)"):
+    with pytest.raises(FloatingPointError, match=r"3 steps in a row, up to step 3 \(sample ids \d+, .*…\)"):
         one_process(data, tmp_path, max_bad_steps=3)
 
 
@@ -237,9 +243,120 @@ def test_a_bad_step_is_skipped_and_counted(data, tmp_path, monkeypatch):
     assert all(tensor.isfinite().all() for tensor in load(weights(tmp_path)).values())
 
 
+def test_each_bad_step_is_named_and_an_average_takes_no_part_in_it(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny, "loss_fn", spoilt_at(2, 4, by=float("nan")))
+    one_process(data, tmp_path, steps=5)
+    found = metrics.read(Store(str(tmp_path)), metrics.BAD_STEPS)
+    assert [(line["step"], line["fault"], line["loss"], len(line["sample_ids"])) for line in found] == [
+        (2, "not_finite", "nan", 12), (4, "not_finite", "nan", 12)]
+
+
+def spoilt_at(*steps, by):
+    """The loss of these steps (from 1) times `by`."""
+    def loss_fn(model, batch):
+        loss, weight, sums = good(model, batch)
+        return loss * (by if int(model.count) in steps else 1.0), weight, sums
+
+    good = tiny.loss_fn
+    return loss_fn
+
+
+def test_spikes_are_counted_across_a_resume_and_stop_training_at_the_limit(data, tmp_path, monkeypatch):
+    settings = {"steps": 32, "checkpoint_every": 4, "spike_factor": 10.0, "spike_window": 20}
+    monkeypatch.setattr(tiny, "loss_fn", spoilt_at(18, 26, 28, by=100.0))
+    one_process(data, tmp_path / "straight", max_spikes=3, **settings)
+    tiny.train_until(tiny.config("torch", **settings | {"max_spikes": 3}), 20, data, str(tmp_path / "two"))
+    host = one_process(data, tmp_path / "two", max_spikes=3, **settings)
+    assert host.start == 20 and weights(tmp_path / "two") == weights(tmp_path / "straight")
+    for folder in (tmp_path / "straight", tmp_path / "two"):
+        assert [line["step"] for line in metrics.read(Store(str(folder)), metrics.BAD_STEPS)] == [18, 26, 28]
+        assert lines_of(folder)[-1]["spikes"] == 3
+    with pytest.raises(FloatingPointError, match=r"spiked at 3 of the last 20 steps, the last time at step 28 \(sample ids"):
+        one_process(data, tmp_path / "stopped", max_spikes=2, **settings)
+
+
+def test_the_best_checkpoint_is_kept_by_what_was_measured_before_it(data, tmp_path):
+    worth = {2: 3.0, 4: 1.0, 6: 2.0, 8: 4.0}
+
+    def evaluate(model):
+        return {"nats": worth[next(steps)]}
+
+    for stop in (6, 8):  # a second start knows what the first one's checkpoints were worth
+        steps = iter(sorted(worth)) if stop == 6 else iter([8])
+        tiny.train(tiny.config("torch", steps=stop, eval_every=2, checkpoint_every=1, keep_checkpoints=1,
+                               keep_best="eval/nats"), data, str(tmp_path), evaluate=evaluate)
+    found = {open_saved(Store(f"{tmp_path}/checkpoints"), name).facts["step"]:
+             open_saved(Store(f"{tmp_path}/checkpoints"), name).facts["metrics"]
+             for name in committed(Store(f"{tmp_path}/checkpoints"))}
+    assert found == {4: {"eval/nats": 1.0}, 8: {"eval/nats": 4.0}}
+
+
+def test_a_metric_that_nobody_measures_is_a_warning_with_those_there_are(data, tmp_path, caplog):
+    one_process(data, tmp_path, steps=2, keep_best="eval/psnr")
+    assert any("keep_best is eval/psnr" in record.message and "accuracy" in record.message for record in caplog.records)
+
+
+def test_pictures_are_made_at_their_cadence(data, tmp_path):
+    def sample(model):
+        assert not model.training
+        return {"made": np.full((2, 3, 1), 7, np.uint8)}
+
+    tiny.train(tiny.config("torch", sample_every=5), data, str(tmp_path), sample=sample)
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
+        "00000005-made.png", "00000010-made.png", "00000012-made.png"]
+
+
+class Measured(tiny.Record):
+    """Keeps the metrics that it was told."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def measured(self, step, values):
+        self.lines.append({"step": step} | values)
+
+
+def test_a_line_of_metrics_says_where_the_time_and_memory_went_and_the_host_is_told(data, tmp_path):
+    host = Measured()
+    tiny.train(tiny.config("torch", log_every=6), data, str(tmp_path), host=host)
+    lines = lines_of(tmp_path)
+    assert host.lines == lines and len(lines) == 2
+    assert {"forward_s", "backward_s", "optimizer_s", "data_s", "peak_rss_gb", "peak_memory_gb"} <= set(lines[0])
+    assert "checkpoint_s" in lines[1] and "mfu" not in lines[1]
+    parts = sum(lines[0][f"{name}_s"] for name in ("data", "forward", "backward", "optimizer"))
+    assert 0.3 * lines[0]["step_s"] < parts < 1.05 * lines[0]["step_s"] + 1e-3  # the save of step 5 is the rest
+
+
+def test_a_resume_says_what_it_read(data, tmp_path):
+    one_process(data, tmp_path, steps=4)
+    one_process(data, tmp_path, steps=6)
+    line, = lines_of(tmp_path, "resume_read_mb")
+    assert line["step"] == 4 and 0 < line["resume_read_mb"] <= line["resume_total_mb"]
+
+
+def test_operations_are_counted_for_the_networks_that_are_known(tmp_path):
+    from pipeline.models.gpt import GPT
+    from pipeline.train import flops
+
+    build, loss_fn, batch_of = NETWORKS["gpt"]
+    batch = batch_of(torch.Generator().manual_seed(0))
+    batch["weights"] = (batch["weights"] > 0.5).float()
+    store = tiny.dataset(tmp_path / "data", rows=40)
+    network = build()
+    assert isinstance(network, GPT)
+    train(tiny.config("torch", steps=4, global_batch=8, log_every=2, ema_decay=0.0, peak_tflops=0.001), model=network,
+          loss_fn=loss_fn, rows=Rows.committed(store), collate=lambda table, draw: batch, store=Store(f"{tmp_path}/run"),
+          kind="gpt", model_config={})
+    for line in lines_of(tmp_path / "run"):
+        done = flops.of_batch(network, batch) / line["step_s"]
+        assert line["tflops_per_s"] * 1e12 == pytest.approx(done) and line["mfu"] == pytest.approx(done / 1e9)
+        assert line["tokens_per_s"] == pytest.approx(batch["weights"].sum().item() / line["step_s"])
+
+
 def test_samples_without_weight_are_an_error(data, tmp_path, monkeypatch):
     monkeypatch.setattr(tiny, "batch_of", lambda x, w: {"x": x, "y": x, "w": 0 * w})
-    with pytest.raises(ValueError, match="step 0 has no weight"):
+    with pytest.raises(ValueError, match="step 1 has no weight"):
         one_process(data, tmp_path)
 
 
@@ -252,9 +369,16 @@ def test_evaluation_sees_the_average_and_is_logged(data, tmp_path):
         return {"norm": float(seen[-1].norm())}
 
     tiny.train(tiny.config("torch", eval_every=5), data, str(tmp_path), evaluate=evaluate)
-    lines = {line["step"]: line["eval/norm"] for line in metrics.read(Store(str(tmp_path))) if "eval/norm" in line}
+    lines = {line["step"]: line["eval/norm"] for line in lines_of(tmp_path, "eval/norm")}
     assert list(lines) == [5, 10, 12]
     assert torch.equal(seen[-1], load(weights(tmp_path))["outer.weight"])  # what is exported is what was judged
+
+
+@pytest.mark.parametrize(("name", "value"), [("eval_every", -1), ("sample_every", -1), ("spike_factor", -0.5), ("max_spikes", -1),
+                                             ("spike_window", 15), ("peak_tflops", -1.0)])
+def test_bad_limits_are_named(name, value):
+    with pytest.raises(ValueError, match=f"train.{name} is {value}; "):
+        TrainConfig(**{name: value})
 
 
 def test_bad_values_are_named():

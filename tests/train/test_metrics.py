@@ -1,8 +1,13 @@
+import io
+import math
+
+import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.storage import Store
-from pipeline.train.metrics import FILE, Metrics, read
+from pipeline.train.metrics import BAD_STEPS, FILE, Metrics, means, read, share
 
 
 @pytest.fixture
@@ -58,3 +63,41 @@ def test_a_remote_store_gets_copies_when_flushed():
     assert any("tfevents" in name for name in store.list())
     write(store, 1, 2).close()
     assert [line["step"] for line in read(store)] == [1, 2]
+
+
+def test_bad_steps_are_named_with_their_samples_and_a_resume_forgets_later_ones(store):
+    metrics = write(store, 0, 1, 2)
+    metrics.bad_step(2, "not_finite", math.nan, math.inf, np.array([5, 7]))
+    metrics.bad_step(3, "spike", 9.5, 1.0, np.array([8]))
+    metrics.close()
+    assert read(store, BAD_STEPS) == [
+        {"step": 2, "fault": "not_finite", "loss": "nan", "grad_norm": "inf", "sample_ids": [5, 7]},
+        {"step": 3, "fault": "spike", "loss": 9.5, "grad_norm": 1.0, "sample_ids": [8]}]
+    write(store, 2).close()
+    assert [line["step"] for line in read(store, BAD_STEPS)] == [2]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_files_and_on_the_board(store, tmp_path, channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, channels), np.uint8)
+    metrics = write(store, 0)
+    metrics.picture(7, "made", pixels)
+    metrics.close()
+    with Image.open(io.BytesIO(store.read("samples/00000007-made.png"))) as image:
+        assert np.array_equal(np.asarray(image).reshape(4, 6, channels), pixels)
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [event.step for event in board.Images("made")] == [7]
+
+
+def test_each_mean_has_the_weight_that_belongs_to_it():
+    names = ["accuracy", "nats/audio", "nats/audio/weight", "nats/text", "nats/text/weight", "tokens"]
+    found = means(names, [30.0, 10.0, 5.0, 0.0, 0.0, 6.0, 2.0, 400.0])
+    assert found == {"loss": 3.0, "accuracy": 0.5, "nats/text": 3.0}
+
+
+def test_the_share_of_a_part_counts_each_line_by_its_steps():
+    lines = [{"step": 10, "step_s": 1.0, "data_s": 0.5}, {"step": 12, "eval/nats": 1.0},
+             {"step": 30, "step_s": 2.0, "data_s": 0.25}]
+    assert share(lines, "data_s") == pytest.approx((10 * 0.5 + 20 * 0.25) / (10 * 1.0 + 20 * 2.0))
+    assert share(lines, "checkpoint_s") == 0 and share([], "data_s") is None

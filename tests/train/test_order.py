@@ -74,6 +74,18 @@ def test_a_window_over_everything_mixes_everything():
     assert abs(np.corrcoef(np.arange(1000), ids)[0, 1]) < 0.1
 
 
+def test_of_four_ranks_each_reads_about_a_quarter_of_the_row_groups():
+    order = Order(block_rows=(10,) * 100, seed=5, window_blocks=40)
+    read = [set(), set(), set(), set()]
+    for step in range(5):  # 200 samples from 40 row groups
+        ids, _ = order.ids(step, 40)
+        slots = order.dealt(ids)
+        assert np.array_equal(np.sort(slots), np.arange(40))
+        for rank, part in enumerate(np.split(ids[slots], 4)):
+            read[rank] |= set((part // 10).tolist())
+    assert max(map(len, read)) < 18  # in an order without regard to ranks, about 29 of the 40
+
+
 def test_seed_and_dataset_change_order_and_fingerprint():
     one = Order(block_rows=(50,), seed=1)
     other = Order(block_rows=(50,), seed=2)

@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from pipeline.storage import CorruptFileError, Store
+from pipeline.storage import Store
 from pipeline.train import state
 from pipeline.train.checkpoint import Checkpoints, open_saved
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine, EngineConfig, OptimConfig
 from pipeline.train.order import Chain, Order
 from tests.train import tiny
+from tests.train.processes import run
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -40,7 +41,7 @@ class Run:
         return self.checkpoints.wait()
 
     def restore(self):
-        self.chain = state.restore(self.checkpoints, self.engine, self.ema, ORDER, 4)
+        self.chain = state.restore(self.checkpoints, self.engine, self.ema, ORDER, 4).chain
         return self
 
     def all(self):
@@ -97,17 +98,6 @@ def test_another_model_is_named(tmp_path, monkeypatch):
         other.restore()
 
 
-def test_verify_reads_everything(tmp_path):
-    name = Run(tmp_path, 0).step().save()
-    saved = open_saved(Store(str(tmp_path)), name)
-    state.verify(saved)
-    path = tmp_path / name / "rank-00000.safetensors"
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(CorruptFileError, match="rank-00000"):
-        state.verify(saved)
-
-
 def test_describe(tmp_path):
     one = Run(tmp_path, 0).step()
     found = state.describe(open_saved(Store(str(tmp_path)), one.save()))
@@ -115,3 +105,30 @@ def test_describe(tmp_path):
     assert found["world_size"] == 1 and found["averaged"]
     assert found["parameters"] == sum(p.numel() for p in one.engine.model.parameters())
     assert found["size_bytes"] > 16 * found["parameters"] and found["files"] == 2
+
+
+def test_metrics_and_health_come_back(tmp_path):
+    one = Run(tmp_path, 0).step()
+    state.save(one.checkpoints, one.engine, one.ema, one.chain, {"kind": "tiny", "model": {}}, {"loss": 0.1 + 0.2},
+               {"recent": [1 / 3]})
+    one.checkpoints.wait()
+    other = Run(tmp_path, 1)
+    found = state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4)
+    assert found.metrics == {"loss": 0.1 + 0.2} and found.health == {"recent": [1 / 3]}
+    assert 0 < found.read_bytes <= found.total_bytes
+
+
+@pytest.mark.parametrize(("world", "cases"), [
+    (2, [("torch", 0)]),
+    pytest.param(2, [("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2), ("deepspeed", 3)], marks=pytest.mark.slow),
+    pytest.param(3, [("torch", 0), ("deepspeed", 2)], marks=pytest.mark.slow),
+])
+def test_a_rank_reads_its_share_and_ranks_exchange_what_all_of_them_hold(tmp_path, world, cases):
+    saved = tiny.saved_state(str(tmp_path))
+    for case, *each in zip(cases, *run(tiny.restored_states, world, str(tmp_path), cases), strict=True):
+        total = each[0]["total_bytes"]
+        for found in each:
+            assert found["read_bytes"] < 1.3 * total / world, case  # whole chunks, the statics and the header besides
+            assert found["zeros"] == saved["zeros"], case  # -0.0 is kept too
+            for name, values in saved["values"].items():
+                assert torch.equal(found["values"][name], values), case

@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ from torch import nn
 
 from pipeline import storage
 from pipeline.storage import Store
-from pipeline.train import loop, ranks
-from pipeline.train.batches import Rows
+from pipeline.train import checkpoint, loop, ranks, state
+from pipeline.train import engine as engines
+from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.ema import Ema, masters
 from pipeline.train.engine import EngineConfig, OptimConfig
 from pipeline.train.loop import Host, TrainConfig
-from pipeline.train.order import Draw
+from pipeline.train.order import Chain, Draw, Order
+from pipeline.train.rows import Rows
 from pipeline.train.schedule import ScheduleConfig
 
 
@@ -85,6 +89,7 @@ class KillAt(Host):
 
     def progress(self, step: int, loss: float) -> None:
         if step == self._step:
+            time.sleep(0.5)  # a save that began some steps ago is through
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -105,12 +110,13 @@ class Record(Host):
 
 
 def train(settings: TrainConfig, data: str, run: str, kill_at: int = 0, dropout: float = 0.0,
-          evaluate: loop.Evaluate | None = None, host: Host | None = None) -> Record:
+          evaluate: loop.Evaluate | None = None, sample: loop.Sample | None = None, host: Host | None = None) -> Record:
     """One run, or the rest of one, on every rank."""
     host = KillAt(kill_at) if kill_at else host or Record()
     torch.manual_seed(ranks.rank())  # ranks that begin with other weights must be made equal
     loop.train(settings, model=Net(dropout=dropout), loss_fn=loss_fn, rows=Rows.committed(Store(data)), collate=collate,
-               store=Store(run), kind="tiny", model_config={"width": 31}, host=host, evaluate=evaluate)
+               store=Store(run), kind="tiny", model_config={"width": 31}, host=host, evaluate=evaluate,
+               sample=sample)
     return host
 
 
@@ -142,7 +148,6 @@ def train_until(settings: TrainConfig, step: int, data: str, run: str, dropout: 
 def engine_steps(backend: str, stage: int, micro: int, clip: float, steps: int = 20) -> dict[str, object]:
     """Losses, norms, accuracies and final parameters of `steps` steps of batches of 24, shared out over ranks."""
     from pipeline.train import engine as engines
-    from pipeline.train.ema import masters
 
     torch.manual_seed(ranks.rank())
     settings = EngineConfig(backend=backend, zero_stage=stage, grad_clip=clip)
@@ -163,8 +168,60 @@ def engine_steps(backend: str, stage: int, micro: int, clip: float, steps: int =
         losses.append(loss / weight)
         accuracies.append(hits / weight)
     weights = {name: full.clone() for name, full in engine.assembled(masters(engine.owned()))}
-    return {"losses": losses, "norms": norms, "accuracies": accuracies, "weights": weights, "updates": engine.updates}
+    return {"losses": losses, "norms": norms, "accuracies": accuracies, "weights": weights, "updates": engine.updates,
+            "held": sum(s.master.numel() for s in engine.held())}
 
 
 def engine_cases(cases: list[tuple[str, int, int, float]]) -> list[dict[str, object]]:
     return [engine_steps(*case) for case in cases]
+
+
+class Wide(Net):
+    """Large enough for the pieces of a checkpoint to be small parts of it."""
+
+    def __init__(self) -> None:
+        super().__init__(width=701)
+
+
+def _wide(backend: str, stage: int) -> tuple[engines.Engine, Ema, Order]:
+    """What belongs to a new run, whose checkpoints consist of many small chunks."""
+    checkpoint.CHUNK = 1 << 10
+    settings = EngineConfig(backend=backend, zero_stage=stage)
+    engine = engines.build(Wide(), loss_fn, settings, OptimConfig(), torch.device("cpu"))
+    return engine, Ema(engine.owned(), 0.5), Order(block_rows=(30,), seed=0)
+
+
+def _whole(engine: engines.Engine) -> dict[str, object]:
+    pieces = {kind: {} for kind in ("master", "exp_avg", "exp_avg_sq")}
+    for kind, found in pieces.items():
+        for s in engine.owned():
+            found.setdefault(s.name, []).append((s.start, getattr(s, kind)))
+    zeros = sum(int(((v == 0) & v.signbit()).sum()) for s in engine.owned() for v in (s.master, s.exp_avg, s.exp_avg_sq))
+    return {"values": {f"{kind} {name}": full.clone() for kind, found in pieces.items()
+                        for name, full in engine.assembled(found)},
+            "zeros": int(ranks.total(torch.tensor(zeros)))}
+
+
+def saved_state(folder: str) -> dict[str, object]:
+    """Save, from one process, a state in which each number is another and some are -0.0."""
+    engine, ema, order = _wide("torch", 0)
+    generator = torch.Generator().manual_seed(0)
+    for s in engine.owned():
+        for values in (s.master, s.exp_avg, s.exp_avg_sq):
+            values.copy_(torch.rand(values.shape, generator=generator))
+            values[::7] = -0.0
+    checkpoints = Checkpoints(Store(folder), torch.device("cpu"), keep=1)
+    state.save(checkpoints, engine, ema, Chain.start(order), {"kind": "tiny", "model": {}})
+    checkpoints.wait()
+    return _whole(engine)
+
+
+def restored_states(folder: str, cases: list[tuple[str, int]]) -> list[dict[str, object]]:
+    """What this rank holds, and read, after restoring that state under each (backend, stage)."""
+    out = []
+    for backend, stage in cases:
+        engine, ema, order = _wide(backend, stage)
+        checkpoints = Checkpoints(Store(folder), torch.device("cpu"), keep=1)
+        start = state.restore(checkpoints, engine, ema, order, 4)
+        out.append(_whole(engine) | {"read_bytes": start.read_bytes, "total_bytes": start.total_bytes})
+    return out

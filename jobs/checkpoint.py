@@ -1,0 +1,100 @@
+"""Look at, check, or export the checkpoints of a training run, without Ray and DeepSpeed.
+
+    python -m jobs.checkpoint inspect RUN
+    python -m jobs.checkpoint verify RUN                          status 1, naming the files, if any is damaged
+    python -m jobs.checkpoint export RUN --out FOLDER --which best
+"""
+from dataclasses import dataclass
+from typing import Literal
+
+from jobs._curations import positional
+from jobs._main import run
+from pipeline.storage import CorruptFileError, Store, read_json
+from pipeline.train import export, metrics, state
+from pipeline.train.checkpoint import Saved, best_saved, committed, open_saved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Look into the checkpoints of a training run."""
+
+    do: Literal["inspect", "verify", "export"]
+    run_dir: str
+    """Folder of the run, any fsspec URL."""
+    which: str = "newest"
+    """For export: newest, best (by the run's train.keep_best), or a step."""
+    out: str | None = None
+    """For export: the folder that receives model.safetensors and config.json."""
+    averaged: bool = True
+    """For export: the averaged weights, where there are some."""
+
+    def __post_init__(self) -> None:
+        if self.do == "export" and self.out is None:
+            raise ValueError("export needs a folder to write to; name one with --out")
+        if self.which not in ("newest", "best") and not self.which.isdigit():
+            raise ValueError(f"--which is {self.which!r}; use newest, best, or a step")
+
+
+def inspect(store: Store, names: list[str]) -> None:
+    """A line for each checkpoint, then the time that they cost."""
+    print(f"{'checkpoint':<19}{'kind':<10}{'ranks':>6}{'engine':>8}{'parameters':>14}{'MB':>9}  average  metrics")
+    for name in names:
+        try:
+            found = state.describe(open_saved(store.sub("checkpoints"), name))
+        except CorruptFileError as error:
+            print(f"{name:<19}{error}")
+            continue
+        how = "torch" if found["engine"]["backend"] == "torch" else f"ZeRO {found['engine']['zero_stage']}"
+        worth = " ".join(f"{metric} {value:.6g}" for metric, value in found["metrics"].items())
+        print(f"{name:<19}{found['kind']:<10}{found['world_size']:>6}{how:>8}{found['parameters']:>14}"
+              f"{found['size_bytes'] / 1e6:>9.2f}  {'yes' if found['averaged'] else 'no':<7}  {worth}")
+    share = metrics.share(metrics.read(store), "checkpoint_s")
+    if share is not None:
+        print(f"training waited for checkpoints {100 * share:.2f} % of its time")
+
+
+def verify(store: Store, names: list[str]) -> None:
+    """Read every byte of every checkpoint."""
+    damage = []
+    for name in names:
+        try:
+            lines = open_saved(store.sub("checkpoints"), name).damage()
+        except CorruptFileError as error:
+            lines = [str(error)]
+        print(f"{name}  {'damaged' if lines else 'whole'}")
+        damage += lines
+    if damage:
+        print(*damage, sep="\n")
+        raise SystemExit(1)
+
+
+def choose(store: Store, names: list[str], which: str) -> Saved:
+    """The checkpoint that was asked for; ValueError if there is none."""
+    name: str | None = names[0]
+    if which == "best":
+        trained = read_json(store, "config.json")["train"] if store.exists("config.json") else {}
+        metric, mode = trained.get("keep_best", ""), trained.get("keep_best_mode", "min")
+        if (name := best_saved(store.sub("checkpoints"), names, metric, mode)) is None:
+            raise ValueError(f"no checkpoint of {store.url} has the metric {metric!r}; train with --train.keep_best")
+    elif which != "newest":
+        if (name := next((name for name in names if int(name.split("-")[0]) == int(which)), None)) is None:
+            raise ValueError(f"{store.url} keeps no checkpoint of step {which}; see inspect")
+    return open_saved(store.sub("checkpoints"), name)
+
+
+def main(config: Checkpoint) -> None:
+    """Do what was asked."""
+    store = Store(config.run_dir)
+    names = committed(store.sub("checkpoints"))
+    if not names:
+        raise ValueError(f"{config.run_dir} has no checkpoint; name the run_dir of a training run")
+    if config.do == "export":
+        export.from_checkpoint(saved := choose(store, names, config.which), Store(config.out), averaged=config.averaged)
+        print(f"exported step {saved.facts['step']} to {config.out}")
+    else:
+        {"inspect": inspect, "verify": verify}[config.do](store, names)
+
+
+if __name__ == "__main__":
+    positional("do", "run-dir")
+    run(Checkpoint, main)

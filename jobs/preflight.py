@@ -1,0 +1,90 @@
+"""Say what a training run will need before it starts; refuse one that cannot fit; afterwards, how right that was.
+
+    python -m jobs.preflight jobs/configs/train_gpt_demo.toml --job train_gpt --gpu-memory-gb 80 --peak-tflops 989
+    python -m jobs.preflight runs/demo/gpt/config.json --job train_gpt --compare runs/demo/gpt
+"""
+import math
+import sys
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+import torch
+
+from jobs._main import run
+from jobs._networks import JOBS, network
+from pipeline import config as configs
+from pipeline.storage import Store
+from pipeline.train import metrics, preflight, ranks
+from pipeline.train.checkpoint import committed, open_saved
+from pipeline.train.clock import matmul_flops
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """Predict the memory, time, checkpoints and cost of a training run."""
+
+    config: str
+    """Config file of the job; may be given without its name, as the first word."""
+    job: Literal["train_dvae", "train_gpt", "train_decoder"]
+    workers: int | None = None
+    """Ranks; cluster.num_workers of the config by default."""
+    gpu_memory_gb: float | None = None
+    """Memory of each rank's device, in 10^9 bytes; a run that does not fit is refused."""
+    peak_tflops: float | None = None
+    """10^12 operations per second of each rank's device; by default this machine's, measured by a matrix product."""
+    mfu: float = 0.4
+    """Share of the peak that training reaches."""
+    price_per_hour: float = 0.0
+    """Of each rank, in any currency."""
+    vocab_size: int | None = None
+    """Of the transformer; that of the tokenized corpus by default."""
+    compare: str | None = None
+    """Folder of a run of this config: print what was measured beside what was predicted."""
+    verbose: bool = False
+
+
+def measured(url: str) -> dict[str, float]:
+    """What a run noted: the largest memory of rank 0, the median step, the bytes of its newest checkpoint."""
+    store = Store(url)
+    lines = [line for line in metrics.read(store) if "step_s" in line]
+    names = committed(store.sub("checkpoints"))
+    if not lines or not names:
+        raise ValueError(f"{url} has no metrics.jsonl or no checkpoint; name the folder of a training run with --compare")
+    files = open_saved(store.sub("checkpoints"), names[0]).facts["files"]
+    return {"memory_gb": max(line["peak_memory_gb"] for line in lines), "step_s": median(line["step_s"] for line in lines),
+            "checkpoint_mb": sum(file.size_bytes for file in files) / 1e6}
+
+
+def main(config: Preflight) -> None:
+    """Print the plan, a line for each thing; ValueError for a run that does not fit."""
+    job = configs.load(JOBS[config.job], [config.config])
+    world, on_cpu = config.workers or job.cluster.num_workers, not job.cluster.use_gpu
+    limit = math.inf if config.gpu_memory_gb is None else 1e9 * config.gpu_memory_gb
+    plan = preflight.check_fits(network(job, config.vocab_size), job.train, world, limit, on_cpu=on_cpu)
+    peak = 1e12 * config.peak_tflops if config.peak_tflops else _peak(job)
+    step_s = plan.step_s(config.mfu * peak, world)
+    hours = job.train.steps * step_s / 3600
+    shown = {"parameters": f"{plan.parameters:,}"}
+    shown |= {f"memory of a rank, {name}": f"{size / 1e9:.3f} GB" for name, size in plan.memory.items()}
+    shown |= {"memory of a rank": f"{plan.total / 1e9:.3f} GB", "checkpoint": f"{plan.checkpoint_bytes / 1e6:.3f} MB",
+              "step": f"{step_s:.4g} s: {plan.flops_per_step / 1e12:.4g} TFLOP on {world} ranks of {peak / 1e12:.4g} TFLOP/s "
+                      f"at {config.mfu:.0%}",
+              "run": f"{hours:.4g} h of {job.train.steps} steps, {hours * world * config.price_per_hour:.2f} in price"}
+    predicted = {"memory_gb": plan.total / 1e9, "step_s": step_s, "checkpoint_mb": plan.checkpoint_bytes / 1e6}
+    for name, found in measured(config.compare).items() if config.compare else ():
+        shown[f"measured {name}"] = f"{found:.4g}, predicted {predicted[name]:.4g}: {predicted[name] / found - 1:+.1%}"
+    print("\n".join(f"{name:32} {text}" for name, text in shown.items()))
+
+
+def _peak(job: Any) -> float:
+    """FLOP/s of this machine, in the precision and with the threads of a rank."""
+    torch.set_num_threads(job.cluster.cpus_per_worker)
+    dtype = torch.bfloat16 if job.train.engine.precision == "bf16" else torch.float32
+    return matmul_flops(ranks.device(job.cluster.use_gpu), dtype)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+        sys.argv.insert(1, "--config")
+    run(Preflight, main)

@@ -1,0 +1,1 @@
+"""Benchmarks of the training engine beside its peers; run by `jobs.bench`."""

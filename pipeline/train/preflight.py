@@ -1,0 +1,196 @@
+"""What a training run will need, before anything is started: parameters, memory of each rank, checkpoints, time.
+
+Exact: parameters, the optimizer's share of each rank, the bytes of a checkpoint without its headers. Estimated: the
+activations, by running one micro-batch of the real model and loss on tensors that have shapes and no memory and counting
+what is alive at the worst moment; DeepSpeed's buffers, by the sizes that the engine asks for. Not counted: what the
+allocator wastes, CUDA's and the interpreter's own memory. Costs seconds and no accelerator. Sizes are bytes.
+"""
+import dataclasses
+import math
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pipeline.models.denoiser import alpha_bar
+from pipeline.train import engine as engines
+from pipeline.train import flops
+from pipeline.train.engine import EngineConfig, LossFn
+from pipeline.train.loop import TrainConfig
+
+_FLOAT = 4
+_BUCKET = 50_000_000  # elements, as in `engine.ZeroEngine`
+_PROCESS = 650_000_000  # bytes of an interpreter with torch, Ray and DeepSpeed imported, as measured on Linux
+_LIVE = 1_000_000_000  # gathered parameters that DeepSpeed keeps at stage 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network and its data, as far as their shapes go."""
+
+    build: Callable[[], nn.Module]
+    loss_fn: LossFn
+    row: Mapping[str, Tensor]
+    """One sample of any content, each tensor (1, ...)."""
+
+    def batch(self, rows: int) -> dict[str, Tensor]:
+        """A micro-batch of so many."""
+        return {name: torch.zeros(rows, *tensor.shape[1:], dtype=tensor.dtype) for name, tensor in self.row.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The prediction; memory is the part of each rank, the largest where they differ."""
+
+    parameters: int
+    memory: Mapping[str, int]
+    """Bytes on the device that computes, by what they are for."""
+    checkpoint_bytes: int
+    flops_per_step: float
+    """Of the whole global batch."""
+
+    @property
+    def total(self) -> int:
+        """Bytes of memory."""
+        return sum(self.memory.values())
+
+    def step_s(self, flops_per_s: float, world: int) -> float:
+        """Seconds of a step on `world` devices that each reach this speed."""
+        return self.flops_per_step / (flops_per_s * world)
+
+
+def predict(network: Network, config: TrainConfig, world: int, *, on_cpu: bool = False) -> Plan:
+    """Predict a run on `world` ranks; ValueError if the global batch cannot be shared out among them.
+
+    On a CPU the memory is that of the whole process, and a checkpoint is copied and encoded in it.
+    """
+    if config.global_batch % world:
+        raise ValueError(f"train.global_batch {config.global_batch} is not a multiple of the {world} workers; change one of them")
+    share = config.global_batch // world
+    rows = min(config.micro_batch or share, share)
+    alpha_bar()  # cached by whoever calls it first: not by a tensor without memory
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = network.build()
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        statics = sum(t.numel() * t.element_size() for t in model.state_dict(keep_vars=True).values()
+                      if not isinstance(t, nn.Parameter))
+        activations = _activations(model, network, config.engine, rows)
+        work = flops.of_batch(model, network.batch(1)) or 0.0
+    copies = 3 + (config.ema_decay > 0)
+    elements = sum(map(math.prod, shapes.values()))
+    memory = state_bytes(list(shapes.values()), config.engine, world) | {"activations": activations}
+    if config.ema_decay:
+        memory["average"] = _FLOAT * -(-elements // world)
+    if on_cpu:
+        memory |= {"checkpoint": 2 * copies * _FLOAT * elements // world, "process": _PROCESS}
+    return Plan(parameters=elements, memory=memory, checkpoint_bytes=copies * _FLOAT * elements + statics,
+                flops_per_step=work * config.global_batch)
+
+
+def optimizer_elements(shapes: list[tuple[int, ...]], engine: EngineConfig, world: int) -> int:
+    """Elements of which rank 0, whose share is the largest, holds the master or parameter and both moments."""
+    sizes = list(map(math.prod, shapes))
+    if engine.backend == "torch" or engine.zero_stage == 0:
+        return sum(sizes)
+    if engine.zero_stage == 3:  # each parameter is cut by itself
+        return sum(-(-size // world) for size in sizes)
+    # Each group, of decayed parameters and of the others, is cut as a whole, at even places.
+    groups = [sum(math.prod(s) for s in shapes if (len(s) >= 2) == decayed) for decayed in (True, False)]
+    return sum(min(group, 2 * -(-group // (2 * world))) for group in groups)
+
+
+def state_bytes(shapes: list[tuple[int, ...]], engine: EngineConfig, world: int) -> dict[str, int]:
+    """Bytes on a rank's device of parameters, gradients, optimizer state and buffers."""
+    whole, share = sum(map(math.prod, shapes)), optimizer_elements(shapes, engine, world)
+    stage = engine.zero_stage if engine.backend == "deepspeed" else 0
+    bucket = min(_BUCKET, whole) if engine.backend == "deepspeed" else whole * (world > 1)
+    moments = 0 if engine.cpu_offload else 2 * share
+    masters = share if stage and not engine.cpu_offload else 0  # else the parameters are their own masters
+    gradients = {0: whole, 1: whole + share, 2: share, 3: share}[stage]
+    gathered = min(whole, _LIVE) if stage == 3 else 0
+    elements = {"parameters": share + gathered if stage == 3 else whole, "gradients": gradients,
+                "optimizer": masters + moments, "buffers": bucket}
+    return {name: _FLOAT * number for name, number in elements.items()}
+
+
+def mends(config: TrainConfig, world: int) -> Iterator[tuple[str, TrainConfig]]:
+    """What makes a run smaller, from the cheapest to the dearest, each on top of those before it: (flags, config)."""
+    said: list[str] = []
+
+    def changed(flag: str, **engine: Any) -> tuple[str, TrainConfig]:
+        nonlocal config
+        said.append(flag)
+        config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, **engine))
+        return " ".join(said), config
+
+    if config.engine.backend == "deepspeed" and config.engine.zero_stage < 1 < world:
+        yield changed("--train.engine.zero-stage 1", zero_stage=1)
+    if not config.engine.activation_checkpointing:
+        yield changed("--train.engine.activation-checkpointing", activation_checkpointing=True)
+    rows, share = config.micro_batch or config.global_batch // world, config.global_batch // world
+    for smaller in sorted({n for n in range(1, rows) if share % n == 0}, reverse=True):
+        said[:] = [flag for flag in said if "micro-batch" not in flag]
+        config = dataclasses.replace(config, micro_batch=smaller)
+        yield changed(f"--train.micro-batch {smaller}")
+    for stage in (2, 3) if config.engine.backend == "deepspeed" and world > 1 and not config.engine.compile else ():
+        if stage > config.engine.zero_stage:
+            said[:] = [flag for flag in said if "zero-stage" not in flag]
+            yield changed(f"--train.engine.zero-stage {stage}", zero_stage=stage)
+    if config.engine.backend == "deepspeed" and config.engine.zero_stage and not config.engine.cpu_offload:
+        yield changed("--train.engine.cpu-offload", cpu_offload=True)
+
+
+def check_fits(network: Network, config: TrainConfig, world: int, memory_bytes: float, *, on_cpu: bool = False) -> Plan:
+    """The plan of a run that fits `memory_bytes` on each rank; ValueError names the flags that make another one fit."""
+    plan = predict(network, config, world, on_cpu=on_cpu)
+    if plan.total <= memory_bytes:
+        return plan
+    has = f"each rank needs {plan.total / 1e9:.4g} GB and has {memory_bytes / 1e9:.4g} GB"
+    for flags, smaller in mends(config, world):
+        needs = predict(network, smaller, world, on_cpu=on_cpu).total
+        if needs <= memory_bytes:
+            raise ValueError(f"{has}; add {flags} (then {needs / 1e9:.4g} GB)")
+    raise ValueError(f"{has}, and no option is enough; raise --cluster.num-workers, or choose a smaller model")
+
+
+class _Alive(TorchDispatchMode):
+    """Bytes of all storages that came into being under it and are still held, and the most there ever were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        before = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                if id(storage) not in before and storage not in self._known:  # else it was there before
+                    self._known.add(storage)
+                    self.now += storage.nbytes()
+                    self.most = max(self.most, self.now)
+                    weakref.finalize(storage, self._gone, storage.nbytes())
+        return out
+
+    def _gone(self, size: int) -> None:
+        self.now -= size
+
+
+def _activations(model: nn.Module, network: Network, config: EngineConfig, rows: int) -> int:
+    """The most bytes, besides parameters and their gradients, while a micro-batch goes forward and back."""
+    engines.prepare_blocks(model, dataclasses.replace(config, compile=False))
+    module = engines.WithLoss(model, network.loss_fn, config.precision)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    alive = _Alive()
+    with alive:
+        module(network.batch(rows))[0].backward()
+    return alive.most

@@ -1,0 +1,81 @@
+import pytest
+
+from jobs import preflight
+from jobs.preflight import Preflight
+from pipeline.models.denoiser import Denoiser, DenoiserConfig
+from pipeline.storage import Store
+from pipeline.tokenize import package
+from pipeline.train import metrics
+from pipeline.train.checkpoint import committed, open_saved
+from tests.tokenize import toy
+from tests.train import tiny
+
+TOML = """run_dir = "{folder}/run"
+images = "nowhere"
+[model]
+image_size = 16
+width = 8
+[train]
+steps = 7200
+global_batch = 8
+"""
+
+
+@pytest.fixture
+def toml(tmp_path):
+    (tmp_path / "dvae.toml").write_text(TOML.format(folder=tmp_path))
+    return str(tmp_path / "dvae.toml")
+
+
+def shown(capsys, **options):
+    preflight.main(Preflight(**options))
+    return {line[:32].strip(): line[32:].strip() for line in capsys.readouterr().out.splitlines()}
+
+
+def count(text):
+    return int(text.replace(",", ""))
+
+
+def test_a_plan_says_what_a_run_takes(toml, capsys):
+    plan = shown(capsys, config=toml, job="train_dvae", peak_tflops=1e-3, mfu=0.5, workers=4, price_per_hour=3.0)
+    assert count(plan["parameters"]) == 65_125
+    seconds, work = float(plan["step"].split()[0]), float(plan["step"].split()[2])
+    assert seconds == pytest.approx(work / (4 * 0.5e-3), rel=1e-3)
+    assert plan["run"].split()[0] == f"{2 * seconds:.4g}" and plan["run"].endswith(f"{2 * seconds * 4 * 3:.2f} in price")
+
+
+def test_what_does_not_fit_is_refused(toml):
+    with pytest.raises(ValueError, match=r"each rank needs 0\.\d+ GB and has 0.1 GB, and no option is enough"):
+        preflight.main(Preflight(config=toml, job="train_dvae", peak_tflops=1, gpu_memory_gb=0.1))
+
+
+def test_a_transformer_can_be_planned_before_its_corpus_is_there(tmp_path, capsys):
+    (tmp_path / "gpt.toml").write_text(f'run_dir = "{tmp_path}/run"\ncodes = "nowhere"\nseq_len = 16\n')
+    with pytest.raises(ValueError, match="nowhere"):
+        preflight.main(Preflight(config=str(tmp_path / "gpt.toml"), job="train_gpt"))
+    small, large = (count(shown(capsys, config=str(tmp_path / "gpt.toml"), job="train_gpt", peak_tflops=1,
+                                vocab_size=n)["parameters"]) for n in (100, 300))
+    assert large - small == 200 * 192
+
+
+def test_a_decoder_is_that_of_its_tokenizer(tmp_path, capsys):
+    package.export(toy.dvae(), Store(str(tmp_path / "tokenizer")), toy.images(4), data_facts={})
+    (tmp_path / "decoder.toml").write_text(
+        f'run_dir = "{tmp_path}/run"\nimages = "nowhere"\ntokenizer = "{tmp_path}/tokenizer"\nwidth = 16\n')
+    real = Denoiser(DenoiserConfig(levels=toy.CONFIG.levels, width=16))
+    plan = shown(capsys, config=str(tmp_path / "decoder.toml"), job="train_decoder", peak_tflops=1)
+    assert count(plan["parameters"]) == sum(p.numel() for p in real.parameters())
+
+
+def test_a_finished_run_is_set_beside_its_plan(toml, tmp_path, capsys):
+    tiny.train(tiny.config("torch", steps=4), tiny.dataset(tmp_path / "data").url, str(tmp_path / "run"))
+    plan = shown(capsys, config=toml, job="train_dvae", peak_tflops=1, compare=str(tmp_path / "run"))
+    checkpoints = Store(str(tmp_path / "run")).sub("checkpoints")
+    files = open_saved(checkpoints, committed(checkpoints)[0]).facts["files"]
+    found, predicted, error = plan["measured checkpoint_mb"].replace(", predicted", "").replace(":", "").split()
+    assert float(found) == pytest.approx(sum(file.size_bytes for file in files) / 1e6, rel=1e-3)
+    assert predicted == "0.7815" and float(error.rstrip("%")) == pytest.approx(100 * (0.7815 / float(found) - 1), rel=1e-3)
+    memory = max(line["peak_memory_gb"] for line in metrics.read(Store(str(tmp_path / "run"))) if "step_s" in line)
+    assert plan["measured memory_gb"].split(",")[0].strip() == f"{memory:.4g}"
+    with pytest.raises(ValueError, match="no metrics.jsonl or no checkpoint"):
+        preflight.main(Preflight(config=toml, job="train_dvae", peak_tflops=1, compare=str(tmp_path / "data")))

@@ -1,0 +1,56 @@
+import time
+
+import pytest
+import torch
+
+from pipeline.train.clock import Clock, Stopwatch, matmul_flops, memory_gb
+
+CPU = torch.device("cpu")
+
+
+def test_a_stopwatch_adds_up_what_is_inside_and_starts_again_when_read():
+    watch = Stopwatch(CPU)
+    for _ in range(2):
+        with watch:
+            time.sleep(0.02)
+        time.sleep(0.05)
+    assert 0.04 <= watch.read() < 0.07
+    assert watch.read() == 0
+
+
+def test_the_parts_of_a_step_add_up_to_it():
+    clock = Clock()
+    for _ in range(2):
+        time.sleep(0.02)
+        clock.lap("data")
+        time.sleep(0.04)
+        clock.lap("backward")
+        clock.shift(0.01, of="backward", to="forward")
+        clock.step(samples=8, tokens=0)
+    split = clock.split()
+    assert set(split) == {"step_s", "data_s", "forward_s", "backward_s", "samples_per_s"}  # no tokens, no rate of them
+    assert split["forward_s"] == pytest.approx(0.01)
+    assert split["data_s"] >= 0.02 and split["backward_s"] >= 0.03
+    assert split["step_s"] == pytest.approx(split["data_s"] + split["forward_s"] + split["backward_s"], abs=0.005)
+    assert split["samples_per_s"] == pytest.approx(8 / split["step_s"])
+    assert "data_s" not in clock.split()
+
+
+def test_no_more_can_be_shifted_than_there_is():
+    clock = Clock()
+    clock.lap("backward")
+    clock.shift(9.0, of="backward", to="forward")
+    split = clock.split()
+    assert split["backward_s"] == 0 and split["forward_s"] < 1
+
+
+def test_memory_is_the_most_that_was_held():
+    before = memory_gb(CPU)["peak_memory_gb"]
+    held = torch.ones(100_000_000)
+    del held
+    after = memory_gb(CPU)
+    assert 0.01 < before < after["peak_memory_gb"] == after["peak_rss_gb"]
+
+
+def test_the_peak_is_that_of_a_machine_and_not_of_a_toy():
+    assert 1e8 < matmul_flops(CPU, torch.float32, rounds=2) < 1e15

@@ -1,0 +1,103 @@
+import dataclasses
+
+import pytest
+import torch
+
+from pipeline.models.denoiser import alpha_bar
+from pipeline.storage import Store
+from pipeline.train import engine as engines
+from pipeline.train import preflight
+from pipeline.train.checkpoint import committed, open_saved
+from pipeline.train.engine import EngineConfig
+from pipeline.train.loop import TrainConfig
+from pipeline.train.preflight import Network
+from tests.train import networks, tiny
+
+torch.set_num_threads(1)
+
+
+def network(name):
+    build, loss_fn, batch_of = networks.NETWORKS[name]
+    return Network(build=build, loss_fn=loss_fn, row={k: v[:1] for k, v in batch_of(torch.Generator().manual_seed(0)).items()})
+
+
+def config(**engine):
+    return TrainConfig(global_batch=8, engine=EngineConfig(**engine))
+
+
+TINY = Network(build=tiny.Net, loss_fn=tiny.loss_fn, row=tiny.batch_of(torch.zeros(1, 5, dtype=torch.int64), torch.ones(1, 5)))
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_parameters_are_those_of_the_network(name):
+    real = networks.NETWORKS[name][0]()
+    assert preflight.predict(network(name), config(), 2).parameters == sum(p.numel() for p in real.parameters())
+    assert alpha_bar().sum().item() > 0  # what others cache is no tensor without memory
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_the_bytes_of_a_checkpoint_are_predicted_exactly(tmp_path, ema_decay):
+    settings = tiny.config("torch", steps=2, ema_decay=ema_decay)
+    tiny.train(settings, tiny.dataset(tmp_path / "data").url, str(tmp_path / "run"))
+    checkpoints = Store(str(tmp_path / "run")).sub("checkpoints")
+    saved = open_saved(checkpoints, committed(checkpoints)[0])
+    headers = [8 + int.from_bytes(saved.store.read_range(file.path, 0, 8), "little") for file in saved.facts["files"]]
+    written = sum(file.size_bytes for file in saved.facts["files"]) - sum(headers)
+    assert preflight.predict(TINY, settings, 1).checkpoint_bytes == written
+
+
+# Kernels of convolutions take scratch space, which a prediction from shapes cannot see.
+@pytest.mark.parametrize(("name", "least"), [("gpt", 0.98), ("dvae", 0.75), ("denoiser", 0.75)])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_activations_are_what_the_allocator_hands_out(name, least, checkpointing):
+    build, loss_fn, batch_of = networks.NETWORKS[name]
+    settings = EngineConfig(backend="torch", activation_checkpointing=checkpointing)
+    engine = engines.Engine(build(), loss_fn, settings, engines.OptimConfig(), torch.device("cpu"))
+    for p in engine.model.parameters():
+        p.grad = torch.zeros_like(p)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        engine.backward(batch_of(torch.Generator().manual_seed(1)), last=True)
+    held = most = 0
+    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    predicted = preflight.predict(network(name), TrainConfig(global_batch=8, engine=settings), 1).memory["activations"]
+    assert least * most < predicted < 1.02 * most
+
+
+def test_memory_shrinks_with_what_is_said_to_shrink_it():
+    def memory(world=4, micro_batch=None, **engine):
+        return preflight.predict(network("gpt"), dataclasses.replace(config(**engine), micro_batch=micro_batch), world).memory
+
+    usual = memory()
+    assert memory(zero_stage=0)["optimizer"] > usual["optimizer"] and memory(world=2)["optimizer"] > usual["optimizer"]
+    assert memory(cpu_offload=True)["optimizer"] == 0
+    assert memory(zero_stage=2)["gradients"] < usual["gradients"]
+    for changed in ({"activation_checkpointing": True}, {"micro_batch": 1}, {"precision": "bf16"}):
+        assert memory(**changed)["activations"] < usual["activations"]
+
+
+def test_a_run_that_does_not_fit_is_told_the_least_that_mends_it():
+    whole = preflight.predict(network("gpt"), config(backend="torch"), 1)
+    recomputed = preflight.predict(network("gpt"), config(backend="torch", activation_checkpointing=True), 1)
+    assert preflight.check_fits(network("gpt"), config(backend="torch"), 1, whole.total) == whole
+    with pytest.raises(ValueError, match=r"add --train.engine.activation-checkpointing \(then"):
+        preflight.check_fits(network("gpt"), config(backend="torch"), 1, whole.total - 1)
+    with pytest.raises(ValueError, match=r"add --train.engine.activation-checkpointing --train.micro-batch 4 \(then"):
+        preflight.check_fits(network("gpt"), config(backend="torch"), 1, recomputed.total - 1)
+    with pytest.raises(ValueError, match="no option is enough; raise --cluster.num-workers"):
+        preflight.check_fits(network("gpt"), config(), 2, 1000)
+
+
+def test_time_is_work_over_speed():
+    plan = preflight.predict(network("gpt"), config(), 2)
+    # By hand: 2 layers of q, k, v, o (32 x 96), attention over 24 tokens, SwiGLU of 128, and a head of 61; 8 rows of 24.
+    forward = 2 * (2 * 32 * 96 + 4 * 24 * 32 + 6 * 32 * 128) + 2 * 32 * 61
+    assert plan.flops_per_step == 3 * 8 * 24 * forward
+    assert plan.step_s(1e9, 2) == pytest.approx(plan.flops_per_step / 2e9)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused():
+    with pytest.raises(ValueError, match="global_batch 8 is not a multiple of the 3 workers"):
+        preflight.predict(network("gpt"), config(), 3)
