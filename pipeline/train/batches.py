@@ -5,6 +5,7 @@ several ranks seldom read the same row group; which samples a step has does not 
 their steps; `prefetch` of them, of this rank's share, are in memory or in the making. An error in the making is raised
 where the batch is asked for.
 """
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -53,23 +54,23 @@ class Batch:
     micro: list[dict[str, torch.Tensor]]
 
 
-def check_split(global_batch: int, micro_batch: int | None, num_samples: int) -> None:
+def check_split(global_batch: int, micro_batch: int | None, num_samples: float = math.inf, world: int | None = None) -> None:
     """Raise ValueError if a global batch cannot be shared out: every rank needs a sample for each of its micro-batches."""
-    world = ranks.world_size()
+    world = world or ranks.world_size()
     if world > num_samples:
         raise ValueError(f"{world} workers for a dataset of {num_samples} samples; use fewer workers")
     if global_batch < world:
         raise ValueError(f"train.global_batch is {global_batch}, and there are {world} workers; use {world} or more")
     if micro_batch is not None and micro_batch < 1:
         raise ValueError(f"train.micro_batch is {micro_batch}; use 1 or more")
-    if num_micro(global_batch, micro_batch) > global_batch // world:
+    if num_micro(global_batch, micro_batch, world) > global_batch // world:
         raise ValueError(f"train.micro_batch is {micro_batch}, and {world} workers cannot share {global_batch} samples "
                          f"equally; use 2 or more, or a train.global_batch that is a multiple of {world}")
 
 
-def num_micro(global_batch: int, micro_batch: int | None) -> int:
-    """How many micro-batches, of at most `micro_batch` samples, every rank makes of its share."""
-    largest = -(-global_batch // ranks.world_size())
+def num_micro(global_batch: int, micro_batch: int | None, world: int | None = None) -> int:
+    """How many micro-batches, of at most `micro_batch` samples, each of `world` ranks (or of all) makes of its share."""
+    largest = -(-global_batch // (world or ranks.world_size()))
     return -(-largest // (micro_batch or largest))
 
 

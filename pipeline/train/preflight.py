@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from pipeline.models.denoiser import alpha_bar
 from pipeline.train import engine as engines
 from pipeline.train import flops
+from pipeline.train.batches import check_split, num_micro
 from pipeline.train.engine import EngineConfig, LossFn
 from pipeline.train.loop import TrainConfig
 
@@ -70,10 +71,8 @@ def predict(network: Network, config: TrainConfig, world: int, *, on_cpu: bool =
 
     On a CPU the memory is that of the whole process, and a checkpoint is copied and encoded in it.
     """
-    if config.global_batch % world:
-        raise ValueError(f"train.global_batch {config.global_batch} is not a multiple of the {world} workers; change one of them")
-    share = config.global_batch // world
-    rows = min(config.micro_batch or share, share)
+    check_split(config.global_batch, config.micro_batch, world=world)
+    rows = _rows(config, world)
     alpha_bar()  # cached by whoever calls it first: not by a tensor without memory
     with FakeTensorMode(allow_non_fake_inputs=True):
         model = network.build()
@@ -91,6 +90,12 @@ def predict(network: Network, config: TrainConfig, world: int, *, on_cpu: bool =
         memory |= {"checkpoint": 2 * copies * _FLOAT * elements // world, "process": _PROCESS}
     return Plan(parameters=elements, memory=memory, checkpoint_bytes=copies * _FLOAT * elements + statics,
                 flops_per_step=work * config.global_batch)
+
+
+def _rows(config: TrainConfig, world: int) -> int:
+    """Samples in the largest micro-batch of a rank."""
+    largest = -(-config.global_batch // world)
+    return -(-largest // num_micro(config.global_batch, config.micro_batch, world))
 
 
 def optimizer_elements(shapes: list[tuple[int, ...]], engine: EngineConfig, world: int) -> int:
@@ -133,8 +138,10 @@ def mends(config: TrainConfig, world: int) -> Iterator[tuple[str, TrainConfig]]:
         yield changed("--train.engine.zero-stage 1", zero_stage=1)
     if not config.engine.activation_checkpointing:
         yield changed("--train.engine.activation-checkpointing", activation_checkpointing=True)
-    rows, share = config.micro_batch or config.global_batch // world, config.global_batch // world
-    for smaller in sorted({n for n in range(1, rows) if share % n == 0}, reverse=True):
+    share = config.global_batch // world  # the smallest of a rank, of which each micro-batch needs a sample
+    for smaller in sorted({-(-share // n) for n in range(1, share + 1)} & set(range(1, _rows(config, world))), reverse=True):
+        if num_micro(config.global_batch, smaller, world) > share:
+            continue
         said[:] = [flag for flag in said if "micro-batch" not in flag]
         config = dataclasses.replace(config, micro_batch=smaller)
         yield changed(f"--train.micro-batch {smaller}")

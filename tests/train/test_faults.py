@@ -27,7 +27,8 @@ STEPS = 12
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Harm:
-    """What is done to one rank, once: a signal, when the run comes to `where`; a number is a step."""
+    """What is done to one rank, once: a signal, when the run comes to `where`; a number is a step, and the checkpoint that
+    was due last is committed by then."""
 
     where: str | int
     rank: int
@@ -65,7 +66,8 @@ def worker(payload, host):
             if not marks.with_name("hurry").exists():
                 time.sleep(payload["pause_s"])
             for harm in payload["harms"]:
-                if harm.where == step:
+                if harm.where == step and ranks.rank() == harm.rank:
+                    committed(payload["run"], step // payload["train"].checkpoint_every * payload["train"].checkpoint_every)
                     strike(harm)
 
     host.__class__ = Harmed
@@ -74,6 +76,14 @@ def worker(payload, host):
             owner, name, suffix = PLACES[harm.where]
             setattr(owner, name, struck(getattr(owner, name), suffix, harm, strike))
     tiny.train(payload["train"], payload["data"], payload["run"], host=host)
+
+
+def committed(folder, step, timeout_s=60):
+    """Wait until the checkpoint of a step is committed; of step 0 there is none."""
+    end = time.monotonic() + timeout_s
+    while step and step not in steps_saved(folder):
+        assert time.monotonic() < end, f"no checkpoint of step {step}: {steps_saved(folder)}"
+        time.sleep(0.05)
 
 
 PLACES = {
@@ -166,7 +176,7 @@ def result(folder):
 
 
 def steps_saved(folder):
-    return {int(name.split("-")[0]) for name in Checkpoints(Store(f"{folder}/checkpoints"), torch.device("cpu"), keep=9).names()}
+    return {int(name.split("-")[0]) for name in checkpoint.committed(Store(f"{folder}/checkpoints"))}
 
 
 def test_a_worker_that_is_stopped_is_found_and_its_group_replaced(local_ray, data, straight, tmp_path, caplog):
@@ -195,7 +205,7 @@ def test_workers_are_killed_at_every_moment_of_a_run(local_ray, data, straight, 
 
 
 def test_a_run_on_s3_survives_too(local_ray, data, straight, bucket, tmp_path):
-    found = trained([Harm(where=7, rank=1)], data, f"{bucket}/run", tmp_path, pause_s=0.5)
+    found = trained([Harm(where=7, rank=1)], data, f"{bucket}/run", tmp_path)
     assert [rest for _, what, rest in found if what == "resumed"] == ["0 2", "5 2"]
     assert result(f"{bucket}/run") == result(straight)
 
@@ -222,6 +232,7 @@ def test_a_driver_that_is_killed_is_run_again(local_ray, data, straight, tmp_pat
     folder = str(tmp_path / "run")
     with driver(here(), data, folder, tmp_path, pause_s=0.3) as child:
         wait_for(tmp_path, "step 7 2", child)
+        committed(folder, 5)
     with driver(here(), data, folder, tmp_path) as child:
         assert child.wait(120) == 0
     assert [rest for _, what, rest in marks(tmp_path) if what == "resumed"] == ["0 2", "5 2"]
@@ -284,6 +295,7 @@ def test_the_nodes_that_are_left_go_on(nodes, data, tmp_path):
     with driver(nodes.address, data, folder, tmp_path, train=train, pause_s=0.4, num_workers=1, max_workers=2,
                 max_failures=1) as child:
         wait_for(tmp_path, "step 7 2", child)
+        committed(folder, 5)
         os.kill(torn.all_processes["raylet"][0].process.pid, signal.SIGKILL)
         assert child.wait(150) == 0
     assert [rest for _, what, rest in marks(tmp_path) if what == "resumed"] == ["0 2", "5 1"]

@@ -21,8 +21,8 @@ def network(name):
     return Network(build=build, loss_fn=loss_fn, row={k: v[:1] for k, v in batch_of(torch.Generator().manual_seed(0)).items()})
 
 
-def config(**engine):
-    return TrainConfig(global_batch=8, engine=EngineConfig(**engine))
+def config(micro_batch=None, **engine):
+    return TrainConfig(global_batch=8, micro_batch=micro_batch, engine=EngineConfig(**engine))
 
 
 TINY = Network(build=tiny.Net, loss_fn=tiny.loss_fn, row=tiny.batch_of(torch.zeros(1, 5, dtype=torch.int64), torch.ones(1, 5)))
@@ -99,5 +99,12 @@ def test_time_is_work_over_speed():
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused():
-    with pytest.raises(ValueError, match="global_batch 8 is not a multiple of the 3 workers"):
-        preflight.predict(network("gpt"), config(), 3)
+    with pytest.raises(ValueError, match="3 workers cannot share 8 samples equally"):
+        preflight.predict(network("gpt"), config(micro_batch=1), 3)
+    with pytest.raises(ValueError, match="global_batch is 8, and there are 9 workers"):
+        preflight.predict(network("gpt"), config(), 9)
+
+
+def test_the_largest_share_counts():
+    shared = preflight.predict(network("gpt"), config(), 3)  # 3, 3 and 2 of 8 samples
+    assert shared.memory["activations"] == preflight.predict(network("gpt"), config(micro_batch=3), 1).memory["activations"]
