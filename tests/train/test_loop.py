@@ -49,6 +49,12 @@ def losses(folder):
     return {line["step"]: line["loss"] for line in lines_of(folder)}
 
 
+def chain(folder):
+    """The hash of all ids that were trained on, as the newest checkpoint has it."""
+    store = Store(str(folder)).sub("checkpoints")
+    return open_saved(store, committed(store)[0]).facts["chain"]
+
+
 def weights(folder):
     return (Path(folder) / "model" / "model.safetensors").read_bytes()
 
@@ -150,6 +156,18 @@ def test_dropout_after_a_resume_is_what_it_would_have_been(data, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_four_ranks_saved_under_zero_3_goes_on_at_any_number_of_ranks_under_any_stage(data, tmp_path):
+    expected = one_process(data, tmp_path / "reference", steps=24).losses[4:]
+    run(tiny.train_until, 4, tiny.config(stage=3, steps=24), 4, data, str(tmp_path / "four"))
+    for world, stage in ((1, 0), (2, 2), (3, 1), (4, 3)):
+        folder = tmp_path / f"{world}-{stage}"
+        shutil.copytree(tmp_path / "four", folder)
+        host = run(tiny.train, world, tiny.config(stage=stage, steps=24), data, str(folder))[0]
+        assert host.start == 4 and host.losses == pytest.approx(expected, rel=1e-5)
+        assert chain(folder) == chain(tmp_path / "reference")
+
+
+@pytest.mark.slow
 def test_four_ranks_become_two_three_two_and_one_through_all_stages(data, tmp_path):
     expected = one_process(data, tmp_path / "reference", steps=20, ema_decay=0.9).losses
     found, folder = [], str(tmp_path / "moving")
@@ -158,6 +176,7 @@ def test_four_ranks_become_two_three_two_and_one_through_all_stages(data, tmp_pa
         found += run(tiny.train_until, world, tiny.config(backend, stage, steps=20), steps, data, folder)[0].losses
         assert len(found) == steps
     assert found == pytest.approx(expected, rel=1e-5)
+    assert chain(folder) == chain(tmp_path / "reference")
     reference, moved = load(weights(tmp_path / "reference")), load(weights(folder))
     for name, tensor in reference.items():
         torch.testing.assert_close(moved[name], tensor, rtol=0, atol=1e-6)
