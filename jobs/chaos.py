@@ -34,6 +34,8 @@ class Chaos:
     connection, kill a worker, kill a raylet, or stop a raylet until it is declared dead and then let it go on."""
     every: int = 1
     """Harm every so manyth request."""
+    at: tuple[int, ...] = ()
+    """Harm these requests instead, counted from 1."""
     baseline: bool = False
     """Try the example on Ray Data's CheckpointConfig instead."""
     out: str | None = None
@@ -60,7 +62,7 @@ def main(config: Chaos) -> None:
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch, harness(
             config.command or own, examine, Path(scratch), storage=config.storage, endpoint=config.endpoint) as made:
         wanted, requests = reference(made)
-        todo = [(fault, at) for fault in config.faults for at in range(1, requests + 1, config.every)]
+        todo = [(fault, at) for fault in config.faults for at in config.at or range(1, requests + 1, config.every)]
         with Progress("chaos", len(todo), "crash points") as progress:
             for fault, at in todo:
                 points.append(point(made, wanted, fault, at))
