@@ -74,9 +74,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", help="keep the result in this file, .json or .md")
     add_options(parser, takes)
     options = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(parser.parse_args(argv[1:])).items()}
-    out = options.pop("out")
-    if out and Path(out).suffix not in (".json", ".md"):
+    out = Path(options.pop("out") or "")
+    if out.name and out.suffix not in (".json", ".md"):
         raise ValueError(f"--out {out} must end in .json or .md")
+    out.parent.mkdir(parents=True, exist_ok=True)
     work = takes(**options)
     facts, lines = {"command": f"python -m jobs.bench {' '.join(argv)}"} | machine(), []
     print(json.dumps(facts), flush=True)
@@ -88,8 +89,8 @@ def main(argv: list[str]) -> None:
         for line in module.measure(work) if trial in CONFIGS else work:
             print(json.dumps(line), flush=True)
             lines.append(line)
-    if out:
-        Path(out).write_text(document(facts, lines) if out.endswith(".md") else json.dumps(facts | {"lines": lines}, indent=2))
+            if out.name:  # after each line: what follows may fail
+                out.write_text(document(facts, lines) if out.suffix == ".md" else json.dumps(facts | {"lines": lines}, indent=2))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from jobs._main import RayConfig, open_run, ray_session, run
+from jobs._main import RayConfig, open_run, run
+from jobs._train import launch, open_rows
 from pipeline.config import to_dict
 from pipeline.generate.sample import DecodingConfig, denoise
 from pipeline.log import logger
@@ -23,6 +24,7 @@ from pipeline.tokenize.package import Tokenizer
 from pipeline.tokenize.pixels import grid
 from pipeline.train import ranks
 from pipeline.train.cluster import ClusterConfig
+from pipeline.train.heldout import held_out
 from pipeline.train.loop import Host, Sample, TrainConfig, finished, train
 from pipeline.train.rows import Rows
 
@@ -34,6 +36,8 @@ class TrainDecoder:
     run_dir: str
     images: str
     """Folder of a finished jobs.curate_images run."""
+    held_out: str | None = None
+    """Another such folder, to evaluate on."""
     tokenizer: str
     """Tokenizer package, as jobs.train_dvae leaves it."""
     width: int = 32
@@ -67,33 +71,31 @@ def sampler(rows: Rows, tokenizer: Tokenizer) -> Sample:
 def worker(payload: dict[str, Any], host: Host) -> None:
     """What each worker runs."""
     config: TrainDecoder = payload["config"]
-    images, tokenizer = Store(config.images), package.load(Store(config.tokenizer))
+    tokenizer = package.load(Store(config.tokenizer))
     model = DenoiserConfig(levels=tokenizer.config.levels, channels=tokenizer.config.channels, width=config.width,
                            multipliers=config.multipliers, blocks=config.blocks)
     torch.manual_seed(config.train.seed)
-    rows = Rows(images, source_files(images), columns=["key", "image"])
+    rows, device = open_rows(config.images), ranks.device(config.cluster.use_gpu)
+    collate = DecoderCollate(tokenizer=tokenizer, max_corruption=config.max_corruption)
     train(
-        config.train, model=Denoiser(model), loss_fn=denoiser_loss, rows=rows,
-        collate=DecoderCollate(tokenizer=tokenizer, max_corruption=config.max_corruption),
+        config.train, model=Denoiser(model), loss_fn=denoiser_loss, rows=rows, collate=collate,
         store=Store(config.run_dir), kind="denoiser", model_config=to_dict(model),
-        facts={"tokenizer_sha256": tokenizer.sha256}, device=ranks.device(config.cluster.use_gpu), host=host,
+        facts={"tokenizer_sha256": tokenizer.sha256}, device=device, host=host,
+        evaluate=held_out(open_rows(config.held_out), collate, denoiser_loss, config.train, device) if config.held_out else None,
         sample=sampler(rows, tokenizer) if config.train.sample_every else None,
     )
 
 
 def main(config: TrainDecoder) -> None:
     """Train, or say that it is done."""
-    source_files(Store(config.images))
+    for url in (config.images, config.held_out or config.images):
+        source_files(Store(url))
     package.load(Store(config.tokenizer))
     store = open_run(config.run_dir, config)
     if finished(config.train, store):
         logger.info("train_decoder: nothing left to do in %s", config.run_dir)
         return
-    with ray_session(config.ray, verbose=config.verbose, min_cpus=config.cluster.cpus):
-        from pipeline.train.launch import fit  # imports Ray, whose environment the session has to set first
-
-        fit(worker, {"config": config}, name="train_decoder", run_dir=config.run_dir, cluster=config.cluster,
-            total_steps=config.train.steps)
+    launch(worker, config, "train_decoder")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from jobs._main import RayConfig, open_run, ray_session, run
+from jobs._main import RayConfig, open_run, run
+from jobs._train import launch, open_rows
 from pipeline.config import to_dict
 from pipeline.generate.load import load_model
 from pipeline.log import logger
@@ -22,6 +23,7 @@ from pipeline.tokenize.corpus import source_files
 from pipeline.tokenize.pixels import grid
 from pipeline.train import ranks
 from pipeline.train.cluster import ClusterConfig
+from pipeline.train.heldout import held_out
 from pipeline.train.loop import Host, Sample, TrainConfig, finished, train
 from pipeline.train.rows import Rows
 
@@ -34,16 +36,13 @@ class TrainDVAE:
     """Checkpoints, metrics, and the package in `tokenizer/`."""
     images: str
     """Folder of a finished jobs.curate_images run."""
+    held_out: str | None = None
+    """Another such folder, to evaluate on."""
     model: DVAEConfig = field(default_factory=DVAEConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
-
-
-def open_rows(url: str) -> Rows:
-    """The exported images of a curation run, by id."""
-    return Rows(Store(url), source_files(Store(url)), columns=["key", "image"])
 
 
 def sampler(rows: Rows, model: DVAEConfig) -> Sample:
@@ -62,10 +61,12 @@ def worker(payload: dict[str, Any], host: Host) -> None:
     config: TrainDVAE = payload["config"]
     torch.manual_seed(config.train.seed)
     rows = open_rows(config.images)
+    device = ranks.device(config.cluster.use_gpu)
+    collate = ImageCollate(channels=config.model.channels, size=config.model.image_size)
     train(
-        config.train, model=DVAE(config.model), loss_fn=dvae_loss, rows=rows,
-        collate=ImageCollate(channels=config.model.channels, size=config.model.image_size), store=Store(config.run_dir),
-        kind="dvae", model_config=to_dict(config.model), device=ranks.device(config.cluster.use_gpu), host=host,
+        config.train, model=DVAE(config.model), loss_fn=dvae_loss, rows=rows, collate=collate, store=Store(config.run_dir),
+        kind="dvae", model_config=to_dict(config.model), device=device, host=host,
+        evaluate=held_out(open_rows(config.held_out), collate, dvae_loss, config.train, device) if config.held_out else None,
         sample=sampler(rows, config.model) if config.train.sample_every else None,
     )
 
@@ -80,7 +81,8 @@ def export(config: TrainDVAE, store: Store) -> None:
 
 def main(config: TrainDVAE) -> None:
     """Train and export, or say that it is done."""
-    source_files(Store(config.images))
+    for url in (config.images, config.held_out or config.images):
+        source_files(Store(url))
     store = open_run(config.run_dir, config)
     is_trained = finished(config.train, store)
     if is_trained and store.exists("tokenizer/tokenizer.json"):
@@ -88,11 +90,7 @@ def main(config: TrainDVAE) -> None:
         return
     if not is_trained:
         store.delete("tokenizer")  # of fewer steps
-        with ray_session(config.ray, verbose=config.verbose, min_cpus=config.cluster.cpus):
-            from pipeline.train.launch import fit  # imports Ray, whose environment the session has to set first
-
-            fit(worker, {"config": config}, name="train_dvae", run_dir=config.run_dir, cluster=config.cluster,
-                total_steps=config.train.steps)
+        launch(worker, config, "train_dvae")
     export(config, store)
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import torch
 
-from jobs._main import RayConfig, open_run, ray_session, run
+from jobs._main import RayConfig, open_run, run
+from jobs._train import launch
 from pipeline.config import to_dict
 from pipeline.log import logger
 from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
@@ -20,6 +21,7 @@ from pipeline.tokenize.grammar import Grammar
 from pipeline.tokenize.text import TextTokenizer
 from pipeline.train import ranks
 from pipeline.train.cluster import ClusterConfig
+from pipeline.train.heldout import held_out
 from pipeline.train.loop import Host, TrainConfig, finished, train
 from pipeline.train.mixture import MixedRows, check_weights
 from pipeline.train.rows import Rows
@@ -34,6 +36,8 @@ class TrainGPT:
     """Folder of a finished jobs.tokenize_corpus run; or of several, made with the same tokenizers."""
     weights: tuple[float, ...] = ()
     """Share of the samples of each of `codes`; by default each row comes once an epoch."""
+    held_out: str | None = None
+    """Another such folder, to evaluate on."""
     size: Literal["tiny", "small", "base", "large", "xl"] = "tiny"
     """A row of pipeline.models.gpt.SIZES."""
     seq_len: int | None = None
@@ -53,12 +57,18 @@ class TrainGPT:
         if self.weights:
             check_weights(self.weights, self.codes)
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All folders of codes, the one to evaluate on last."""
+        return (*self.codes, self.held_out) if self.held_out else self.codes
+
 
 def worker(payload: dict[str, Any], host: Host) -> None:
     """What each worker runs."""
     config: TrainGPT = payload["config"]
-    facts, stores = shared_facts(config.codes), [Store(url) for url in config.codes]
+    facts, stores = shared_facts(config.named), [Store(url) for url in config.named]
     rows = [Rows.committed(store, MANIFEST, cache_bytes=(1 << 30) // len(stores)) for store in stores]
+    unseen = MixedRows([rows.pop()]) if config.held_out else None
     grammar, text = Grammar.from_json(facts["grammar"]), TextTokenizer.load(stores[0])
     sizes = SIZES[config.size] | ({"seq_len": config.seq_len} if config.seq_len else {})
     model = GPTConfig(vocab_size=grammar.vocab_size, **sizes)
@@ -66,24 +76,21 @@ def worker(payload: dict[str, Any], host: Host) -> None:
         grammar=grammar, text=text, tokenizer_sha256=facts["tokenizer_sha256"], seq_len=model.seq_len,
         text_first=config.text_first, drop_condition=config.drop_condition)
     torch.manual_seed(config.train.seed)
+    device = ranks.device(config.cluster.use_gpu)
     noted = {name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")}
     train(
         config.train, model=GPT(model), loss_fn=gpt_loss, rows=MixedRows(rows, config.weights), collate=collate,
         store=Store(config.run_dir), kind="gpt", model_config=to_dict(model), facts=noted,
-        device=ranks.device(config.cluster.use_gpu), host=host,
+        device=device, host=host, evaluate=held_out(unseen, collate, gpt_loss, config.train, device) if unseen else None,
     )
 
 
 def main(config: TrainGPT) -> None:
     """Train, or say that it is done."""
-    shared_facts(config.codes)
+    shared_facts(config.named)
     store = open_run(config.run_dir, config)
     if not finished(config.train, store):
-        with ray_session(config.ray, verbose=config.verbose, min_cpus=config.cluster.cpus):
-            from pipeline.train.launch import fit  # imports Ray, whose environment the session has to set first
-
-            fit(worker, {"config": config}, name="train_gpt", run_dir=config.run_dir, cluster=config.cluster,
-                total_steps=config.train.steps)
+        launch(worker, config, "train_gpt")
     elif store.exists("text.json"):
         logger.info("train_gpt: nothing left to do in %s", config.run_dir)
         return

@@ -8,8 +8,10 @@ verifies each of them.
 Guarantees: what has no manifest does not exist; a torn, altered, swapped or missing file, or manifest, is found before
 any state is touched, named in one warning, and the newest checkpoint that is whole is used; nothing is unpickled. Each
 attempt to train writes folders of its own, so a process thought dead can spoil nothing. Training waits for the copy to
-host memory only; writing goes on in the background until `wait`. Cost: host memory for this rank's share, twice.
+host memory only; writing goes on in the background until `wait`, and holds up no thread of Python for more than
+milliseconds. Cost: host memory for this rank's share, kept from save to save; on an object store, twice while it writes.
 """
+import contextlib
 import hashlib
 import json
 import math
@@ -121,7 +123,7 @@ class Saved:
         return data, lo
 
 
-def _chunks(data: bytes | bytearray) -> list[str]:
+def _chunks(data: bytes | bytearray | memoryview) -> list[str]:
     view = memoryview(data)
     return [hashlib.sha256(view[i : i + CHUNK]).hexdigest() for i in range(0, len(view), CHUNK)]
 
@@ -143,6 +145,7 @@ class Checkpoints:
         self._attempt = ranks.from_first(secrets.token_hex(4), device)
         self._thread: threading.Thread | None = None
         self._name, self._error = "", None
+        self._buffer = torch.empty(0, dtype=torch.uint8)
 
     def names(self) -> list[str]:
         """Checkpoints that were committed, the newest first."""
@@ -163,13 +166,32 @@ class Checkpoints:
         for i, s in enumerate(slices):
             for kind, values in zip(KINDS, (s.master, s.exp_avg, s.exp_avg_sq, ema and ema[i]), strict=True):
                 if values is not None:
-                    tensors[f"{kind}:{s.name}:{s.start}"] = values.detach().to("cpu", copy=True)
+                    tensors[f"{kind}:{s.name}:{s.start}"] = values.detach()
         fixed = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in statics.items()}
         self._name = f"{step:08d}-{self._attempt}"
         facts |= {"format": _FORMAT, "step": step, "world_size": ranks.world_size()}
-        work = (self._store.sub(self._name), ranks.rank(), ranks.world_size(), tensors, fixed, facts)
+        work = (self._store.sub(self._name), ranks.rank(), ranks.world_size(), self._copied(tensors), fixed, facts)
         self._thread = threading.Thread(target=self._run, args=work, name="checkpoint", daemon=True)
         self._thread.start()
+
+    def _copied(self, tensors: dict[str, torch.Tensor]) -> memoryview:
+        """1-D fp32 tensors as a safetensors file in host memory; the next call writes over it."""
+        entries, at = {}, 0
+        for key, tensor in tensors.items():
+            entries[key] = {"dtype": "F32", "shape": [tensor.numel()], "data_offsets": [at, at + 4 * tensor.numel()]}
+            at += 4 * tensor.numel()
+        text = json.dumps(entries).encode()
+        text += b" " * (-len(text) % 8)
+        start = 8 + len(text)
+        if self._buffer.numel() != start + at:
+            self._buffer = torch.empty(start + at, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        self._buffer[:start] = torch.frombuffer(bytearray(len(text).to_bytes(8, "little") + text), dtype=torch.uint8)
+        for key, tensor in tensors.items():
+            lo, hi = (start + offset for offset in entries[key]["data_offsets"])
+            self._buffer[lo:hi].view(torch.float32).copy_(tensor, non_blocking=True)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return memoryview(self._buffer.numpy())
 
     def wait(self) -> str | None:
         """Wait for the save in progress; its name once committed, None if there was none; OSError if it failed."""
@@ -187,10 +209,11 @@ class Checkpoints:
             self._write(*work)
         except Exception as error:  # noqa: BLE001 - raised again by `wait`, on the thread that trains
             self._error = error
+            with contextlib.suppress(OSError):  # rank 0 waits for this rank's part
+                work[0].write(f"{_data_name(work[1])}.failed", f"{type(error).__name__}: {error}".encode())
 
-    def _write(self, store: Store, rank: int, world: int, tensors: dict[str, torch.Tensor],
+    def _write(self, store: Store, rank: int, world: int, data: memoryview,
                statics: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-        data = save(tensors)
         file = _retried(lambda: store.write(_data_name(rank), data))
         part = {"file": asdict(file), "chunks": _chunks(data), "pieces": _pieces_in(data)}
         # Ranks meet in the store, not in a collective: this thread runs beside the training's own collectives.
@@ -198,11 +221,16 @@ class Checkpoints:
         if rank == 0:
             fixed = _retried(lambda: store.write("statics.safetensors", save(statics)))
             self._commit(store, fixed, [self._part(store, r) for r in range(world)], facts)
-            self._prune()
+            try:
+                self._prune()
+            except OSError as error:
+                logger.warning("warning: old checkpoints in %s cannot be deleted: %s", self._store.url, error)
 
     def _part(self, store: Store, rank: int) -> dict[str, Any]:
         name, end, pause_s = f"{_data_name(rank)}.json", time.monotonic() + self._timeout_s, 0.02
         while not store.exists(name):
+            if store.exists(failed := f"{_data_name(rank)}.failed"):
+                raise OSError(f"rank {rank} failed: {store.read(failed).decode(errors='replace')}")
             if time.monotonic() > end:
                 raise TimeoutError(f"rank {rank} did not finish {store.url} within {self._timeout_s:g} s")
             time.sleep(pause_s)
@@ -223,8 +251,12 @@ class Checkpoints:
         open_saved(Store(folder), name)  # read back: a store that answers well and keeps badly is found now
 
     def _prune(self) -> None:
-        """Delete all but the newest `keep` checkpoints and the best, and what dead attempts left behind before them."""
+        """Delete all but the newest `keep` checkpoints and the best, and what dead attempts left behind before them.
+
+        Those of later steps than the one just saved were passed over when this run began, as damaged: none counts as kept.
+        """
         names = sorted({name.split("/")[0] for name in self._store.list()}, reverse=True)
+        names = [self._name, *(name for name in names if name != self._name and name[:8] <= self._name[:8])]
         done = [name for name in names if self._store.exists(f"{name}/manifest.json")]
         best = best_saved(self._store, done, *self._best) if self._best and len(done) > self._keep else None
         for name in done[self._keep :]:
@@ -233,7 +265,7 @@ class Checkpoints:
             self._store.delete(f"{name}/manifest.json")  # first: half a checkpoint must not look like one
             self._store.delete(name)
         for name in names:
-            if name not in done and name < done[0] and not name.endswith(self._attempt):
+            if name not in done and not name.endswith(self._attempt):
                 self._store.delete(name)
 
 
@@ -282,10 +314,10 @@ def _data_name(rank: int) -> str:
     return f"rank-{rank:05d}.safetensors"
 
 
-def _pieces_in(data: bytes) -> list[tuple[str, str, int, int, int]]:
+def _pieces_in(data: memoryview) -> list[tuple[str, str, int, int, int]]:
     """(kind, parameter, start, stop, first byte) of each tensor of a file of ours."""
     length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
+    header = json.loads(bytes(data[8 : 8 + length]))
     out = []
     for key, entry in header.items():
         kind, name, start = key.split(":")

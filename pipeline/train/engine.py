@@ -3,7 +3,7 @@
 Guarantees: with S the sum of `loss_sum` and W the sum of `weight` over all ranks and micro-batches, the gradient that
 is applied is that of S / W, clipped by its global norm, whatever the number of ranks and micro-batches and the ZeRO
 stage. Parameters, moments, gradients and their reduction are fp32; `bf16` is torch.autocast around the loss. A step
-whose gradient is not finite changes nothing. All ranks start from rank 0's parameters and buffers.
+whose loss or gradient is not finite changes nothing. All ranks start from rank 0's parameters and buffers.
 
 The state of the optimizer is visible as `Slice`s, flat pieces of named parameters, so checkpoints and EMA need to know
 nothing about how it is sharded.
@@ -106,7 +106,9 @@ class WithLoss(nn.Module):
             loss_sum, weight, sums = self._loss_fn(self.model, batch)
         self.names = sorted(sums)
         values = [loss_sum, weight, *(sums[name] for name in self.names)]
-        return loss_sum.float(), torch.stack([value.detach().double() for value in values])
+        sums = torch.stack([value.detach().double() for value in values])
+        # Times 1, or nan: a loss that is not finite must not step even where its gradient is finite.
+        return loss_sum.float() * (1 + 0 * loss_sum.detach().float()), sums
 
 
 class Engine:
@@ -132,7 +134,7 @@ class Engine:
         decay = (optim.weight_decay, 0.0)
         self._adamw = torch.optim.AdamW(
             [{"params": g, "weight_decay": d} for g, d in zip(groups, decay, strict=True) if g],
-            lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=device.type == "cuda" and not config.cpu_offload)
+            lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=True)
         self._setup()
 
     def _setup(self) -> None:

@@ -35,7 +35,7 @@ WorkerFn = Callable[[dict[str, Any], Host], None]
 _FINAL = (ValueError, FloatingPointError)
 _SAVE_S = 60.0  # how long a group is waited for that is asked for a checkpoint before it is ended
 RAY_SETTINGS = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon Ray notices an end or a death
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",  # how soon Ray notices an end or a death
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",  # how soon it notices that a node is drained
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",  # what it grants workers that wait for a dead one
 }

@@ -49,14 +49,16 @@ class TrainConfig:
     """Row groups that are shuffled together; 0: all, for data that is small or on a fast disk."""
     log_every: int = 10
     eval_every: int = 0
-    """Steps between evaluations; 0: only at the end."""
+    """Steps between evaluations; 0: only at the end, if there is anything to evaluate on."""
+    eval_samples: int = 1024
+    """Held-out samples that an evaluation looks at, at most."""
     sample_every: int = 0
     """Steps between pictures of what the network does, for networks that make some; 0: none."""
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
     """Newest checkpoints that are kept."""
     keep_best: str = ""
-    """A metric, such as loss or eval/psnr_db: the checkpoint that was best by it is kept as well."""
+    """A metric, such as loss or eval/loss: the checkpoint that was best by it is kept as well."""
     keep_best_mode: Literal["min", "max"] = "min"
     trackers: tuple[TrackerName, ...] = ()
     """Services that get the metrics too; see pipeline/train/trackers.py for their environment variables."""
@@ -77,7 +79,8 @@ class TrainConfig:
     schedule: ScheduleConfig = ScheduleConfig()
 
     def __post_init__(self) -> None:
-        for name in ("steps", "global_batch", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps"):
+        for name in ("steps", "global_batch", "eval_samples", "log_every", "checkpoint_every", "keep_checkpoints",
+                     "max_bad_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; use 1 or more")
         for name in ("eval_every", "sample_every", "spike_factor", "max_spikes"):
@@ -127,6 +130,7 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
     """
     device, host = device or torch.device("cpu"), host or Host()
     trackers.check(config.trackers)
+    _check_wanted(config, evaluate, sample)
     check_split(config.global_batch, config.micro_batch, len(rows))
     about = {"kind": kind, "model": model_config, "facts": facts or {}}
     order = rows.order(config.seed, config.window_blocks)
@@ -187,11 +191,12 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
             clock.step(samples=config.global_batch, flops=work, tokens=tokens)
 
             chain = chain.next(batch.ids)
-            seen = seen + sums
+            if fault != "not_finite":
+                seen = seen + sums
             host.progress(chain.step, loss)
             last = chain.step == config.steps
             if chain.step % config.log_every == 0 or last:
-                values = _values(engine.sum_names, seen.tolist(), clock.split(), peak_flops)
+                values = _values(engine.sum_names, seen, clock.split(), peak_flops)
                 values |= {"lr": lr, "grad_norm": grad_norm, "skipped": chain.step - engine.updates, "spikes": health.spikes}
                 values |= memory_gb(device)
                 latest |= values
@@ -226,6 +231,16 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
         metrics.close()
 
 
+def _check_wanted(config: TrainConfig, evaluate: Evaluate | None, sample: Sample | None) -> None:
+    """ValueError for what is asked for and cannot be had."""
+    if evaluate is None and (config.eval_every or config.keep_best.startswith("eval/")):
+        wanted = f"eval_every is {config.eval_every}" if config.eval_every else f"keep_best is {config.keep_best}"
+        raise ValueError(f"train.{wanted}, and there is nothing to evaluate on; name data with --held-out, or leave it out")
+    if sample is None and config.sample_every:
+        raise ValueError(f"train.sample_every is {config.sample_every}, and this network draws nothing by itself; leave it out "
+                         "(jobs.generate draws from a finished run)")
+
+
 def _checkpointed(checkpoints: Checkpoints, host: Host, metrics: Metrics | None) -> None:
     """Wait for the save in progress, if any, and tell the host: only what is committed is reported."""
     name = checkpoints.wait()
@@ -249,14 +264,14 @@ def _worth(metric: str, latest: dict[str, float], step: int) -> dict[str, float]
     return {metric: latest[metric]} if metric in latest else {}
 
 
-def _values(names: list[str], sums: list[float], times: dict[str, float], peak_flops: float) -> dict[str, float]:
-    """One line of metrics: means of the sums since the line before, times and rates."""
+def _values(names: list[str], sums: torch.Tensor | float, times: dict[str, float], peak_flops: float) -> dict[str, float]:
+    """One line of metrics: means of the sums since the line before (0.0 if no step was sound), times and rates."""
     work = times.pop("flops_per_s", 0.0)
     if work:
         times["tflops_per_s"] = work / 1e12
     if work and peak_flops:
         times["mfu"] = work / peak_flops
-    return means(names, sums) | times
+    return (means(names, sums.tolist()) if isinstance(sums, torch.Tensor) else {}) | times
 
 
 def _peak_flops(config: TrainConfig, device: torch.device) -> float:

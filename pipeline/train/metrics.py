@@ -42,7 +42,7 @@ class Metrics:
 
     def write(self, step: int, **values: float) -> None:
         """Record numbers measured after `step` steps; a name such as `eval/psnr_db` groups charts."""
-        self._lines.write(step=step, **values)
+        self._lines.write(step=step, **{name: value if math.isfinite(value) else None for name, value in values.items()})
         for name, value in values.items():
             self._board.add_scalar(name if "/" in name else f"train/{name}", value, step)
         sinks.write(self._trackers, step, values)

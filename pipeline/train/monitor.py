@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.train import ranks
 from pipeline.train.loop import Host
 
-POLL_S = 0.5
+POLL_S = 1.0
 """How often, at most, workers tell their progress and the driver reads it."""
 
 _DRAIN_S = 120.0  # what Ray Train grants a node that is drained without a deadline

@@ -157,31 +157,33 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """A hash over the ids of steps [0, step), `value`; `anchor` was its value at the multiple of ANCHOR before."""
+    """A hash over the ids of steps [0, step), `value`; `anchor` was its value at the multiple of ANCHOR before; `stream` is
+    the fingerprint of what the ids are of."""
 
     step: int
     value: str
     anchor: str
+    stream: str
 
     @staticmethod
     def start(order: Stream) -> "Chain":
         """The chain before the first step."""
-        return Chain(step=0, value=order.fingerprint, anchor=order.fingerprint)
+        return Chain(step=0, value=order.fingerprint, anchor=order.fingerprint, stream=order.fingerprint)
 
     def next(self, ids: np.ndarray) -> "Chain":
         """The chain after one more step with these ids."""
         value = hashlib.sha256(bytes.fromhex(self.value) + np.ascontiguousarray(ids, "<i8").tobytes()).hexdigest()
-        return Chain(step=self.step + 1, value=value, anchor=self.value if self.step % ANCHOR == 0 else self.anchor)
+        return replace(self, step=self.step + 1, value=value, anchor=self.value if self.step % ANCHOR == 0 else self.anchor)
 
     def check(self, order: Stream, global_batch: int) -> None:
-        """Raise ValueError unless `order` yields the ids that this chain has seen since its anchor."""
+        """Raise ValueError unless `order` is of the same samples and yields the ids that this chain has seen since its anchor."""
         first = max(0, self.step - 1) // ANCHOR * ANCHOR
         again = replace(self, step=first, value=self.anchor)
         if first == 0:
             again = Chain.start(order)
         for step in range(first, self.step):
             again = again.next(order.ids(step, global_batch)[0])
-        if again.value != self.value:
+        if again.value != self.value or order.fingerprint != self.stream:
             raise ValueError(
                 f"the checkpoint of step {self.step} was trained on other samples: the dataset, a weight, train.seed, "
                 "train.global_batch or train.window_blocks changed; restore them, or choose a new run_dir")

@@ -87,7 +87,7 @@ def predict(network: Network, config: TrainConfig, world: int, *, on_cpu: bool =
     if config.ema_decay:
         memory["average"] = _FLOAT * -(-elements // world)
     if on_cpu:
-        memory |= {"checkpoint": 2 * copies * _FLOAT * elements // world, "process": _PROCESS}
+        memory |= {"checkpoint": copies * _FLOAT * elements // world, "process": _PROCESS}
     return Plan(parameters=elements, memory=memory, checkpoint_bytes=copies * _FLOAT * elements + statics,
                 flops_per_step=work * config.global_batch)
 

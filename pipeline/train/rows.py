@@ -63,6 +63,8 @@ class Rows:
         if found is None:
             raise ValueError(f"no committed dataset at {store.url}/{manifest}; run the step that makes it first")
         files = [file for file in found["files"] if file.path.endswith(".parquet")]
+        if not files:
+            raise ValueError(f"the dataset at {store.url}/{manifest} has no rows; check that the steps before kept any")
         return Rows(store, files, columns=columns, cache_bytes=cache_bytes)
 
     def __len__(self) -> int:

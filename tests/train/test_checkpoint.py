@@ -204,6 +204,51 @@ def test_a_rank_that_never_finishes_is_named(store, monkeypatch):
         checkpoints.wait()
 
 
+def test_a_rank_that_fails_is_named_at_once(store, monkeypatch):
+    checkpoints = Checkpoints(store, CPU, keep=1)
+    monkeypatch.setattr(module.ranks, "world_size", lambda: 2)
+    store.write(f"00000001-{checkpoints._attempt}/rank-00001.safetensors.failed", b"OSError: no space left")
+    checkpoints.save(1, slices(), None, {})
+    checkpoints._thread.join(10)
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="rank 1 failed: OSError: no space left"):
+        checkpoints.wait()
+
+
+def test_a_rank_says_that_it_failed(store, monkeypatch):
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    monkeypatch.setattr(module.ranks, "rank", lambda: 1)
+    checkpoints = Checkpoints(store, CPU, keep=1)
+    monkeypatch.setattr(checkpoints, "_write", lambda *_: (_ for _ in ()).throw(OSError("the key expired")))
+    checkpoints.save(1, slices(), None, {})
+    checkpoints._thread.join(10)
+    failed, = (name for name in store.list() if name.endswith(".failed"))
+    assert "rank-00001" in failed and store.read(failed) == b"OSError: the key expired"
+
+
+def test_later_checkpoints_were_passed_over_and_count_for_nothing(store):
+    damaged = save(store, 600)
+    damage(store, damaged, "flipped")
+    save(store, 200, keep=1)
+    name = save(store, 400, keep=1)
+    assert Checkpoints(store, CPU, keep=1).names() == [damaged, name]
+    again = save(store, 600, keep=1)
+    assert Checkpoints(store, CPU, keep=1).names() == [again]
+
+
+def test_what_cannot_be_deleted_is_a_warning(store, monkeypatch, caplog):
+    save(store, 1)
+    monkeypatch.setattr(Store, "delete", lambda self, name: (_ for _ in ()).throw(PermissionError("no DeleteObject")))
+    name = save(store, 2, keep=1)
+    assert "old checkpoints" in caplog.text and "no DeleteObject" in caplog.text
+    assert open_saved(store, name).facts["step"] == 2
+
+
+def test_works_on_s3(bucket):
+    store, state = Store(f"{bucket}/checkpoints"), slices()
+    assert torch.equal(read(open_saved(store, save(store, 4, state)), "b", 10, 20), state[2].master[10:20])
+
+
 def test_works_on_a_remote_store():
     store = Store("memory://checkpoint-test")
     state = slices()

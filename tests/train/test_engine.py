@@ -123,8 +123,17 @@ def a_batch():
     return tiny.batch_of(torch.arange(20).view(4, 5) % 17, torch.ones(4, 5))
 
 
-def test_a_step_that_is_not_finite_changes_nothing():
-    one = engine(loss_fn=lambda model, batch: (model.logits(batch["x"]).sum() * math.nan, torch.tensor(1.0), {}))
+def nan_loss(model, batch):
+    return model.logits(batch["x"]).sum() * math.nan, torch.tensor(1.0), {}
+
+
+def infinite_loss_of_finite_gradient(model, batch):
+    return (model.logits(batch["x"]).sum() - math.inf).abs(), torch.tensor(1.0), {}
+
+
+@pytest.mark.parametrize("loss_fn", [nan_loss, infinite_loss_of_finite_gradient])
+def test_a_step_that_is_not_finite_changes_nothing(loss_fn):
+    one = engine(loss_fn=loss_fn)
     before = {name: p.clone() for name, p in one.model.named_parameters()}
     one.backward(a_batch(), last=True)
     assert math.isnan(one.step(1e-2, 1.0))

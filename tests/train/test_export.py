@@ -65,7 +65,7 @@ def test_a_checkpoint_exports_what_its_run_would_have(engine, tmp_path):
     ema, about = Ema(engine.owned(), 0.5), {"kind": "tied", "model": {}, "facts": {"é": 1}}
     ema.values[0].add_(1.0)
     checkpoints = Checkpoints(Store(str(tmp_path)), torch.device("cpu"), keep=1)
-    state.save(checkpoints, engine, ema, Chain(step=5, value="", anchor=""), about)
+    state.save(checkpoints, engine, ema, Chain(step=5, value="", anchor="", stream=""), about)
     saved = open_saved(Store(str(tmp_path)), checkpoints.wait())
     for averaged, pieces in ((True, ema.pieces()), (False, masters(engine.owned()))):
         there, here = Store(f"{tmp_path}/there-{averaged}"), Store(f"{tmp_path}/here-{averaged}")

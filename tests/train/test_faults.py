@@ -28,7 +28,7 @@ STEPS = 12
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Harm:
     """What is done to one rank, once: a signal, when the run comes to `where`; a number is a step, and the checkpoint that
-    was due last is committed by then."""
+    was due last is committed by then. Signal 0 does nothing but wait there for harm from outside."""
 
     where: str | int
     rank: int
@@ -46,6 +46,7 @@ def worker(payload, host):
         marker.touch()
         mark(f"harm {harm.where}")
         os.kill(os.getpid(), harm.signal)
+        time.sleep(0 if harm.signal else 120)
         while harm.signal == signal.SIGTERM and not monitor._terminated.is_set():
             time.sleep(0.05)  # the main thread hears of it at Ray's next poll
 
@@ -236,6 +237,17 @@ def test_a_driver_that_is_killed_is_run_again(local_ray, data, straight, tmp_pat
     with driver(here(), data, folder, tmp_path) as child:
         assert child.wait(120) == 0
     assert [rest for _, what, rest in marks(tmp_path) if what == "resumed"] == ["0 2", "5 2"]
+    assert result(folder) == result(straight)
+
+
+def test_a_driver_is_killed_at_every_moment(local_ray, data, straight, tmp_path):
+    folder = str(tmp_path / "run")
+    for where in ("data is written", "data is there, unnamed", "the manifest is created", 7, "a checkpoint is loaded"):
+        with driver(here(), data, folder, tmp_path, [Harm(where=where, rank=0, signal=0)]) as child:
+            wait_for(tmp_path, f"harm {where}", child)
+    with driver(here(), data, folder, tmp_path) as child:
+        assert child.wait(120) == 0
+    assert [rest for _, what, rest in marks(tmp_path) if what == "resumed"] == ["0 2"] * 4 + ["5 2"]
     assert result(folder) == result(straight)
 
 

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,6 +103,15 @@ def test_an_empty_dataset_is_refused():
         Order(block_rows=(0, 0), seed=0)
     with pytest.raises(ValueError, match="window_blocks is -1"):
         Order(block_rows=(3,), seed=0, window_blocks=-1)
+
+
+@pytest.mark.parametrize("steps", [1, ANCHOR, ANCHOR + 1, 2 * ANCHOR + 3])
+def test_a_chain_of_other_data_is_refused_at_any_step(steps):
+    order = Order(block_rows=(64,) * 10, seed=0, dataset="a")
+    chain = run_chain(order, steps)
+    chain.check(order, 4)
+    with pytest.raises(ValueError, match="the dataset, a weight"):
+        chain.check(replace(order, dataset="b"), 4)
 
 
 def run_chain(order: Order, steps: int, batch: int = 4) -> Chain:

@@ -137,7 +137,7 @@ def _bare_rank(rank: int, config: Ddp, path: str) -> None:
     torch.manual_seed(0)
     model = DistributedDataParallel(GPT(config.gpt))
     optim = OptimConfig()
-    adamw = torch.optim.AdamW(model.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
+    adamw = torch.optim.AdamW(model.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True)
     share = config.global_batch // config.workers
     tokens = torch.randint(0, _VOCAB, (config.steps, share, config.seq_len + 1))
     start = cpu_start = 0.0

@@ -68,6 +68,9 @@ class TrainStep:
                 raise ValueError(f"no {kind} {bad[0]!r}; --{kind}s takes {', '.join(known)}")
         if min(self.warmup, self.steps, self.rounds) < 1:
             raise ValueError(f"--warmup {self.warmup}, --steps {self.steps} and --rounds {self.rounds} must be 1 or more")
+        for name, value in (("batch", self.batch), ("seq-len", self.seq_len), ("vocab-size", self.vocab_size)):
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} is {value}; use 1 or more")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("torch sees no GPU; use --device cpu")
 
@@ -79,10 +82,13 @@ def measure(config: TrainStep) -> Iterator[dict[str, Any]]:
     for name in config.models:
         for variant in config.variants:
             found = {"model": name, "variant": variant}
+            torch._dynamo.reset()  # else sizes that differ from those of the model before are compiled as unknown ones
             try:
                 found |= _step(config, name, variant, peak)
             except torch.OutOfMemoryError:
                 found["error"] = "out of memory; lower --batch"
+            except torch._dynamo.exc.TorchDynamoException as error:
+                found["error"] = f"cannot be compiled here: {str(error).splitlines()[0]}"
             gc.collect()
             if config.device == "cuda":
                 torch.cuda.empty_cache()

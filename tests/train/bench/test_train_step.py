@@ -29,6 +29,9 @@ def test_a_model_too_large_for_the_memory_is_a_line_and_not_the_end(monkeypatch)
 
 
 def test_what_cannot_be_measured_is_refused():
+    for name in ("batch", "seq_len", "vocab_size"):
+        with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is 0; use 1 or more"):
+            TrainStep(**{name: 0})
     with pytest.raises(ValueError, match="no model 'huge'; --models takes tiny"):
         TrainStep(models=("huge",))
     with pytest.raises(ValueError, match="no variant 'fast'; --variants takes plain"):

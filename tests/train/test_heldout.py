@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.storage import Store
+from pipeline.train.heldout import held_out
+from pipeline.train.order import Draw
+from pipeline.train.rows import Rows
+from tests.train import tiny
+from tests.train.processes import run
+from tests.train.test_loop import lines_of
+
+torch.set_num_threads(1)
+SAMPLES = 50
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tiny.dataset(tmp_path_factory.mktemp("data")).url
+
+
+def network():
+    torch.manual_seed(0)
+    return tiny.Net().eval()
+
+
+def evaluated(data, micro_batch, samples=SAMPLES):
+    settings = tiny.config("torch", micro_batch=micro_batch, eval_samples=samples)
+    evaluate = held_out(Rows.committed(Store(data)), tiny.collate, tiny.loss_fn, settings, torch.device("cpu"))
+    with torch.no_grad():
+        return evaluate(network())
+
+
+@pytest.mark.parametrize(("world", "micro_batch"), [(1, None), (1, 7), (3, None), (3, 1)])
+def test_any_number_of_ranks_and_micro_batches_gives_the_mean_over_all_samples(data, world, micro_batch):
+    ids = np.arange(SAMPLES)
+    batch = tiny.collate(Rows.committed(Store(data)).take(ids), Draw(3, ids, np.full(SAMPLES, -1)))
+    with torch.no_grad():
+        loss_sum, weight, sums = tiny.loss_fn(network(), batch)
+    expected = {"loss": float(loss_sum / weight), "accuracy": float(sums["accuracy"] / weight)}
+    for found in run(evaluated, world, data, micro_batch):
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_fewer_samples_than_ranks_are_evaluated_too(data):
+    assert run(evaluated, 3, data, None, 2)[0] == pytest.approx(evaluated(data, None, 2), rel=1e-5)
+
+
+def test_a_run_logs_it_and_keeps_the_best_by_it(data, tmp_path):
+    settings = tiny.config("torch", eval_every=4, keep_best="eval/loss", keep_checkpoints=1)
+    evaluate = held_out(Rows.committed(Store(data)), tiny.collate, tiny.loss_fn, settings, torch.device("cpu"))
+    tiny.train(settings, data, str(tmp_path), evaluate=evaluate)
+    assert [line["step"] for line in lines_of(tmp_path, "eval/loss")] == [4, 8, 12]
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"eval_every": 5}, "train.eval_every is 5, and there is nothing to evaluate on; name data with --held-out"),
+    ({"keep_best": "eval/loss"}, "train.keep_best is eval/loss, and there is nothing to evaluate on"),
+    ({"sample_every": 5}, "train.sample_every is 5, and this network draws nothing by itself"),
+])
+def test_what_is_asked_for_and_cannot_be_had_is_refused(data, tmp_path, changes, said):
+    with pytest.raises(ValueError, match=said):
+        tiny.train(tiny.config("torch", **changes), data, str(tmp_path))
