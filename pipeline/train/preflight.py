@@ -69,7 +69,7 @@ class Plan:
 def predict(network: Network, config: TrainConfig, world: int, *, on_cpu: bool = False) -> Plan:
     """Predict a run on `world` ranks; ValueError if the global batch cannot be shared out among them.
 
-    On a CPU the memory is that of the whole process, and a checkpoint is copied and encoded in it.
+    On a CPU the memory is that of the whole process, and a checkpoint is copied in it.
     """
     check_split(config.global_batch, config.micro_batch, world=world)
     rows = _rows(config, world)
