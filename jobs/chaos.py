@@ -48,6 +48,10 @@ class Chaos:
     """CPUs of the Ray that the example starts."""
     verbose: bool = False
 
+    def __post_init__(self) -> None:
+        if self.every < 1 or min(self.at, default=1) < 1:
+            raise ValueError(f"--every is {self.every} and --at is {self.at}; use numbers of 1 or more")
+
 
 def main(config: Chaos) -> None:
     """Enumerate; status 1 if a row was lost or doubled, a byte differs, or a run did not end."""
@@ -62,6 +66,8 @@ def main(config: Chaos) -> None:
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch, harness(
             config.command or own, examine, Path(scratch), storage=config.storage, endpoint=config.endpoint) as made:
         wanted, requests = reference(made)
+        if max(config.at, default=0) > requests:
+            raise ValueError(f"--at names request {max(config.at)}, and an uninterrupted run makes {requests}; use a smaller number")
         todo = [(fault, at) for fault in config.faults for at in config.at or range(1, requests + 1, config.every)]
         with Progress("chaos", len(todo), "crash points") as progress:
             for fault, at in todo:

@@ -144,8 +144,7 @@ class Engine:
         """The AdamW state of a tensor that it optimizes; what the first step would create, created now."""
         state = self._adamw.state[tensor]
         if "exp_avg" not in state:
-            fused = self._adamw.defaults["fused"]
-            state["step"] = torch.zeros((), device=tensor.device if fused else "cpu")
+            state["step"] = torch.zeros((), device=tensor.device)
             state["exp_avg"] = torch.zeros_like(tensor.data)
             state["exp_avg_sq"] = torch.zeros_like(tensor.data)
         return state

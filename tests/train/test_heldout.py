@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from pipeline.storage import Store
+from pipeline.train.checkpoint import committed, open_saved
 from pipeline.train.heldout import held_out
 from pipeline.train.order import Draw
 from pipeline.train.rows import Rows
@@ -46,11 +47,15 @@ def test_fewer_samples_than_ranks_are_evaluated_too(data):
     assert run(evaluated, 3, data, None, 2)[0] == pytest.approx(evaluated(data, None, 2), rel=1e-5)
 
 
-def test_a_run_logs_it_and_keeps_the_best_by_it(data, tmp_path):
-    settings = tiny.config("torch", eval_every=4, keep_best="eval/loss", keep_checkpoints=1)
+def test_a_run_logs_it_and_its_checkpoints_hold_it(data, tmp_path):
+    settings = tiny.config("torch", eval_every=4, keep_best="eval/loss")
     evaluate = held_out(Rows.committed(Store(data)), tiny.collate, tiny.loss_fn, settings, torch.device("cpu"))
     tiny.train(settings, data, str(tmp_path), evaluate=evaluate)
-    assert [line["step"] for line in lines_of(tmp_path, "eval/loss")] == [4, 8, 12]
+    found = {line["step"]: line["eval/loss"] for line in lines_of(tmp_path, "eval/loss")}
+    assert list(found) == [4, 8, 12] and found[12] < found[4]
+    store = Store(str(tmp_path)).sub("checkpoints")
+    saved = {name[:8]: open_saved(store, name).facts["metrics"] for name in committed(store)}
+    assert saved == {f"{at:08d}": {"eval/loss": found[last]} for at, last in ((5, 4), (10, 8), (12, 12))}
 
 
 @pytest.mark.parametrize(("changes", "said"), [
