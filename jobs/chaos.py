@@ -67,7 +67,7 @@ def main(config: Chaos) -> None:
             config.command or own, examine, Path(scratch), storage=config.storage, endpoint=config.endpoint) as made:
         wanted, requests = reference(made)
         if max(config.at, default=0) > requests:
-            raise ValueError(f"--at names request {max(config.at)}, and an uninterrupted run makes {requests}; use a smaller number")
+            raise ValueError(f"--at names request {max(config.at)}, and a run makes {requests}; use a smaller number")
         todo = [(fault, at) for fault in config.faults for at in config.at or range(1, requests + 1, config.every)]
         with Progress("chaos", len(todo), "crash points") as progress:
             for fault, at in todo:
