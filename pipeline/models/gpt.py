@@ -83,6 +83,24 @@ class Block(nn.Module):
         return x + self.mlp(self.mlp_norm(x))
 
 
+class Head(nn.Linear):
+    """The last layer: to logits, or to the two numbers a token that a loss needs of them.
+
+    The second way is one function of the module, so that what compiles or checkpoints a module spares the logits their
+    many trips through memory: with a large vocabulary they are the largest tensor of a step.
+    """
+
+    def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, T, E) -> logits (B, T, V); with targets (B, T) -> cross entropy in nats, logsumexp, float32 (B, T) each."""
+        logits = super().forward(x)
+        if targets is None:
+            return logits
+        logits = logits.float()
+        nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+        # logsumexp = logit of the target + its nats: a third of the cost of a second pass over the vocabulary.
+        return nats, logits.gather(-1, targets[..., None]).squeeze(-1) + nats
+
+
 class GPT(nn.Module):
     """The network. Token ids in, logits out."""
 
@@ -92,7 +110,7 @@ class GPT(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
-        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = Head(config.d_model, config.vocab_size, bias=False)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
@@ -102,9 +120,10 @@ class GPT(nn.Module):
         if config.tie_embedding:
             self.head.weight = self.embedding.weight
 
-    def forward(self, tokens: Tensor, documents: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
-        """Tokens (B, T) int64 -> logits (B, T, V) of the next token."""
-        return self.head(self.hidden(tokens, documents, cache))
+    def forward(self, tokens: Tensor, documents: Tensor | None = None, cache: KVCache | None = None,
+                targets: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Tokens (B, T) int64 -> logits (B, T, V) of the next token, or what `Head` makes of them and the targets."""
+        return self.head(self.hidden(tokens, documents, cache), targets)
 
     def hidden(self, tokens: Tensor, documents: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Tokens (B, T) -> what the head reads, (B, T, E). A cache is extended by these tokens.
@@ -169,15 +188,12 @@ def gpt_loss(model: nn.Module, batch: dict[str, Tensor], *,
     `z_weight * logsumexp(logits)^2` keeps logits from drifting (PaLM, arXiv 2204.02311, section 5). Where it holds
     `modality` (B, T), of each target 0 or 1 + a place in MODALITIES, the nats of each are summed as well.
     """
-    logits = model(batch["tokens"], batch.get("documents")).flatten(0, 1).float()  # (B * T, V)
-    targets, weights = batch["targets"].flatten(), batch["weights"].float().flatten()
-    nats = F.cross_entropy(logits, targets, reduction="none")  # (B * T,)
-    # logsumexp = logit of the target + its nats: a third of the cost of a second pass over the vocabulary.
-    z = (logits.gather(1, targets[:, None]).squeeze(1) + nats).square()
-    nats_sum, z_sum = (nats * weights).sum(), (z * weights).sum()
+    nats, logsumexp = model(batch["tokens"], batch.get("documents"), targets=batch["targets"])  # (B, T) each
+    weights = batch["weights"].float()
+    nats_sum, z_sum = (nats * weights).sum(), (logsumexp.square() * weights).sum()
     sums = {"nats": nats_sum.detach(), "z": z_sum.detach(), "tokens": (weights > 0).sum()}
     if "modality" in batch:
         for place, name in enumerate(MODALITIES, start=1):
-            its = weights * (batch["modality"].flatten() == place)
+            its = weights * (batch["modality"] == place)
             sums |= {f"nats/{name}": (nats.detach() * its).sum(), f"nats/{name}/weight": its.sum()}
     return nats_sum + z_weight * z_sum, weights.sum(), sums

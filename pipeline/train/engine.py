@@ -365,7 +365,10 @@ class ZeroEngine(Engine):
 
 
 def prepare_blocks(model: nn.Module, config: EngineConfig) -> None:
-    """Compile and checkpoint the modules that a network names as its `blocks`, in place: no parameter changes its name."""
+    """Compile and checkpoint the modules that a network names as its `blocks`, in place: no parameter changes its name.
+
+    So is its `head`, if it has one; checkpointed, it takes a row at a time, since its logits outweigh all else.
+    """
     if not (config.compile or config.activation_checkpointing):
         return
     blocks = getattr(model, "blocks", None)
@@ -374,15 +377,24 @@ def prepare_blocks(model: nn.Module, config: EngineConfig) -> None:
                          "train.engine.activation_checkpointing")
     if config.compile:  # blocks of one class share their code, and each shape counts as compiled again; a U-Net has many
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-    for block in blocks:
-        forward = torch.compile(block.forward) if config.compile else block.forward
-        block.forward = partial(_recomputed, forward) if config.activation_checkpointing else forward
+    heads = [model.head] if hasattr(model, "head") else []
+    for again, modules in ((_recomputed, blocks), (_recomputed_by_row, heads)):
+        for module in modules:
+            forward = torch.compile(module.forward) if config.compile else module.forward
+            module.forward = partial(again, forward) if config.activation_checkpointing else forward
 
 
-def _recomputed(forward: Callable[..., torch.Tensor], *args: Any) -> torch.Tensor:
+def _recomputed(forward: Callable[..., Any], *args: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args)
     return checkpoint(forward, *args, use_reentrant=False)  # draws the same random numbers again
+
+
+def _recomputed_by_row(forward: Callable[..., Any], x: torch.Tensor, targets: torch.Tensor | None = None) -> Any:
+    if targets is None:
+        return forward(x)
+    rows = [_recomputed(forward, *row) for row in zip(x.split(1), targets.split(1), strict=True)]
+    return tuple(map(torch.cat, zip(*rows, strict=True)))
 
 
 def build(model: nn.Module, loss_fn: LossFn, config: EngineConfig, optim: OptimConfig, device: torch.device,
