@@ -28,25 +28,27 @@ STEPS = 12
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Harm:
     """What is done to one rank, once: a signal, when the run comes to `where`; a number is a step, and the checkpoint that
-    was due last is committed by then. Signal 0 does nothing but wait there for harm from outside."""
+    was due last is committed by then. Signal 0 does nothing but wait there for harm from outside. With `raylet` the signal
+    goes to the raylet of the rank's node, and the rank waits there for its end."""
 
     where: str | int
     rank: int
     signal: int = signal.SIGKILL
+    raylet: bool = False
 
 
 def worker(payload, host):
     """Train, with harm done; `marks` receives what happened, when and where."""
-    marks = Path(payload["marks"])
+    marks, raylet = Path(payload["marks"]), os.getppid()
 
     def strike(harm):
         marker = marks.with_name(f"{marks.name}-{harm.where}-{harm.signal}")
-        if ranks.rank() != harm.rank or marker.exists():
+        if ranks.rank() != harm.rank or marker.exists() or os.getppid() != raylet:  # a worker outlives its raylet a while
             return
         marker.touch()
         mark(f"harm {harm.where}")
-        os.kill(os.getpid(), harm.signal)
-        time.sleep(0 if harm.signal else 120)
+        os.kill(raylet if harm.raylet else os.getpid(), harm.signal)
+        time.sleep(120 if harm.raylet or not harm.signal else 0)
         while harm.signal == signal.SIGTERM and not monitor._terminated.is_set():
             time.sleep(0.05)  # the main thread hears of it at Ray's next poll
 
@@ -191,12 +193,15 @@ def test_a_worker_that_is_stopped_is_found_and_its_group_replaced(local_ray, dat
     assert [record.message for record in caplog.records if "no step for" in record.message]
 
 
-@pytest.mark.parametrize(("harms", "starts"), [
+EVERY_MOMENT = pytest.mark.parametrize(("harms", "starts"), [
     ([Harm(where=2, rank=0), Harm(where="data is written", rank=1), Harm(where="data is there, unnamed", rank=1)],
      ["0 2", "0 2", "0 2", "0 2"]),
     ([Harm(where="the manifest is created", rank=0), Harm(where=7, rank=0), Harm(where="a checkpoint is loaded", rank=1)],
      ["0 2", "0 2", "5 2"]),  # killed while it loads, a group does not come so far as to say where it resumes
 ], ids=["before a commit", "at a commit, after it, loading it"])
+
+
+@EVERY_MOMENT
 def test_workers_are_killed_at_every_moment_of_a_run(local_ray, data, straight, tmp_path, harms, starts):
     folder = str(tmp_path / "run")
     found = trained(harms, data, folder, tmp_path)
@@ -316,6 +321,23 @@ def test_the_nodes_that_are_left_go_on(nodes, data, tmp_path):
         assert child.wait(150) == 0
     assert len([what for _, what, _ in marks(tmp_path) if what == "resumed"]) == 2
     unchanged(train, data, folder, tmp_path)
+
+
+@EVERY_MOMENT
+def test_raylets_are_killed_at_every_moment_of_a_run(nodes, data, straight, tmp_path, harms, starts):
+    folder, size = str(tmp_path / "run"), {"num_cpus": 1, "object_store_memory": 100 << 20}
+    for _ in range(3):  # one more than the group needs
+        nodes.add_node(**size)
+    harms = [dataclasses.replace(harm, raylet=True) for harm in harms]
+    with driver(nodes.address, data, folder, tmp_path, harms) as child:
+        for harm in harms:
+            wait_for(tmp_path, f"harm {harm.where}", child)
+            nodes.add_node(**size)
+        assert child.wait(150) == 0, child.stderr.read().decode()
+    found = marks(tmp_path)
+    assert [rest for _, what, rest in found if what == "harm"] == [str(harm.where) for harm in harms]
+    assert [rest for _, what, rest in found if what == "resumed"] == starts
+    assert result(folder) == result(straight)
 
 
 def unchanged(train, data, folder, tmp_path):
