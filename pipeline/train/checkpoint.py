@@ -159,8 +159,11 @@ class Checkpoints:
         return open_saved(self._store, name)
 
     def save(self, step: int, slices: list[Slice], ema: list[torch.Tensor] | None, statics: dict[str, torch.Tensor],
-             **facts: Any) -> None:
-        """Copy this rank's share to host memory and begin to write it; waits for an earlier save to end first."""
+             before: Callable[[], None] | None = None, **facts: Any) -> None:
+        """Copy this rank's share to host memory and begin to write it; waits for an earlier save to end first.
+
+        `before` is called beside the training too, on rank 0, before the commit.
+        """
         self.wait()
         tensors = {}
         for i, s in enumerate(slices):
@@ -170,7 +173,7 @@ class Checkpoints:
         fixed = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in statics.items()}
         self._name = f"{step:08d}-{self._attempt}"
         facts |= {"format": _FORMAT, "step": step, "world_size": ranks.world_size()}
-        work = (self._store.sub(self._name), ranks.rank(), ranks.world_size(), self._copied(tensors), fixed, facts)
+        work = (self._store.sub(self._name), ranks.rank(), ranks.world_size(), self._copied(tensors), fixed, before, facts)
         self._thread = threading.Thread(target=self._run, args=work, name="checkpoint", daemon=True)
         self._thread.start()
 
@@ -213,13 +216,15 @@ class Checkpoints:
                 work[0].write(f"{_data_name(work[1])}.failed", f"{type(error).__name__}: {error}".encode())
 
     def _write(self, store: Store, rank: int, world: int, data: memoryview,
-               statics: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+               statics: dict[str, torch.Tensor], before: Callable[[], None] | None, facts: dict[str, Any]) -> None:
         file = _retried(lambda: store.write(_data_name(rank), data))
         part = {"file": asdict(file), "chunks": _chunks(data), "pieces": _pieces_in(data)}
         # Ranks meet in the store, not in a collective: this thread runs beside the training's own collectives.
         _retried(lambda: store.write(f"{_data_name(rank)}.json", json.dumps(part).encode()))
         if rank == 0:
             fixed = _retried(lambda: store.write("statics.safetensors", save(statics)))
+            if before:
+                _retried(before)
             self._commit(store, fixed, [self._part(store, r) for r in range(world)], facts)
             try:
                 self._prune()

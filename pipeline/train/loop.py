@@ -219,12 +219,13 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
                     metrics.picture(chain.step, name, pixels)
                 clock.lap("evaluate")
             if chain.step % config.checkpoint_every == 0 or last or asked:
-                _checkpointed(checkpoints, host, metrics)
-                state.save(checkpoints, engine, ema, chain, about, _worth(config.keep_best, latest, chain.step), health.state())
+                _checkpointed(checkpoints, host)
+                state.save(checkpoints, engine, ema, chain, about, _worth(config.keep_best, latest, chain.step), health.state(),
+                           before=metrics.flush if metrics else None)
                 if asked:  # the machine may be gone in a moment: commit before the next step
-                    _checkpointed(checkpoints, host, metrics)
+                    _checkpointed(checkpoints, host)
                 clock.lap("checkpoint")
-    _checkpointed(checkpoints, host, metrics)
+    _checkpointed(checkpoints, host)
     export.export(engine, ema.pieces() if ema else masters(engine.owned()), store.sub("model"), step=config.steps,
                   about=about)
     if metrics:
@@ -241,12 +242,9 @@ def _check_wanted(config: TrainConfig, evaluate: Evaluate | None, sample: Sample
                          "(jobs.generate draws from a finished run)")
 
 
-def _checkpointed(checkpoints: Checkpoints, host: Host, metrics: Metrics | None) -> None:
+def _checkpointed(checkpoints: Checkpoints, host: Host) -> None:
     """Wait for the save in progress, if any, and tell the host: only what is committed is reported."""
-    name = checkpoints.wait()
-    if metrics:
-        metrics.flush()
-    if name:
+    if name := checkpoints.wait():
         host.checkpointed(int(name.split("-")[0]), name)
 
 

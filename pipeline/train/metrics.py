@@ -2,7 +2,8 @@
 
 Beside them `bad_steps.jsonl`, a line for each step whose loss was not finite or spiked, with the ids of its samples, and
 `samples/<step>-<name>.png`. Guarantees: after a resume at step s no line of a step after s is left, and TensorBoard hides
-them; a kill loses at most the line being written. A remote run_dir gets them from a local copy whenever `flush` is called.
+them; a kill loses at most the line being written. A remote run_dir gets them from a local copy whenever `flush` is called:
+before a checkpoint is committed, so that no line of a step that a resume builds on is lost.
 """
 import io
 import json
@@ -62,7 +63,7 @@ class Metrics:
         self._store.write(f"samples/{step:08d}-{name}.png", data.getvalue())
 
     def flush(self) -> None:
-        """Make everything written so far visible in the store."""
+        """Make everything written so far visible in the store; may run beside `write`."""
         self._board.flush()
         if not self._store.is_local:
             for path in (*self._folder.glob("*.jsonl"), *(self._folder / _FOLDER).iterdir()):

@@ -5,7 +5,7 @@ ranks pass on to the checkpoint before. A checkpoint of another model, or of ano
 rank reads what it will hold; where every rank holds everything (plain torch, ZeRO stage 0), its share of it, and the
 ranks exchange the shares.
 """
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -36,11 +36,12 @@ class Start:
 
 
 def save(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, chain: Chain, about: dict[str, Any],
-         metrics: dict[str, float] | None = None, health: dict[str, Any] | None = None) -> None:
+         metrics: dict[str, float] | None = None, health: dict[str, Any] | None = None,
+         before: Callable[[], None] | None = None) -> None:
     """Begin to save the state after `chain.step` steps; a collective. `about` is the `config.json` of an export."""
     shapes = {name: list(shape) for name, shape in engine.shapes.items()}
     checkpoints.save(
-        chain.step, engine.owned(), ema.values if ema else None, engine.statics(), updates=engine.updates,
+        chain.step, engine.owned(), ema.values if ema else None, engine.statics(), before, updates=engine.updates,
         chain=asdict(chain), model=_model(engine), averaged=ema is not None, engine=config.to_dict(engine.config),
         shapes=shapes, aliases=export.aliases(engine.model), about=about, metrics=metrics or {}, health=health or {})
 

@@ -1,4 +1,5 @@
 import json
+import threading
 
 import pytest
 import torch
@@ -192,6 +193,17 @@ def test_a_write_that_fails_twice_is_tried_again(store, monkeypatch):
 
     monkeypatch.setattr(Store, "write", flaky)
     assert open_saved(store, save(store, 1)).facts["step"] == 1
+
+
+def test_what_belongs_to_a_checkpoint_is_done_before_its_commit_and_beside_training(store):
+    checkpoints, seen = Checkpoints(store, CPU, keep=1), []
+
+    def before():
+        seen.append((threading.current_thread() is threading.main_thread(), checkpoints.names()))
+
+    checkpoints.save(1, slices(), None, {}, before)
+    name = checkpoints.wait()
+    assert seen == [(False, [])] and checkpoints.names() == [name]
 
 
 def test_a_rank_that_never_finishes_is_named(store, monkeypatch):

@@ -347,6 +347,19 @@ def test_a_line_of_metrics_says_where_the_time_and_memory_went_and_the_host_is_t
     assert 0.3 * lines[0]["step_s"] < parts < 1.05 * lines[0]["step_s"] + 1e-3  # the save of step 5 is the rest
 
 
+def test_a_remote_run_has_the_metrics_of_a_checkpoint_once_that_is_committed(data, monkeypatch):
+    seen, store = [], Store("memory://metrics-of-a-checkpoint")
+    commit = Checkpoints._commit
+
+    def committing(*args):
+        seen.append([line["step"] for line in metrics.read(store) if "loss" in line][-1])
+        commit(*args)
+
+    monkeypatch.setattr(Checkpoints, "_commit", staticmethod(committing))
+    one_process(data, store.url, checkpoint_every=5, log_every=5)
+    assert [step >= due for step, due in zip(seen, (5, 10, 12), strict=True)] == [True, True, True]
+
+
 def test_a_resume_says_what_it_read(data, tmp_path):
     one_process(data, tmp_path, steps=4)
     one_process(data, tmp_path, steps=6)
