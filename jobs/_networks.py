@@ -22,12 +22,12 @@ def network(config: Any, vocab_size: int | None) -> Network:
     if isinstance(config, train_gpt.TrainGPT):
         vocab_size = vocab_size or Grammar.from_json(shared_facts(config.codes)["grammar"]).vocab_size
         gpt = GPTConfig(vocab_size=vocab_size, **SIZES[config.size] | ({"seq_len": config.seq_len} if config.seq_len else {}))
-        tokens = torch.zeros(1, gpt.seq_len, dtype=torch.int64)
+        tokens = torch.arange(gpt.seq_len)[None] % vocab_size
         return Network(build=lambda: GPT(gpt), loss_fn=gpt_loss,
-                       row={"tokens": tokens, "targets": tokens, "weights": tokens.float()})
+                       row={"tokens": tokens, "targets": tokens, "weights": torch.ones(1, gpt.seq_len)})
     tokenizer = None if isinstance(config, train_dvae.TrainDVAE) else package.load(Store(config.tokenizer))
     dvae = tokenizer.config if tokenizer else config.model
-    image = torch.zeros(1, dvae.channels, *[dvae.image_size] * dvae.dims)
+    image = torch.rand(1, dvae.channels, *[dvae.image_size] * dvae.dims)
     if tokenizer is None:
         return Network(build=lambda: DVAE(dvae), loss_fn=dvae_loss, row={"x": image})
     denoiser = DenoiserConfig(levels=dvae.levels, channels=dvae.channels, width=config.width,

@@ -1,7 +1,7 @@
 """Say what a training run will need before it starts; refuse one that cannot fit; afterwards, how right that was.
 
     python -m jobs.preflight jobs/configs/train_gpt_demo.toml --job train_gpt --gpu-memory-gb 80 --peak-tflops 989
-    python -m jobs.preflight runs/demo/gpt/config.json --job train_gpt --compare runs/demo/gpt
+    python -m jobs.preflight runs/demo/gpt/config.json --job train_gpt --measure --compare runs/demo/gpt
 """
 import math
 import sys
@@ -35,6 +35,8 @@ class Preflight:
     """10^12 operations per second of each rank's device; by default this machine's, measured by a matrix product."""
     mfu: float = 0.4
     """Share of the peak that training reaches."""
+    measure: bool = False
+    """Take a few steps of a rank here, to see what share that is; needs the rank's memory."""
     price_per_hour: float = 0.0
     """Of each rank, in any currency."""
     vocab_size: int | None = None
@@ -61,15 +63,20 @@ def main(config: Preflight) -> None:
     job = configs.load(JOBS[config.job], [config.config])
     world, on_cpu = config.workers or job.cluster.num_workers, not job.cluster.use_gpu
     limit = math.inf if config.gpu_memory_gb is None else 1e9 * config.gpu_memory_gb
-    plan = preflight.check_fits(network(job, config.vocab_size), job.train, world, limit, on_cpu=on_cpu)
-    peak = 1e12 * config.peak_tflops if config.peak_tflops else _peak(job)
-    step_s = plan.step_s(config.mfu * peak, world)
+    net = network(job, config.vocab_size)
+    plan = preflight.check_fits(net, job.train, world, limit, on_cpu=on_cpu)
+    here = _peak(job) if config.measure or not config.peak_tflops else 0.0
+    mfu = config.mfu
+    if config.measure:
+        mfu = plan.step_s(here, world) / preflight.measure(net, job.train, world, ranks.device(not on_cpu))
+    peak = 1e12 * config.peak_tflops if config.peak_tflops else here
+    step_s = plan.step_s(mfu * peak, world)
     hours = job.train.steps * step_s / 3600
     shown = {"parameters": f"{plan.parameters:,}"}
     shown |= {f"memory of a rank, {name}": f"{size / 1e9:.3f} GB" for name, size in plan.memory.items()}
     shown |= {"memory of a rank": f"{plan.total / 1e9:.3f} GB", "checkpoint": f"{plan.checkpoint_bytes / 1e6:.3f} MB",
               "step": f"{step_s:.4g} s: {plan.flops_per_step / 1e12:.4g} TFLOP on {world} ranks of {peak / 1e12:.4g} TFLOP/s "
-                      f"at {config.mfu:.0%}",
+                      f"at {mfu:.0%}{', as measured here' * config.measure}",
               "run": f"{hours:.4g} h of {job.train.steps} steps, {hours * world * config.price_per_hour:.2f} in price"}
     predicted = {"memory_gb": plan.total / 1e9, "step_s": step_s, "checkpoint_mb": plan.checkpoint_bytes / 1e6}
     for name, found in measured(config.compare).items() if config.compare else ():

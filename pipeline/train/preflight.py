@@ -3,13 +3,16 @@
 Exact: parameters, the optimizer's share of each rank, the bytes of a checkpoint without its headers. Estimated: the
 activations, by running one micro-batch of the real model and loss on tensors that have shapes and no memory and counting
 what is alive at the worst moment; DeepSpeed's buffers, by the sizes that the engine asks for. Not counted: what the
-allocator wastes, CUDA's and the interpreter's own memory. Costs seconds and no accelerator. Sizes are bytes.
+allocator wastes, CUDA's and the interpreter's own memory. Costs seconds and no accelerator. Sizes are bytes. `measure`
+takes real steps instead, and the memory that they need.
 """
 import dataclasses
 import math
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
@@ -38,11 +41,11 @@ class Network:
     build: Callable[[], nn.Module]
     loss_fn: LossFn
     row: Mapping[str, Tensor]
-    """One sample of any content, each tensor (1, ...)."""
+    """One sample, each tensor (1, ...); its values matter to `measure` alone."""
 
     def batch(self, rows: int) -> dict[str, Tensor]:
         """A micro-batch of so many."""
-        return {name: torch.zeros(rows, *tensor.shape[1:], dtype=tensor.dtype) for name, tensor in self.row.items()}
+        return {name: tensor.repeat_interleave(rows, dim=0) for name, tensor in self.row.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,29 @@ def predict(network: Network, config: TrainConfig, world: int, *, on_cpu: bool =
         memory |= {"checkpoint": copies * _FLOAT * elements // world, "process": _PROCESS}
     return Plan(parameters=elements, memory=memory, checkpoint_bytes=copies * _FLOAT * elements + statics,
                 flops_per_step=work * config.global_batch)
+
+
+def measure(network: Network, config: TrainConfig, world: int, device: torch.device, steps: int = 3) -> float:
+    """Seconds of a step of one of `world` ranks on this device, the median of `steps`, after one that does not count.
+
+    It is the engine's own step, in plain torch, on copies of one sample; what ranks tell each other is left out.
+    """
+    torch.manual_seed(0)
+    micros = num_micro(config.global_batch, config.micro_batch, world)
+    settings = dataclasses.replace(config.engine, backend="torch", cpu_offload=False)
+    engine = engines.build(network.build(), network.loss_fn, settings, config.optim, device, micros)
+    batch = {name: tensor.to(device) for name, tensor in network.batch(_rows(config, world)).items()}
+    times = []
+    for _ in range(1 + steps):
+        start = time.perf_counter()
+        for i in range(micros):
+            sums = engine.backward(batch, last=i == micros - 1)
+        engine.step(config.optim.lr, float(sums[1]))  # the norm that it returns was waited for
+        engine.forward_time.read()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return median(times[1:])
 
 
 def _rows(config: TrainConfig, world: int) -> int:

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from jobs import preflight
 from jobs.preflight import Preflight
@@ -65,6 +66,17 @@ def test_a_decoder_is_that_of_its_tokenizer(tmp_path, capsys):
     real = Denoiser(DenoiserConfig(levels=toy.CONFIG.levels, width=16))
     plan = shown(capsys, config=str(tmp_path / "decoder.toml"), job="train_decoder", peak_tflops=1)
     assert count(plan["parameters"]) == sum(p.numel() for p in real.parameters())
+
+
+def test_a_measured_step_takes_the_place_of_an_assumed_share(toml, capsys, monkeypatch):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(preflight.preflight, "measure", lambda network, train, world, device: 0.25)
+    try:
+        plan = shown(capsys, config=toml, job="train_dvae", measure=True)
+        assert float(plan["step"].split()[0]) == pytest.approx(0.25, rel=1e-3) and plan["step"].endswith("measured here")
+        assert float(shown(capsys, config=toml, job="train_dvae", measure=True, peak_tflops=1e6)["step"].split()[0]) < 0.01
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_finished_run_is_set_beside_its_plan(toml, tmp_path, capsys):

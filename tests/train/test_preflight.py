@@ -108,3 +108,17 @@ def test_a_batch_that_cannot_be_shared_out_is_refused():
 def test_the_largest_share_counts():
     shared = preflight.predict(network("gpt"), config(), 3)  # 3, 3 and 2 of 8 samples
     assert shared.memory["activations"] == preflight.predict(network("gpt"), config(micro_batch=3), 1).memory["activations"]
+
+
+def test_a_measured_step_is_the_step_of_the_engine(monkeypatch):
+    rows, weights = [], []
+    step = engines.Engine.step
+    monkeypatch.setattr(engines.Engine, "step", lambda self, lr, weight: weights.append(weight) or step(self, lr, weight))
+
+    def loss_fn(model, batch):
+        rows.append(len(batch["x"]))
+        return tiny.loss_fn(model, batch)
+
+    settings = TrainConfig(global_batch=8, micro_batch=2, engine=EngineConfig(zero_stage=3))
+    seconds = preflight.measure(dataclasses.replace(TINY, loss_fn=loss_fn), settings, 2, torch.device("cpu"), steps=3)
+    assert rows == [2] * 2 * (1 + 3) and len(weights) == 4 and 0 < seconds < 60
