@@ -53,10 +53,15 @@ def open_run(url: str, config: object) -> Store:
     """The run's folder, with the resolved config in it; ValueError if nothing can be written there."""
     store = Store(url)
     store.check_writable()
+    note(store, config)
+    return store
+
+
+def note(store: Store, config: object) -> None:
+    """Write the resolved config into the run's folder, unless it is there."""
     data = configs.dumps(config)
     if not (store.exists("config.json") and store.read("config.json") == data):
         store.write("config.json", data)
-    return store
 
 
 @contextlib.contextmanager

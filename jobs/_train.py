@@ -1,11 +1,19 @@
-"""What the three training jobs share: images by id, and the start of the workers."""
+"""What the three training jobs share: images by id, the start of the workers, and what a run notes once it is accepted."""
+import json
 from collections.abc import Callable
 from typing import Any
 
-from jobs._main import ray_session
-from pipeline.storage import Store
+from jobs._main import note, ray_session
+from pipeline import config as configs
+from pipeline.log import logger
+from pipeline.storage import Store, read_json
 from pipeline.tokenize.corpus import source_files
+from pipeline.train.batches import check_split
+from pipeline.train.loop import finished
 from pipeline.train.rows import Rows
+
+_ELSEWHERE = ("cluster", "ray", "run_dir", "verbose")
+"""Options that say where and how a run runs, not what it trains."""
 
 
 def open_rows(url: str) -> Rows:
@@ -13,10 +21,37 @@ def open_rows(url: str) -> Rows:
     return Rows(Store(url), source_files(Store(url)), columns=["key", "image"])
 
 
-def launch(worker: Callable[..., None], config: Any, name: str) -> None:
-    """Run `worker({"config": config}, host)` on the workers of a Ray session, to the last step."""
+def launch(worker: Callable[..., None], config: Any, name: str) -> bool:
+    """Run `worker({"config": config}, host)` on the workers of a Ray session, to the last step; False if that is done."""
+    store = Store(config.run_dir)
+    store.check_writable()
+    if finished(config.train, store):
+        logger.info("%s: nothing left to do in %s", name, config.run_dir)
+        for changed in _changes(store, config):
+            logger.warning("warning: %s was trained with another %s; choose a new run_dir to train with this one",
+                           config.run_dir, changed)
+        return False
+    for world in range(config.cluster.num_workers, (config.cluster.max_workers or config.cluster.num_workers) + 1):
+        check_split(config.train.global_batch, config.train.micro_batch, world=world)
     with ray_session(config.ray, verbose=config.verbose, min_cpus=config.cluster.cpus):
         from pipeline.train.launch import fit  # imports Ray, whose environment the session has to set first
 
         fit(worker, {"config": config}, name=name, run_dir=config.run_dir, cluster=config.cluster,
             total_steps=config.train.steps)
+    return True
+
+
+def accept(config: Any, *outdated: str) -> None:
+    """Note the config of a run that goes ahead; what was made from fewer steps goes."""
+    store = Store(config.run_dir)
+    for name in outdated:
+        store.delete(name)
+    note(store, config)
+
+
+def _changes(store: Store, config: Any) -> list[str]:
+    """What a finished run was trained with, where that differs."""
+    if not store.exists("config.json"):
+        return []
+    old, new = read_json(store, "config.json"), json.loads(configs.dumps(config))
+    return [name for name in configs.difference(old, new) if name.split(".")[0] not in _ELSEWHERE]

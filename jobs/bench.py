@@ -75,8 +75,8 @@ def main(argv: list[str]) -> None:
     add_options(parser, takes)
     options = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(parser.parse_args(argv[1:])).items()}
     out = Path(options.pop("out") or "")
-    if out.name and out.suffix not in (".json", ".md"):
-        raise ValueError(f"--out {out} must end in .json or .md")
+    if out.name and (out.suffix not in (".json", ".md") or any(folder.is_file() for folder in out.parents)):
+        raise ValueError(f"--out {out} must end in .json or .md, and no folder of it may be a file")
     out.parent.mkdir(parents=True, exist_ok=True)
     work = takes(**options)
     facts, lines = {"command": f"python -m jobs.bench {' '.join(argv)}"} | machine(), []
@@ -96,6 +96,6 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

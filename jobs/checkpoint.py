@@ -31,7 +31,7 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if self.do == "export" and self.out is None:
             raise ValueError("export needs a folder to write to; name one with --out")
-        if self.which not in ("newest", "best") and not self.which.isdigit():
+        if self.which not in ("newest", "best") and not self.which.isdecimal():
             raise ValueError(f"--which is {self.which!r}; use newest, best, or a step")
 
 
@@ -89,6 +89,7 @@ def main(config: Checkpoint) -> None:
     if not names:
         raise ValueError(f"{config.run_dir} has no checkpoint; name the run_dir of a training run")
     if config.do == "export":
+        export.check_free(Store(config.out))
         export.from_checkpoint(saved := choose(store, names, config.which), Store(config.out), averaged=config.averaged)
         print(f"exported step {saved.facts['step']} to {config.out}")
     else:

@@ -45,12 +45,17 @@ class Preflight:
     """Folder of a run of this config: print what was measured beside what was predicted."""
     verbose: bool = False
 
+    def __post_init__(self) -> None:
+        configs.check_range(self, "workers", "vocab_size", low=1)
+        configs.check_range(self, "mfu", above=0, high=1)
+        configs.check_range(self, "peak_tflops", "gpu_memory_gb", above=0)
+        configs.check_range(self, "price_per_hour", low=0)
+
 
 def measured(url: str) -> dict[str, float]:
     """What a run noted: the largest memory of rank 0, the median step, the bytes of its newest checkpoint."""
     store = Store(url)
-    lines = [line for line in metrics.read(store) if "step_s" in line]
-    names = committed(store.sub("checkpoints"))
+    lines, names = [line for line in metrics.read(store) if "step_s" in line], committed(store.sub("checkpoints"))
     if not lines or not names:
         raise ValueError(f"{url} has no metrics.jsonl or no checkpoint; name the folder of a training run with --compare")
     files = open_saved(store.sub("checkpoints"), names[0]).facts["files"]
@@ -62,14 +67,12 @@ def main(config: Preflight) -> None:
     """Print the plan, a line for each thing; ValueError for a run that does not fit."""
     job = configs.load(JOBS[config.job], [config.config])
     world, on_cpu = config.workers or job.cluster.num_workers, not job.cluster.use_gpu
-    limit = math.inf if config.gpu_memory_gb is None else 1e9 * config.gpu_memory_gb
     net = network(job, config.vocab_size)
-    plan = preflight.check_fits(net, job.train, world, limit, on_cpu=on_cpu)
+    plan = preflight.check_fits(net, job.train, world, 1e9 * (config.gpu_memory_gb or math.inf), on_cpu=on_cpu)
     here = _peak(job) if config.measure or not config.peak_tflops else 0.0
-    mfu = config.mfu
+    peak, mfu = 1e12 * config.peak_tflops if config.peak_tflops else here, config.mfu
     if config.measure:
         mfu = plan.step_s(here, world) / preflight.measure(net, job.train, world, ranks.device(not on_cpu))
-    peak = 1e12 * config.peak_tflops if config.peak_tflops else here
     step_s = plan.step_s(mfu * peak, world)
     hours = job.train.steps * step_s / 3600
     shown = {"parameters": f"{plan.parameters:,}"}

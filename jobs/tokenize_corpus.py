@@ -33,7 +33,7 @@ class TokenizeCorpus:
 def main(config: TokenizeCorpus) -> None:
     """Tokenize, or say that it is done."""
     source, tokenizer = Store(config.images), package.load(Store(config.tokenizer))
-    files = corpus.source_files(source)
+    files = corpus.source_files(source, ("key", "image", "caption"))
     store = open_run(config.run_dir, config)
     text = TextTokenizer.load(Store(config.text)) if config.text else None
     wanted = corpus.identity(files, tokenizer.sha256, config.text_vocab_size, text)

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from jobs._main import RayConfig, open_run, run
-from jobs._train import launch, open_rows
-from pipeline.config import to_dict
+from jobs._main import RayConfig, run
+from jobs._train import accept, launch, open_rows
+from pipeline.config import check_range, to_dict
 from pipeline.generate.sample import DecodingConfig, denoise
-from pipeline.log import logger
 from pipeline.models.denoiser import Denoiser, DenoiserConfig, denoiser_loss
 from pipeline.storage import Store
 from pipeline.tokenize import package
@@ -25,7 +23,7 @@ from pipeline.tokenize.pixels import grid
 from pipeline.train import ranks
 from pipeline.train.cluster import ClusterConfig
 from pipeline.train.heldout import held_out
-from pipeline.train.loop import Host, Sample, TrainConfig, finished, train
+from pipeline.train.loop import Host, Sample, TrainConfig, train
 from pipeline.train.rows import Rows
 
 
@@ -53,6 +51,10 @@ class TrainDecoder:
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
 
+    def __post_init__(self) -> None:
+        check_range(self, "max_corruption", low=0, high=1)
+        DenoiserConfig(levels=(8,), width=self.width, multipliers=self.multipliers, blocks=self.blocks)  # refuses bad sizes
+
 
 def sampler(rows: Rows, tokenizer: Tokenizer) -> Sample:
     """Draws the first images, their reconstructions, and what the network makes of those."""
@@ -60,7 +62,7 @@ def sampler(rows: Rows, tokenizer: Tokenizer) -> Sample:
     codes, noise = tokenizer.encode(x), torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     recon = tokenizer.decode(codes)
 
-    def sample(network: nn.Module) -> dict[str, np.ndarray]:
+    def sample(network: torch.nn.Module) -> dict[str, np.ndarray]:
         there = [t.to(next(network.parameters()).device) for t in (recon, codes, noise)]
         made = denoise(network, *there, DecodingConfig())
         return {"decoded": grid(x.numpy(), recon.numpy(), made.float().cpu().numpy())}
@@ -82,7 +84,7 @@ def worker(payload: dict[str, Any], host: Host) -> None:
         store=Store(config.run_dir), kind="denoiser", model_config=to_dict(model),
         facts={"tokenizer_sha256": tokenizer.sha256}, device=device, host=host,
         evaluate=held_out(open_rows(config.held_out), collate, denoiser_loss, config.train, device) if config.held_out else None,
-        sample=sampler(rows, tokenizer) if config.train.sample_every else None,
+        sample=sampler(rows, tokenizer) if config.train.sample_every else None, accepted=lambda: accept(config),
     )
 
 
@@ -91,10 +93,6 @@ def main(config: TrainDecoder) -> None:
     for url in (config.images, config.held_out or config.images):
         source_files(Store(url))
     package.load(Store(config.tokenizer))
-    store = open_run(config.run_dir, config)
-    if finished(config.train, store):
-        logger.info("train_decoder: nothing left to do in %s", config.run_dir)
-        return
     launch(worker, config, "train_decoder")
 
 

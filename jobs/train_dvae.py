@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from jobs._main import RayConfig, open_run, run
-from jobs._train import launch, open_rows
+from jobs._main import RayConfig, run
+from jobs._train import accept, launch, open_rows
 from pipeline.config import to_dict
 from pipeline.generate.load import load_model
-from pipeline.log import logger
 from pipeline.models.dvae import DVAE, DVAEConfig, dvae_loss
 from pipeline.storage import Store
 from pipeline.tokenize import package
@@ -24,7 +23,7 @@ from pipeline.tokenize.pixels import grid
 from pipeline.train import ranks
 from pipeline.train.cluster import ClusterConfig
 from pipeline.train.heldout import held_out
-from pipeline.train.loop import Host, Sample, TrainConfig, finished, train
+from pipeline.train.loop import Host, Sample, TrainConfig, train
 from pipeline.train.rows import Rows
 
 
@@ -43,6 +42,11 @@ class TrainDVAE:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if self.model.dims != 2 or self.model.channels not in (1, 3):
+            raise ValueError(f"model.dims is {self.model.dims} and model.channels {self.model.channels}; images have 2 dims and "
+                             "1 or 3 channels")
 
 
 def sampler(rows: Rows, model: DVAEConfig) -> Sample:
@@ -68,6 +72,7 @@ def worker(payload: dict[str, Any], host: Host) -> None:
         kind="dvae", model_config=to_dict(config.model), device=device, host=host,
         evaluate=held_out(open_rows(config.held_out), collate, dvae_loss, config.train, device) if config.held_out else None,
         sample=sampler(rows, config.model) if config.train.sample_every else None,
+        accepted=lambda: accept(config, "tokenizer"),
     )
 
 
@@ -83,15 +88,9 @@ def main(config: TrainDVAE) -> None:
     """Train and export, or say that it is done."""
     for url in (config.images, config.held_out or config.images):
         source_files(Store(url))
-    store = open_run(config.run_dir, config)
-    is_trained = finished(config.train, store)
-    if is_trained and store.exists("tokenizer/tokenizer.json"):
-        logger.info("train_dvae: nothing left to do in %s", config.run_dir)
-        return
-    if not is_trained:
-        store.delete("tokenizer")  # of fewer steps
-        launch(worker, config, "train_dvae")
-    export(config, store)
+    store = Store(config.run_dir)
+    if launch(worker, config, "train_dvae") or not store.exists("tokenizer/tokenizer.json"):
+        export(config, store)
 
 
 if __name__ == "__main__":

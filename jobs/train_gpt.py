@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 import torch
 
-from jobs._main import RayConfig, open_run, run
-from jobs._train import launch
-from pipeline.config import to_dict
-from pipeline.log import logger
+from jobs._main import RayConfig, run
+from jobs._train import accept, launch
+from pipeline.config import check_range, to_dict
 from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
 from pipeline.storage import Store
 from pipeline.tokenize.collate import SequenceCollate
@@ -22,7 +21,7 @@ from pipeline.tokenize.text import TextTokenizer
 from pipeline.train import ranks
 from pipeline.train.cluster import ClusterConfig
 from pipeline.train.heldout import held_out
-from pipeline.train.loop import Host, TrainConfig, finished, train
+from pipeline.train.loop import Host, TrainConfig, train
 from pipeline.train.mixture import MixedRows, check_weights
 from pipeline.train.rows import Rows
 
@@ -56,6 +55,8 @@ class TrainGPT:
             raise ValueError("codes is empty; give --codes a folder, or several")
         if self.weights:
             check_weights(self.weights, self.codes)
+        check_range(self, "seq_len", low=1)
+        check_range(self, "text_first", "drop_condition", low=0, high=1)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -82,19 +83,16 @@ def worker(payload: dict[str, Any], host: Host) -> None:
         config.train, model=GPT(model), loss_fn=gpt_loss, rows=MixedRows(rows, config.weights), collate=collate,
         store=Store(config.run_dir), kind="gpt", model_config=to_dict(model), facts=noted,
         device=device, host=host, evaluate=held_out(unseen, collate, gpt_loss, config.train, device) if unseen else None,
+        accepted=lambda: accept(config),
     )
 
 
 def main(config: TrainGPT) -> None:
     """Train, or say that it is done."""
     shared_facts(config.named)
-    store = open_run(config.run_dir, config)
-    if not finished(config.train, store):
-        launch(worker, config, "train_gpt")
-    elif store.exists("text.json"):
-        logger.info("train_gpt: nothing left to do in %s", config.run_dir)
-        return
-    TextTokenizer.load(Store(config.codes[0])).save(store)  # so that the folder alone is enough to generate
+    store = Store(config.run_dir)
+    if launch(worker, config, "train_gpt") or not store.exists("text.json"):
+        TextTokenizer.load(Store(config.codes[0])).save(store)  # so that the folder alone is enough to generate
 
 
 if __name__ == "__main__":

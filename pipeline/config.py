@@ -2,8 +2,8 @@
 
 A config file is flags written down: each entry becomes the `--section.key value` that a user would type, placed before
 the real command line, so every value is checked once, by tyro, against the types. Guarantees: an unknown key, a wrong
-type or a failed `__post_init__` check is one line on stderr and exit status 2; a config saved by `save` loads to an
-equal config; nothing is read from the environment, so secrets have no place in a config.
+type, a number that is not finite or a failed `__post_init__` check is one line on stderr and exit status 2; a config saved
+by `save` loads to an equal config; nothing is read from the environment, so secrets have no place in a config.
 """
 import contextlib
 import dataclasses
@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import io
 import json
+import math
 import re
 import sys
 import tomllib
@@ -36,17 +37,29 @@ def load(schema: type[T], argv: Sequence[str] | None = None, prog: str | None = 
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(schema, args=[*flags, *argv], prog=prog, description=schema.__doc__)
+            config = tyro.cli(schema, args=[*flags, *argv], prog=prog, description=schema.__doc__)
     except SystemExit as leave:
         if leave.code in (0, None):  # --help
             raise
         fail(_one_line(errors.getvalue()))
+    _check_values(config)
+    return config
 
 
 def fail(message: str) -> NoReturn:
     """Print one line on stderr and leave with status 2: the user can mend it."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def check_range(config: Any, *names: str, low: float = -math.inf, above: float = -math.inf, high: float = math.inf) -> None:
+    """ValueError for the first of these options that is a number (not None) outside of the bounds, or nan."""
+    bounds = {"{:g} or more": low, "more than {:g}": above, "{:g} at most": high}
+    wanted = ", ".join(words.format(bound) for words, bound in bounds.items() if math.isfinite(bound))
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not (low <= value <= high and value > above):
+            raise ValueError(f"{name} is {value}; use {wanted}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -128,6 +141,19 @@ def _check_flag(schema: type, word: str) -> None:
     if flag not in known:
         near = difflib.get_close_matches(flag, known, n=1)
         fail(f"no option {word.split('=')[0]}" + (f"; did you mean {near[0]}?" if near else "; --help lists the options"))
+
+
+def _check_values(config: Any, prefix: str = "--") -> None:
+    """Fail for what types let through: a number that is not finite, a name that is empty; their defaults excepted."""
+    for field in dataclasses.fields(config):
+        value, option = getattr(config, field.name), f"{prefix}{field.name}".replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            _check_values(value, f"{option}.")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number) and number != field.default:
+                fail(f"{option} is {number}; use a finite number")
+        if value == "" and field.default is None:
+            fail(f"{option} is empty; give it a value, or leave it out")
 
 
 def _one_line(text: str) -> str:

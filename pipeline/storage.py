@@ -205,7 +205,7 @@ def read_json(store: Store, name: str) -> Any:
     """Read a JSON object; CorruptFileError if it is not one."""
     try:
         return json.loads(store.read(name))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{store.url}/{name} is not valid JSON: {error}") from error
 
 
@@ -230,12 +230,13 @@ def commit(store: Store, name: str, files: Iterable[File], **facts: Any) -> bool
 
 
 def manifest(store: Store, name: str) -> dict[str, Any] | None:
-    """A committed manifest, its `files` as `File`s; None if nothing was committed under that name."""
+    """A committed manifest, its `files` as `File`s; None if nothing was committed under that name, CorruptFileError if it
+    is none."""
     try:
         found = read_json(store, name)
     except FileNotFoundError:
         return None
-    return found | {"files": [File(**file) for file in found["files"]]}
+    return _with_files(store, name, found)
 
 
 def manifests(store: Store, names: Iterable[str]) -> list[dict[str, Any]]:
@@ -244,10 +245,18 @@ def manifests(store: Store, names: Iterable[str]) -> list[dict[str, Any]]:
     for name, data in store.read_many(names).items():
         try:
             found = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CorruptFileError(f"{store.url}/{name} is not valid JSON: {error}") from error
-        out.append(found | {"files": [File(**file) for file in found["files"]]})
+        out.append(_with_files(store, name, found))
     return out
+
+
+def _with_files(store: Store, name: str, found: Any) -> dict[str, Any]:
+    try:
+        return found | {"files": [File(**file) for file in found["files"]]}
+    except (KeyError, TypeError) as error:
+        raise CorruptFileError(f"{store.url}/{name} is no manifest: it does not list files with their sizes and sha256; name "
+                               "another folder, or delete it and run the step that makes it again") from error
 
 
 def read_file(store: Store, file: File) -> bytes:
@@ -260,6 +269,17 @@ def read_file(store: Store, file: File) -> bytes:
         raise CorruptFileError(f"{store.url}/{file.path} is torn or altered: {len(data)} bytes where the manifest says "
                                f"{file.size_bytes}, or another sha256; delete its manifest to make it again")
     return data
+
+
+def columns(store: Store, file: File) -> list[str]:
+    """Names of the columns of a committed Parquet file, by its footer alone; CorruptFileError if that cannot be read."""
+    try:
+        with store.open(file.path) as source:
+            return pq.read_schema(source).names
+    except FileNotFoundError as error:
+        raise CorruptFileError(f"{store.url}/{file.path} is committed but missing") from error
+    except pa.ArrowInvalid as error:
+        raise CorruptFileError(f"{store.url}/{file.path} is torn or altered: {error}") from error
 
 
 def read_table(store: Store, file: File, columns: list[str] | None = None) -> pa.Table:

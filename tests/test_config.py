@@ -2,6 +2,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -28,6 +29,9 @@ class Job:
     languages: tuple[str, ...] = ("en",)
     limit: int | None = None
     verbose: bool = False
+    note: str | None = None
+    shares: tuple[float, ...] = ()
+    deadline_s: float = float("inf")
     optim: Optim = field(default_factory=Optim)
 
 
@@ -49,6 +53,11 @@ def test_a_saved_config_loads_to_an_equal_one(tmp_path: Path) -> None:
     (["--run_dir", "a", "--optim.lr", "fast"], ["lr", "fast"]),
     (["--run_dir", "a", "--optim.lr", "-1"], ["lr must be positive", "-1"]),
     (["--run_dir", "a", "--optim.kind", "adam"], ["kind", "adam", "sgd"]),
+    (["--run-dir", "a", "--optim.lr", "nan"], ["--optim.lr is nan; use a finite number"]),
+    (["--run-dir", "a", "--optim.lr", "1e999"], ["--optim.lr is inf"]),
+    (["--run-dir", "a", "--shares", "1", "-inf"], ["--shares is -inf"]),
+    (["--run-dir", "a", "--deadline-s", "nan"], ["--deadline-s is nan"]),
+    (["--run-dir", "a", "--note", ""], ["--note is empty; give it a value, or leave it out"]),
     ([], ["--run-dir", "required"]),
     (["missing.toml"], ["missing.toml", "cannot read"]),
     (["run.yaml"], ["run.yaml", "*.toml"]),
@@ -61,6 +70,29 @@ def test_each_mistake_is_one_line_and_status_2(argv: list[str], words: list[str]
     assert err.startswith("error: ") and err.count("\n") == 1
     for word in words:
         assert word in err
+
+
+def test_a_number_of_a_file_is_finite_too_unless_infinity_is_its_default(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text('run_dir = "a"\ndeadline_s = inf\n')
+    assert config.load(Job, [str(file)]).deadline_s == float("inf")
+    file.write_text('run_dir = "a"\n[optim]\nlr = nan\n')
+    with pytest.raises(SystemExit):
+        config.load(Job, [str(file)])
+    assert capsys.readouterr().err == "error: --optim.lr is nan; use a finite number\n"
+
+
+@pytest.mark.parametrize(("limits", "bad", "said"), [
+    ({"low": 1}, 0, "lr is 0; use 1 or more"),
+    ({"low": 0, "high": 1}, 1.5, "lr is 1.5; use 0 or more, 1 at most"),
+    ({"above": 0, "high": 1}, 0, "lr is 0; use more than 0, 1 at most"),
+    ({"low": 0}, float("nan"), "lr is nan; use 0 or more"),
+])
+def test_a_range_names_what_is_outside(limits: dict[str, float], bad: float, said: str) -> None:
+    for fine in (1, None):
+        config.check_range(SimpleNamespace(lr=fine), "lr", **limits)
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        config.check_range(SimpleNamespace(size=1, lr=bad), "size", "lr", **limits)
 
 
 def test_an_unknown_key_in_the_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

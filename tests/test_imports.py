@@ -6,7 +6,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    ("pipeline.config", "pipeline.records", "pipeline.storage", "pipeline.log"),
+    ("pipeline.config", "pipeline.records", "pipeline.storage", "pipeline.log", "pipeline.lease"),
     ("pipeline.models",),
     ("pipeline.curate", "pipeline.tokenize", "pipeline.train"),
     ("pipeline.generate",),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.curate import lease
-from pipeline.curate.lease import FencedError, HeldError, Lease, hold
+from pipeline import lease
+from pipeline.lease import FencedError, HeldError, Lease, hold
 from pipeline.storage import Store
 
 
@@ -55,7 +55,7 @@ def test_of_many_at_once_one_holds_the_run(store: Store) -> None:
 
 
 def test_a_killed_holder_on_this_machine_is_succeeded_at_once(store: Store) -> None:
-    script = ("import sys, time\nfrom pipeline.curate.lease import hold\nfrom pipeline.storage import Store\n"
+    script = ("import sys, time\nfrom pipeline.lease import hold\nfrom pipeline.storage import Store\n"
               f"with hold(Store({store.url!r})):\n    print('held', flush=True)\n    time.sleep(60)\n")
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     try:

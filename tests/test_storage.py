@@ -72,6 +72,15 @@ def test_commit_shows_files_and_reads_are_checked(store: Store) -> None:
         storage.read_table(store, file)
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "null", '{"files": 5}', '{"files": [5]}', '{"files": [{"path": "x"}]}'])
+def test_json_that_is_no_manifest_is_named(tmp_path: Path, text: str) -> None:
+    store = Store(str(tmp_path))
+    store.write("m.json", text.encode())
+    for read in (lambda: storage.manifest(store, "m.json"), lambda: storage.manifests(store, ["m.json"])):
+        with pytest.raises(CorruptFileError, match=r"/m\.json is no manifest: .*; name another folder"):
+            read()
+
+
 def test_a_store_pickles_and_its_names_stay_inside(store: Store) -> None:
     store.write("x", b"1")
     assert pickle.loads(pickle.dumps(store)).read("x") == b"1"

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.curate import waves
-from pipeline.curate.lease import Lease
+from pipeline.lease import Lease
 from pipeline.storage import CorruptFileError, File, Store, read_json, read_table, write_parquet
 
 Kind = Literal["host", "url", "key", "license"]

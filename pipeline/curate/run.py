@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from pipeline.config import to_dict
 from pipeline.curate import decide, export, plan, revoke, waves
-from pipeline.curate.lease import Lease, hold
 from pipeline.curate.stage import Row, start
 from pipeline.curate.waves import Step
+from pipeline.lease import Lease, hold
 from pipeline.log import logger
 from pipeline.records import INPUT, key_of
 from pipeline.storage import Store, read_json, write_json

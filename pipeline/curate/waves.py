@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.curate import meter, plan
-from pipeline.curate.lease import Lease
+from pipeline.lease import Lease
 from pipeline.log import Progress, cause_of, logger
 from pipeline.storage import File, Store, commit, manifest, manifests, read_table, write_parquet
 

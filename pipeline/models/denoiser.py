@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.layers import ResBlock, Upsample, conv, timestep_embedding
+from pipeline.models.layers import ResBlock, Upsample, check_sizes, conv, timestep_embedding
 from pipeline.models.quantizers import FSQ
 
 NUM_TIMESTEPS = 1000
@@ -87,6 +87,9 @@ class DenoiserConfig:
     """Groups of GroupNorm."""
 
     def __post_init__(self) -> None:
+        check_sizes(self.width, self.multipliers)
+        if not (self.channels >= 1 and self.blocks >= 1 and self.groups >= 1):
+            raise ValueError(f"channels {self.channels}, blocks {self.blocks} and groups {self.groups} must be 1 or more")
         if self.width % self.groups or self.width % 4:
             raise ValueError(f"width {self.width} must be a multiple of groups {self.groups} and of 4")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.layers import Dims, ResBlock, Upsample, conv
+from pipeline.models.layers import Dims, ResBlock, Upsample, check_sizes, conv
 from pipeline.models.quantizers import FSQ
 
 
@@ -30,7 +30,11 @@ class DVAEConfig:
     """Levels of each component of a code; the codebook has their product of entries."""
 
     def __post_init__(self) -> None:
-        if self.image_size % self.stride:
+        check_sizes(self.width, self.multipliers)
+        if self.dims not in (1, 2) or not (self.channels >= 1 and self.blocks >= 0):
+            raise ValueError(f"dims {self.dims} must be 1 or 2, channels {self.channels} 1 or more, and "
+                             f"blocks {self.blocks} 0 or more")
+        if self.image_size < 1 or self.image_size % self.stride:
             raise ValueError(f"image_size {self.image_size} is not a multiple of the stride {self.stride}; "
                              "change image_size or the number of multipliers")
         if not self.levels or min(self.levels) < 3:  # of two levels the bound all but hides one

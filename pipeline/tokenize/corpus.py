@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.config import digest
 from pipeline.log import Progress
-from pipeline.storage import File, Store, commit, manifest, read_table, write_json, write_parquet
+from pipeline.storage import File, Store, columns, commit, manifest, read_table, write_json, write_parquet
 from pipeline.tokenize.encode import Encode
 from pipeline.tokenize.grammar import Grammar
 from pipeline.tokenize.package import Tokenizer
@@ -23,13 +23,17 @@ MANIFEST = "manifest.json"
 _DONE = pa.schema([("name", pa.string()), ("rows", pa.int64())])
 
 
-def source_files(source: Store) -> list[File]:
-    """The exported shards of a curation run; ValueError if it has exported none."""
+def source_files(source: Store, needed: Sequence[str] = ("key", "image")) -> list[File]:
+    """The exported shards of a curation run; ValueError if it has exported none, or rows without the columns `needed`."""
     found = manifest(source, "export/manifest.json")
     if found is None:
         raise ValueError(f"{source.url} is no finished curation run: it has no export/manifest.json; run the curation job")
-    if not found["files"]:
+    if not sum(file.rows for file in found["files"]):
         raise ValueError(f"{source.url} kept no rows; look at its ledger with jobs.status")
+    names = columns(source, found["files"][0])
+    if missing := [name for name in needed if name not in names]:
+        raise ValueError(f"{source.url} holds no images: its rows have {', '.join(names)}, and no {missing[0]}; name the folder "
+                         "of a finished jobs.curate_images run")
     return found["files"]
 
 
@@ -72,6 +76,9 @@ def shared_facts(urls: Sequence[str]) -> dict[str, Any]:
     for url, facts in found.items():
         if facts is None:
             raise ValueError(f"there is no tokenized corpus at {url}; run jobs.tokenize_corpus first")
+        if missing := [name for name in ("tokenizer_sha256", "text_sha256", "grammar") if name not in facts]:
+            raise ValueError(f"{url} holds no tokenized corpus: its {MANIFEST} has no {missing[0]}; name the folder of a "
+                             "finished jobs.tokenize_corpus run")
         for name, flag in (("tokenizer_sha256", "--tokenizer"), ("text_sha256", "--text")):
             if facts[name] != found[urls[0]][name]:
                 raise ValueError(f"{url} and {urls[0]} were made with different tokenizers ({name} {facts[name][:12]} and "

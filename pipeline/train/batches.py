@@ -57,6 +57,8 @@ class Batch:
 def check_split(global_batch: int, micro_batch: int | None, num_samples: float = math.inf, world: int | None = None) -> None:
     """Raise ValueError if a global batch cannot be shared out: every rank needs a sample for each of its micro-batches."""
     world = world or ranks.world_size()
+    if num_samples == 0:
+        raise ValueError("the dataset has no rows; check that the steps before this one kept any")
     if world > num_samples:
         raise ValueError(f"{world} workers for a dataset of {num_samples} samples; use fewer workers")
     if global_batch < world:

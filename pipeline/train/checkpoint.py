@@ -115,7 +115,7 @@ class Saved:
         hi = min(-(-hi // CHUNK) * CHUNK, file.size_bytes)
         try:
             data = bytearray(self.store.read_range(file.path, lo, hi))
-        except (FileNotFoundError, ValueError) as error:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError) as error:
             raise CorruptFileError(f"{self.store.url}/{file.path} is committed but missing") from error
         self.bytes_read[0] += len(data)
         if len(data) != hi - lo or _chunks(data) != chunks[lo // CHUNK : lo // CHUNK + -(-(hi - lo) // CHUNK)]:
@@ -142,6 +142,7 @@ class Checkpoints:
                  timeout_s: float = 1800.0) -> None:
         self._store, self._device, self._keep, self._timeout_s = store, device, keep, timeout_s
         self._best = best
+        self._passed_over: set[str] = set()
         self._attempt = ranks.from_first(secrets.token_hex(4), device)
         self._thread: threading.Thread | None = None
         self._name, self._error = "", None
@@ -153,6 +154,10 @@ class Checkpoints:
         if ranks.rank() == 0:
             found = committed(self._store)
         return ranks.from_first(found, self._device)
+
+    def pass_over(self, name: str) -> None:
+        """A checkpoint is damaged: it counts as none of those kept."""
+        self._passed_over.add(name)
 
     def open(self, name: str) -> Saved:
         """Read a checkpoint's manifest; CorruptFileError if it is not sound."""
@@ -258,11 +263,11 @@ class Checkpoints:
     def _prune(self) -> None:
         """Delete all but the newest `keep` checkpoints and the best, and what dead attempts left behind before them.
 
-        Those of later steps than the one just saved were passed over when this run began, as damaged: none counts as kept.
+        Of those that were passed over none counts as kept; they go once their step is reached again.
         """
         names = sorted({name.split("/")[0] for name in self._store.list()}, reverse=True)
         names = [self._name, *(name for name in names if name != self._name and name[:8] <= self._name[:8])]
-        done = [name for name in names if self._store.exists(f"{name}/manifest.json")]
+        done = [name for name in names if name not in self._passed_over and self._store.exists(f"{name}/manifest.json")]
         best = best_saved(self._store, done, *self._best) if self._best and len(done) > self._keep else None
         for name in done[self._keep :]:
             if name == best:
@@ -271,6 +276,7 @@ class Checkpoints:
             self._store.delete(name)
         for name in names:
             if name not in done and not name.endswith(self._attempt):
+                self._store.delete(f"{name}/manifest.json")
                 self._store.delete(name)
 
 
@@ -292,6 +298,8 @@ def open_saved(store: Store, name: str) -> Saved:
         raise CorruptFileError(f"{inner.url}/manifest.json is not a checkpoint's manifest") from error
     if not sound:
         raise CorruptFileError(f"{inner.url}/manifest.json was altered")
+    if facts["step"] != int(name.split("-")[0]):
+        raise CorruptFileError(f"{inner.url} holds the checkpoint of step {facts['step']}")
     if facts["format"] != _FORMAT:
         raise ValueError(f"{inner.url} has format {facts['format']}, this version reads {_FORMAT}; use a new run_dir")
     return Saved(store=inner, name=name, facts=facts)

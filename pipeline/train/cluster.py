@@ -1,4 +1,5 @@
 """How much of a cluster a training run takes. Apart from `launch`, so that reading a config does not import Ray."""
+import math
 from dataclasses import dataclass
 
 
@@ -25,18 +26,18 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_workers", "cpus_per_worker"):
-            if getattr(self, name) < 1:
+            if not getattr(self, name) >= 1:
                 raise ValueError(f"cluster.{name} is {getattr(self, name)}; use 1 or more")
         if self.max_workers is not None and self.max_workers < self.num_workers:
             raise ValueError(f"cluster.max_workers is {self.max_workers}, and cluster.num_workers, the fewest, is "
                              f"{self.num_workers}; use {self.num_workers} or more")
-        if self.max_failures < 0:
+        if not self.max_failures >= 0:
             raise ValueError(f"cluster.max_failures is {self.max_failures}; use 0 or more")
         for name in ("resize_every_s", "timeout_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"cluster.{name} is {getattr(self, name)}; use a number of seconds above 0")
-        if self.stall_timeout_s < 0:
-            raise ValueError(f"cluster.stall_timeout_s is {self.stall_timeout_s}; use 0 (never) or more")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"cluster.{name} is {getattr(self, name)}; use a finite number of seconds above 0")
+        if not 0 <= self.stall_timeout_s < math.inf:
+            raise ValueError(f"cluster.stall_timeout_s is {self.stall_timeout_s}; use 0 (never) or a finite number of seconds")
 
     @property
     def cpus(self) -> int:

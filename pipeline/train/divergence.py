@@ -54,8 +54,12 @@ class Divergence:
         spread = 1.4826 * float(np.median(np.abs(np.asarray(self._recent) - middle)))
         return loss > middle + self._factor * max(spread, 0.01 * abs(middle))
 
-    def stop_at_limit(self, step: int, ids: Any) -> None:
-        """FloatingPointError, with the step and its samples, if too many steps went wrong."""
+    def stop_at_limit(self, step: int, ids: Any, *, last: bool = False) -> None:
+        """FloatingPointError, with the step and its samples, if too many steps went wrong, or the last one of all did."""
+        if last and self._bad_in_row:
+            raise FloatingPointError(
+                f"training came to its last step, and loss or gradient were not finite from step {step - self._bad_in_row + 1} "
+                f"to {step} ({some(ids)}); no weights are exported: lower --train.optim.lr, or look at these samples")
         if self._bad_in_row >= self._max_bad_steps:
             raise FloatingPointError(
                 f"loss or gradient was not finite for {self._bad_in_row} steps in a row, up to step {step} "

@@ -14,14 +14,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from pipeline.train import ranks
+from pipeline.train import blocks, ranks
 from pipeline.train.clock import Stopwatch
 
 LossFn = Callable[[nn.Module, dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]
@@ -48,7 +46,7 @@ class EngineConfig:
     """Keep only the inputs of each block and compute the rest again in the backward pass: less memory, a third more work."""
 
     def __post_init__(self) -> None:
-        if self.grad_clip < 0:
+        if not self.grad_clip >= 0:
             raise ValueError(f"train.engine.grad_clip is {self.grad_clip}; use a norm above 0, or 0 for none")
         if self.cpu_offload and (self.backend == "torch" or self.zero_stage == 0):
             raise ValueError("train.engine.cpu_offload needs train.engine.backend deepspeed and zero_stage 1, 2 or 3")
@@ -68,6 +66,12 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise ValueError(f"train.optim.lr is {self.lr}; use a learning rate above 0")
+        if not self.eps > 0:
+            raise ValueError(f"train.optim.eps is {self.eps}; use a number above 0")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"train.optim.weight_decay is {self.weight_decay}; use a number above 0, or 0 for none")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"train.optim.betas are {self.betas}; use two numbers from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +122,7 @@ class Engine:
                  device: torch.device, num_micro: int = 1) -> None:
         self.model, self.config, self.device = model.to(device), config, device
         self.updates = 0
-        prepare_blocks(model, config)
+        blocks.prepare(model, compiled=config.compile, recomputed=config.activation_checkpointing)
         self._loss = WithLoss(model, loss_fn, config.precision)
         self.forward_time = Stopwatch(device)
         self._num_micro = num_micro
@@ -362,39 +366,6 @@ class ZeroEngine(Engine):
     def swappable(self) -> bool:
         """See `Engine.swappable`."""
         return self.config.zero_stage < 3
-
-
-def prepare_blocks(model: nn.Module, config: EngineConfig) -> None:
-    """Compile and checkpoint the modules that a network names as its `blocks`, in place: no parameter changes its name.
-
-    So is its `head`, if it has one; checkpointed, it takes a row at a time, since its logits outweigh all else.
-    """
-    if not (config.compile or config.activation_checkpointing):
-        return
-    blocks = getattr(model, "blocks", None)
-    if blocks is None:
-        raise ValueError(f"{type(model).__name__} names no blocks; leave out train.engine.compile and "
-                         "train.engine.activation_checkpointing")
-    if config.compile:  # blocks of one class share their code, and each shape counts as compiled again; a U-Net has many
-        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-    heads = [model.head] if hasattr(model, "head") else []
-    for again, modules in ((_recomputed, blocks), (_recomputed_by_row, heads)):
-        for module in modules:
-            forward = torch.compile(module.forward) if config.compile else module.forward
-            module.forward = partial(again, forward) if config.activation_checkpointing else forward
-
-
-def _recomputed(forward: Callable[..., Any], *args: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*args)
-    return checkpoint(forward, *args, use_reentrant=False)  # draws the same random numbers again
-
-
-def _recomputed_by_row(forward: Callable[..., Any], x: torch.Tensor, targets: torch.Tensor | None = None) -> Any:
-    if targets is None:
-        return forward(x)
-    rows = [_recomputed(forward, *row) for row in zip(x.split(1), targets.split(1), strict=True)]
-    return tuple(map(torch.cat, zip(*rows, strict=True)))
 
 
 def build(model: nn.Module, loss_fn: LossFn, config: EngineConfig, optim: OptimConfig, device: torch.device,

@@ -17,7 +17,9 @@ from pipeline.train import ranks
 from pipeline.train.checkpoint import Saved, Want
 from pipeline.train.engine import Engine
 
-MANIFEST = "manifest.json"
+WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
+FILES = (WEIGHTS, "config.json", MANIFEST)
+"""All that an export consists of."""
 
 
 def export(engine: Engine, pieces: Mapping[str, list[tuple[int, torch.Tensor]]], store: Store, *, step: int,
@@ -46,10 +48,16 @@ def from_checkpoint(saved: Saved, store: Store, *, averaged: bool = True) -> Non
     _write(store, tensors | saved.statics(), saved.facts["aliases"], saved.facts["step"], saved.facts["about"])
 
 
+def check_free(store: Store) -> None:
+    """ValueError if a folder holds anything but an export, which a new one replaces."""
+    if others := sorted({name.split("/")[0] for name in store.list()} - set(FILES)):
+        raise ValueError(f"{store.url} holds other things ({others[0]}); name an empty folder with --out")
+
+
 def exported_step(store: Store) -> int | None:
     """After how many steps the weights in a folder were exported; None if there are none."""
     found = storage.manifest(store, MANIFEST)
-    return found["step"] if found else None
+    return found.get("step") if found and store.exists(WEIGHTS) else None
 
 
 def aliases(model: nn.Module) -> dict[str, str]:
@@ -65,5 +73,5 @@ def _write(store: Store, tensors: dict[str, torch.Tensor], also: dict[str, str],
     data = save({name: t.detach().cpu().clone().contiguous() for name, t in sorted(whole.items())})
     config = (json.dumps(about, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()
     store.delete(MANIFEST)  # of weights exported after fewer steps, if any
-    files = [store.write("model.safetensors", data), store.write("config.json", config)]
+    files = [store.write(WEIGHTS, data), store.write("config.json", config)]
     storage.commit(store, MANIFEST, files, step=step)

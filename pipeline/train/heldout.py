@@ -18,7 +18,12 @@ _EPOCH = -1  # of the random choices: that of no training step
 
 
 def held_out(rows: Dataset, collate: Collate, loss_fn: LossFn, config: TrainConfig, device: torch.device) -> Evaluate:
-    """What `loop.train` takes as `evaluate`: the means that training logs, over the first `train.eval_samples` rows."""
+    """What `loop.train` takes as `evaluate`: the means that training logs, over the first `train.eval_samples` rows.
+
+    ValueError if there are none, or none from which anything could be learned.
+    """
+    if not len(rows):
+        raise ValueError("the held-out data has no rows; name other data with --held-out, or leave it out")
     ids = np.arange(min(len(rows), config.eval_samples))
     micro_batch = config.micro_batch or max(1, config.global_batch // ranks.world_size())
     parts = np.array_split(ids[ranks.share(len(ids))], num_micro(len(ids), micro_batch))
@@ -31,6 +36,10 @@ def held_out(rows: Dataset, collate: Collate, loss_fn: LossFn, config: TrainConf
             batch = collate(rows.take(some), Draw(config.seed, some, np.full(len(some), _EPOCH)))
             sums = module({name: tensor.to(device) for name, tensor in batch.items()})[1]
             total = total + (sums if len(part) else 0 * sums)
-        return means(module.names, ranks.total(total).tolist())
+        sums = ranks.total(total).tolist()
+        if sums[1] == 0:
+            raise ValueError("the held-out data has no weight: none of its samples has anything to learn; name other data with "
+                             "--held-out, or leave it out")
+        return means(module.names, sums)
 
     return evaluate

@@ -4,6 +4,7 @@ Guarantees: the same function, run again on the same `run_dir`, resumes by our o
 `run_dir`/ray only points at them, is made anew at each start, and can be torn without harm. A worker that dies or stalls
 is replaced, with all its group, at most `max_failures` times; what the user must mend (ValueError, or training that
 diverged) is raised here as it was raised there, and not tried again. SIGTERM to this process saves a checkpoint first.
+One driver at a time holds a `run_dir`, by a lease that a dead one loses.
 Ray must be running: `ray.init` is the caller's.
 """
 import contextlib
@@ -21,6 +22,7 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig,
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from pipeline import log
+from pipeline.lease import hold
 from pipeline.storage import Store
 from pipeline.train import monitor as monitors
 from pipeline.train import ranks
@@ -73,9 +75,16 @@ def fit(worker_fn: WorkerFn, config: dict[str, Any], *, name: str, run_dir: str,
         total_steps: int, show_progress: bool = True) -> None:
     """Run `worker_fn(config, host)` on all workers until it returns on each.
 
-    `config` must be picklable. Raises ValueError or FloatingPointError as a worker did, RuntimeError with one line if
-    workers failed otherwise more than `cluster.max_failures` times, SystemExit(143) after SIGTERM.
+    `config` must be picklable. Raises HeldError if another driver trains in `run_dir`, ValueError or FloatingPointError
+    as a worker did, RuntimeError with one line if workers failed otherwise more than `cluster.max_failures` times,
+    SystemExit(143) after SIGTERM.
     """
+    with hold(Store(run_dir)):
+        _fit(worker_fn, config, name, run_dir, cluster, total_steps, show_progress)
+
+
+def _fit(worker_fn: WorkerFn, config: dict[str, Any], name: str, run_dir: str, cluster: ClusterConfig, total_steps: int,
+         show_progress: bool) -> None:
     Store(run_dir).delete("ray")
     for key, value in RAY_SETTINGS.items():
         os.environ.setdefault(key, value)
@@ -170,8 +179,9 @@ def _check_fits(cluster: ClusterConfig) -> None:
     have = ray.cluster_resources()
     for unit, each in (("CPU", cluster.cpus_per_worker), ("GPU", int(cluster.use_gpu))):
         if cluster.num_workers * each > have.get(unit, 0):
+            mend = "lower --cluster.num_workers" if unit == "CPU" or have.get(unit) else "leave out --cluster.use-gpu"
             raise ValueError(f"{cluster.num_workers} workers need {cluster.num_workers * each} {unit}s and the Ray "
-                             f"cluster has {have.get(unit, 0):g}; lower --cluster.num_workers")
+                             f"cluster has {have.get(unit, 0):g}; {mend}")
 
 
 class _Shown:

@@ -79,16 +79,20 @@ class TrainConfig:
     schedule: ScheduleConfig = ScheduleConfig()
 
     def __post_init__(self) -> None:
-        for name in ("steps", "global_batch", "eval_samples", "log_every", "checkpoint_every", "keep_checkpoints",
+        for name in ("steps", "global_batch", "micro_batch", "eval_samples", "log_every", "checkpoint_every", "keep_checkpoints",
                      "max_bad_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; use 1 or more")
-        for name in ("eval_every", "sample_every", "spike_factor", "max_spikes"):
-            if getattr(self, name) < 0:
+            if (value := getattr(self, name)) is not None and not value >= 1:
+                raise ValueError(f"train.{name} is {value}; use 1 or more")
+        for name in ("window_blocks", "eval_every", "sample_every", "spike_factor", "max_spikes"):
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; use 0 or more")
-        if self.spike_window < FEWEST:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"train.seed is {self.seed}; use a number from 0 to {2**63 - 1}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"train.ema_decay is {self.ema_decay}; use a number between 0 and 1, or 0 for no average")
+        if not self.spike_window >= FEWEST:
             raise ValueError(f"train.spike_window is {self.spike_window}; use {FEWEST} or more")
-        if self.peak_tflops is not None and self.peak_tflops < 0:
+        if self.peak_tflops is not None and not self.peak_tflops >= 0:
             raise ValueError(f"train.peak_tflops is {self.peak_tflops}; use 0 to measure it, or leave it out")
 
 
@@ -121,9 +125,10 @@ def finished(config: TrainConfig, store: Store) -> bool:
 def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Dataset, collate: Collate, store: Store,
           kind: str, model_config: dict[str, Any], facts: dict[str, Any] | None = None,
           device: torch.device | None = None, host: Host | None = None, evaluate: Evaluate | None = None,
-          sample: Sample | None = None) -> None:
+          sample: Sample | None = None, accepted: Callable[[], None] | None = None) -> None:
     """Train `model`, with all ranks of the process group, and export it under `store`/model.
 
+    `accepted` is called on rank 0 when nothing speaks against the run any more, before anything in `store` changes.
     `store` receives checkpoints/, metrics.jsonl, bad_steps.jsonl, tensorboard/, samples/ and model/. Raises ValueError
     for a config that does not fit the data, the workers or the checkpoints there; FloatingPointError when training
     diverged.
@@ -142,7 +147,7 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
         raise ValueError("averaged weights cannot be evaluated under train.engine.zero_stage 3; use stage 0, 1 or 2")
     checkpoints = Checkpoints(store.sub("checkpoints"), device, keep=config.keep_checkpoints,
                               best=(config.keep_best, config.keep_best_mode) if config.keep_best else None)
-    start = state.restore(checkpoints, engine, ema, order, config.global_batch)
+    start = state.restore(checkpoints, engine, ema, order, config.global_batch, about)
     chain, latest = start.chain, dict(start.metrics)  # latest: the last values of what was measured
     if chain.step > config.steps:
         raise ValueError(f"{store.url} was trained for {chain.step} steps already, and train.steps is {config.steps}; "
@@ -150,13 +155,16 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
     host.resumed(chain.step)
     metrics = None
     if ranks.rank() == 0:
-        metrics = Metrics(store, chain.step, trackers.start(config.trackers, store, {"train": to_dict(config), **about}))
+        tracked = trackers.start(config.trackers, store, {"train": to_dict(config), **about})
+        if accepted:
+            accepted()
+        metrics = Metrics(store, chain.step, tracked)
         if chain.step:
             metrics.write(chain.step, resume_read_mb=start.read_bytes / 1e6, resume_total_mb=start.total_bytes / 1e6)
     health = Divergence(max_bad_steps=config.max_bad_steps, spike_factor=config.spike_factor, window=config.spike_window,
                         max_spikes=config.max_spikes, state=start.health)
     peak_flops = _peak_flops(config, device)
-    clock, seen = Clock(), 0.0  # seen: sums since the last log line
+    clock, seen, owed = Clock(), 0.0, False  # seen: sums since the last log line; owed: a checkpoint
 
     with Batches(rows, collate, order, global_batch=config.global_batch, micro_batch=config.micro_batch,
                  first=chain.step, last=config.steps, pin_memory=device.type == "cuda") as batches:
@@ -184,7 +192,8 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
             fault = health.judge(batch.step + 1, loss, grad_norm)
             if fault and metrics:
                 metrics.bad_step(batch.step + 1, fault, loss, grad_norm, batch.ids)
-            health.stop_at_limit(batch.step + 1, batch.ids)
+            last = batch.step + 1 == config.steps
+            health.stop_at_limit(batch.step + 1, batch.ids, last=last)
             if ema and fault != "not_finite":
                 ema.update(engine.updates)
             clock.lap("optimizer")
@@ -194,7 +203,6 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
             if fault != "not_finite":
                 seen = seen + sums
             host.progress(chain.step, loss)
-            last = chain.step == config.steps
             if chain.step % config.log_every == 0 or last:
                 values = _values(engine.sum_names, seen, clock.split(), peak_flops)
                 values |= {"lr": lr, "grad_norm": grad_norm, "skipped": chain.step - engine.updates, "spikes": health.spikes}
@@ -218,7 +226,9 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
                 for name, pixels in pictures.items() if metrics else ():
                     metrics.picture(chain.step, name, pixels)
                 clock.lap("evaluate")
-            if chain.step % config.checkpoint_every == 0 or last or asked:
+            owed = owed or chain.step % config.checkpoint_every == 0
+            if (owed and fault != "not_finite") or last or asked:  # what diverged must not push out what is sound
+                owed = False
                 _checkpointed(checkpoints, host)
                 state.save(checkpoints, engine, ema, chain, about, _worth(config.keep_best, latest, chain.step), health.state(),
                            before=metrics.flush if metrics else None)

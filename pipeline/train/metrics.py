@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from pipeline.log import JsonLines
+from pipeline.log import JsonLines, logger
 from pipeline.storage import Store
 from pipeline.train import trackers as sinks
 
@@ -106,4 +106,11 @@ def read(store: Store, name: str = FILE) -> list[dict[str, Any]]:
     if not store.exists(name):
         return []
     lines = store.read(name).decode(errors="replace").split("\n")[:-1]  # what no newline ends was cut by a kill
-    return [json.loads(line) for line in lines if line]
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values = json.loads(line)
+            found += [values] if values["step"] >= 0 else []
+        except (ValueError, TypeError, KeyError):
+            logger.warning("warning: %s/%s: line %d is damaged and left out", store.url, name, number)
+    return found

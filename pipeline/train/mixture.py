@@ -1,7 +1,8 @@
 """Several datasets trained on together, each with its share of the samples.
 
 Guarantees: which dataset fills (step, slot) is a pure function of the weights; after any number of samples the count of
-each dataset is less than 1 away from its weight times that number. Each dataset walks through epochs of its own, in which
+each dataset is less than 1 away from its weight times that number (weights that are no ratio of whole numbers of a sum up
+to `PERIOD` are rounded to such first). Each dataset walks through epochs of its own, in which
 each of its ids comes once, as it would alone. Neither depends on how many ranks there are.
 """
 import hashlib
@@ -77,8 +78,12 @@ class Mixture:
 
 
 def quotas(weights: Sequence[float]) -> np.ndarray:
-    """Weights as whole numbers, (K,) int64, of the least sum up to PERIOD that gives each within 0.5 / PERIOD."""
+    """Weights as whole numbers, (K,) int64, of the least sum up to PERIOD that has their ratio; else rounded to that sum."""
     shares = np.asarray(weights, np.float64) / np.sum(weights)
+    scaled = np.arange(1, PERIOD + 1)[:, None] * shares  # (sum, K)
+    exact = (np.abs(scaled - scaled.round()) < 1e-9).all(axis=1)
+    if exact.any():
+        return scaled[exact.argmax()].round().astype(np.int64)
     out = np.floor(shares * PERIOD + 1e-6).astype(np.int64)
     for k in np.argsort(out - shares * PERIOD, kind="stable")[: PERIOD - out.sum()]:  # the largest remainders
         out[k] += 1

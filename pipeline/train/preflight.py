@@ -22,8 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pipeline.models.denoiser import alpha_bar
+from pipeline.train import blocks, flops
 from pipeline.train import engine as engines
-from pipeline.train import flops
 from pipeline.train.batches import check_split, num_micro
 from pipeline.train.engine import EngineConfig, LossFn
 from pipeline.train.loop import TrainConfig
@@ -219,7 +219,7 @@ class _Alive(TorchDispatchMode):
 
 def _activations(model: nn.Module, network: Network, config: EngineConfig, rows: int) -> int:
     """The most bytes, besides parameters and their gradients, while a micro-batch goes forward and back."""
-    engines.prepare_blocks(model, dataclasses.replace(config, compile=False))
+    blocks.prepare(model, compiled=False, recomputed=config.activation_checkpointing)
     module = engines.WithLoss(model, network.loss_fn, config.precision)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)

@@ -31,7 +31,7 @@ def device(use_gpu: bool) -> torch.device:
     if not use_gpu:
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise ValueError("a GPU was asked for and torch sees none; use --cluster.use_gpu False, or another machine")
+        raise ValueError("a GPU was asked for and torch sees none; use --cluster.no-use-gpu, or another machine")
     found = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(found)
     return found

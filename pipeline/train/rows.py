@@ -84,12 +84,13 @@ class Rows:
     def order(self, seed: int, window_blocks: int) -> Order:
         """The order in which these rows are trained on; a warning if its windows do not stay in memory."""
         order = Order(block_rows=self.block_rows, seed=seed, window_blocks=window_blocks, dataset=self.digest)
-        share = self.size_bytes / len(self.block_rows) / ranks.world_size()
-        needed, fit = share * (window_blocks or len(self.block_rows)), max(1, int(self._cache_bytes / share))
+        blocks = len(self.block_rows)
+        share, together = self.size_bytes / blocks / ranks.world_size(), min(window_blocks or blocks, blocks)
+        needed, fit = share * together, max(1, int(self._cache_bytes / share))
         if needed > self._cache_bytes and ranks.rank() == 0:
             logger.warning("warning: %d row groups of %s are shuffled together, %.1f GB on each worker, where %.1f GB are "
                            "kept, so most will be read many times; use --train.window_blocks %d or less",
-                           window_blocks or len(self.block_rows), self.url, needed / 1e9, self._cache_bytes / 1e9, fit)
+                           together, self.url, needed / 1e9, self._cache_bytes / 1e9, fit)
         return order
 
     def take(self, ids: np.ndarray) -> pa.Table:

@@ -17,7 +17,7 @@ class ScheduleConfig:
     """The share of all steps over which wsd decays."""
 
     def __post_init__(self) -> None:
-        if self.warmup_steps < 0:
+        if not self.warmup_steps >= 0:
             raise ValueError(f"train.schedule.warmup_steps is {self.warmup_steps}; use 0 or more")
         if not 0 <= self.final_ratio <= 1:
             raise ValueError(f"train.schedule.final_ratio is {self.final_ratio}; use a share between 0 and 1")

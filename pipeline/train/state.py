@@ -5,6 +5,8 @@ ranks pass on to the checkpoint before. A checkpoint of another model, or of ano
 rank reads what it will hold; where every rank holds everything (plain torch, ZeRO stage 0), its share of it, and the
 ranks exchange the shares.
 """
+import json
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -46,14 +48,16 @@ def save(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, chain: Chain
         shapes=shapes, aliases=export.aliases(engine.model), about=about, metrics=metrics or {}, health=health or {})
 
 
-def restore(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, order: Stream, global_batch: int) -> Start:
-    """Load the newest checkpoint that is whole, if there is one."""
-    for name in checkpoints.names():
+def restore(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, order: Stream, global_batch: int,
+            about: dict[str, Any]) -> Start:
+    """Load the newest checkpoint that is whole, if there is one; ValueError if it is of another model, stream, or `about`."""
+    names = checkpoints.names()
+    for name in names:
         staged, error = None, None
         try:
             saved = checkpoints.open(name)
             chain = Chain(**saved.facts["chain"])
-            _check_model(saved, engine)
+            _check_model(saved, engine, about)
             chain.check(order, global_batch)
             staged = _stage(saved, engine, ema)
         except CorruptFileError as found:
@@ -62,8 +66,11 @@ def restore(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, order: St
             _apply(engine, ema, saved, *staged)
             return Start(chain=chain, metrics=saved.facts.get("metrics", {}), health=saved.facts.get("health", {}),
                          read_bytes=saved.bytes_read[0], total_bytes=sum(file.size_bytes for file in saved.facts["files"]))
+        checkpoints.pass_over(name)
         if error is not None:
             bad(error)
+    if names and ranks.rank() == 0:
+        logger.warning("warning: none of the %d checkpoints there is whole; training starts from its first step", len(names))
     return Start(chain=Chain.start(order))
 
 
@@ -73,14 +80,18 @@ def _model(engine: Engine) -> str:
     return config.digest(shapes | {name: list(t.shape) for name, t in engine.statics().items()})
 
 
-def _check_model(saved: Saved, engine: Engine) -> None:
-    if saved.facts["model"] == _model(engine):
-        return
+def _check_model(saved: Saved, engine: Engine, about: dict[str, Any]) -> None:
     theirs, ours = set(saved.facts["pieces"]["master"]), set(engine.shapes)
-    differ = sorted(theirs ^ ours)
-    what = f"one of them has no parameter {differ[0]}" if differ else "their shapes differ"
+    if changed := config.difference(saved.facts["about"], json.loads(json.dumps(about))):
+        what = textwrap.shorten(changed[0], 160)  # the tokenizer, say: equal shapes, and another meaning
+    elif differ := sorted(theirs ^ ours):
+        what = f"one of them has no parameter {differ[0]}"
+    elif saved.facts["model"] != _model(engine):
+        what = "their shapes differ"
+    else:
+        return
     raise ValueError(f"{saved.store.url} is a checkpoint of another model ({what}); "
-                     "restore the model section of the config, or choose a new run_dir")
+                     "restore the config and the inputs that it was trained with, or choose a new run_dir")
 
 
 _HELD = ("master", "exp_avg", "exp_avg_sq")

@@ -32,7 +32,11 @@ def test_train_step_needs_torch_and_numpy_alone(tmp_path):
     assert " ".join(TRAIN_STEP) in written and f"| tiny | plain | {lines[0]['parameters']} |" in written
 
 
-def test_bad_options_are_one_line_and_status_2(capsys):
+def test_bad_options_are_one_line_and_status_2(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for out in (f"{tmp_path}/file/x.json", f"{tmp_path}/file/deeper/x.json"):
+        with pytest.raises(ValueError, match=f"--out {out} .* no folder of it may be a file"):
+            bench.main(["train_step", "--out", out])
     with pytest.raises(ValueError, match="--out x.txt must end in .json or .md"):
         bench.main(["train_step", "--out", "x.txt"])
     with pytest.raises(ValueError, match="no model 'x'"):

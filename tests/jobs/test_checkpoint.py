@@ -43,6 +43,15 @@ for folder in sys.argv[1:]:
 """
 
 
+def test_an_export_overwrites_nothing_but_an_export(run_dir, tmp_path):
+    for _ in range(2):
+        main(Checkpoint(do="export", run_dir=str(run_dir), out=str(tmp_path / "out")))
+    before = (run_dir / "config.json").read_bytes()
+    with pytest.raises(ValueError, match="holds other things .*; name an empty folder with --out"):
+        main(Checkpoint(do="export", run_dir=str(run_dir), out=str(run_dir)))
+    assert (run_dir / "config.json").read_bytes() == before
+
+
 def test_exports_are_read_where_neither_ray_nor_deepspeed_can_be(run_dir, tmp_path):
     steps = {"newest": 6, "best": 4, "2": 2}
     folders = [tmp_path / which for which in steps]
@@ -61,8 +70,9 @@ def test_exports_are_read_where_neither_ray_nor_deepspeed_can_be(run_dir, tmp_pa
 def test_what_cannot_be_exported_is_told(run_dir, tmp_path):
     with pytest.raises(ValueError, match="--out"):
         Checkpoint(do="export", run_dir=str(run_dir))
-    with pytest.raises(ValueError, match="--which is 'last'"):
-        Checkpoint(do="export", run_dir=str(run_dir), which="last", out=".")
+    for which in ("last", "²", "-1"):
+        with pytest.raises(ValueError, match=f"--which is '{which}'"):
+            Checkpoint(do="export", run_dir=str(run_dir), which=which, out=".")
     with pytest.raises(ValueError, match="keeps no checkpoint of step 3; see inspect"):
         main(Checkpoint(do="export", run_dir=str(run_dir), which="3", out=str(tmp_path)))
     with pytest.raises(ValueError, match="has no checkpoint"):
@@ -83,4 +93,4 @@ def test_verify_reads_every_byte_and_names_what_is_damaged(run_dir, capsys):
     assert [line.split()[1] for line in lines[:3]] == ["whole", "damaged", "damaged"]
     assert str(data) in lines[3] and "manifest.json" in lines[4]
     main(Checkpoint(do="inspect", run_dir=str(run_dir)))
-    assert capsys.readouterr().out.splitlines()[3].endswith("is not a checkpoint's manifest")
+    assert capsys.readouterr().out.splitlines()[3].count("/manifest.json is no manifest") == 1

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -43,6 +45,13 @@ def test_a_plan_says_what_a_run_takes(toml, capsys):
     seconds, work = float(plan["step"].split()[0]), float(plan["step"].split()[2])
     assert seconds == pytest.approx(work / (4 * 0.5e-3), rel=1e-3)
     assert plan["run"].split()[0] == f"{2 * seconds:.4g}" and plan["run"].endswith(f"{2 * seconds * 4 * 3:.2f} in price")
+
+
+@pytest.mark.parametrize(("name", "value"), [("mfu", 0), ("mfu", 1.1), ("mfu", math.nan), ("peak_tflops", 0), ("workers", 0),
+                                             ("price_per_hour", -1), ("vocab_size", 0), ("gpu_memory_gb", 0)])
+def test_bad_values_are_named(name, value):
+    with pytest.raises(ValueError, match=f"^{name} is {value}; use "):
+        Preflight(config="x.toml", job="train_gpt", **{name: value})
 
 
 def test_what_does_not_fit_is_refused(toml):

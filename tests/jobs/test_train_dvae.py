@@ -1,8 +1,9 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 
-from jobs.train_dvae import sampler
+from jobs.train_dvae import TrainDVAE, sampler
 from pipeline.models.dvae import DVAE, DVAEConfig
 from pipeline.tokenize.pixels import to_bytes, to_png
 
@@ -34,3 +35,9 @@ def test_samples_are_the_first_images_above_their_reconstructions() -> None:
         with torch.no_grad():
             made = to_bytes(model.decode(model.encode(x)).numpy()[0])
         assert np.abs(made.astype(int) - column[16:]).max() <= 1
+
+
+@pytest.mark.parametrize("model", [{"dims": 1}, {"channels": 2}])
+def test_what_are_no_images_is_refused(model: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="images have 2 dims and 1 or 3 channels"):
+        TrainDVAE(run_dir="r", images="i", model=DVAEConfig(**model))

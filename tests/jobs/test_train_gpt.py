@@ -52,6 +52,13 @@ def test_two_corpora_are_mixed_by_weight_and_the_mix_is_part_of_the_run(tmp_path
         worker({"config": replace(config, codes=(codes[0], corpus(tmp_path / "c", 20, "other words")))}, Host())
 
 
+@pytest.mark.parametrize(("name", "value"), [("seq_len", 0), ("seq_len", -5), ("text_first", 1.5), ("drop_condition", -0.1),
+                                             ("text_first", float("nan"))])
+def test_bad_values_are_named(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is {value}; use "):
+        TrainGPT(run_dir="r", codes=("a",), **{name: value})
+
+
 def test_weights_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="codes is empty"):
         TrainGPT(run_dir="r", codes=())

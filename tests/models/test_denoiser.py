@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -130,6 +132,9 @@ def test_samples_of_a_batch_are_independent() -> None:
 def test_bad_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="groups 8"):
         DenoiserConfig(levels=(8,), width=12)
+    for name, bad in (("width", 0), ("multipliers", ()), ("multipliers", (1, 0)), ("blocks", 0), ("channels", 0), ("groups", 0)):
+        with pytest.raises(ValueError, match=re.escape(name) + ".* " + re.escape(str(bad))):
+            DenoiserConfig(levels=(8,), **{name: bad})
     with pytest.raises(ValueError, match="cannot be halved"):
         x = torch.zeros(1, 1, 15, 16)
         small()(x, torch.zeros(1, dtype=torch.int64), x, torch.zeros(1, 4, 4, dtype=torch.int64), torch.zeros(1))

@@ -1,5 +1,5 @@
 """A corpus becomes tables of codes: row for row, once, and only what is missing."""
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.models.dvae import DVAE, DVAEConfig
-from pipeline.storage import Store, manifest, read_table, write_json, write_parquet
+from pipeline.storage import CorruptFileError, Store, manifest, read_table, write_json, write_parquet
 from pipeline.tokenize import corpus, package
 from pipeline.tokenize.collate import pictures
 from pipeline.tokenize.pixels import to_png
@@ -79,5 +79,17 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     write_json(store, "export/manifest.json", {"files": []})
     with pytest.raises(ValueError, match="kept no rows"):
         corpus.source_files(store)
+    clips = pa.table({"key": ["a"], "audio": [b"x"], "text": ["word"]})
+    for table, said in ((clips, "holds no images: its rows have key, audio, text, and no image; name the folder"),
+                        (clips.slice(0, 0), "kept no rows")):
+        write_json(store, "export/manifest.json", {"files": [asdict(write_parquet(store, "export/x.parquet", table))]})
+        with pytest.raises(ValueError, match=said):
+            corpus.source_files(store)
+    store.write("export/x.parquet", b"torn")
+    write_json(store, "export/manifest.json", {"files": [asdict(replace(store.write("export/x.parquet", b"torn"), rows=1))]})
+    with pytest.raises(CorruptFileError, match=r"export/x\.parquet is torn or altered"):
+        corpus.source_files(store)
+    with pytest.raises(ValueError, match=r"export holds no tokenized corpus: its manifest.json has no tokenizer_sha256; name"):
+        corpus.shared_facts([f"{store.url}/export"])
     with pytest.raises(ValueError, match="no tokenized corpus at .*none; run jobs.tokenize_corpus"):
         corpus.shared_facts([f"{store.url}/none"])

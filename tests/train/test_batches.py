@@ -123,6 +123,8 @@ def test_batches_that_cannot_be_shared_out_are_refused(monkeypatch):
         check_split(10, 1, 100)
     with pytest.raises(ValueError, match="4 workers for a dataset of 3 samples"):
         check_split(12, None, 3)
+    with pytest.raises(ValueError, match="the dataset has no rows"):
+        check_split(12, None, 0)
 
 
 def test_ranks_that_see_other_data_are_refused(monkeypatch):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from pipeline.train.cluster import ClusterConfig
@@ -14,8 +16,12 @@ def test_bad_values_are_named():
     for name in ("resize_every_s", "timeout_s"):
         with pytest.raises(ValueError, match=f"cluster.{name} is 0"):
             ClusterConfig(**{name: 0})
-    with pytest.raises(ValueError, match=r"cluster.stall_timeout_s is -1; use 0 \(never\)"):
-        ClusterConfig(stall_timeout_s=-1)
+        for value in (math.nan, math.inf):
+            with pytest.raises(ValueError, match=f"cluster.{name} is {value}; use a finite number of seconds above 0"):
+                ClusterConfig(**{name: value})
+    for value in (-1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=rf"cluster.stall_timeout_s is {value}; use 0 \(never\)"):
+            ClusterConfig(stall_timeout_s=value)
 
 
 def test_cpus_of_all_workers():

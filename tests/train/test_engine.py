@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -264,5 +265,10 @@ def test_user_errors_name_the_value():
         EngineConfig(compile=True, zero_stage=3)
     with pytest.raises(ValueError, match="Net names no blocks"):
         engine(activation_checkpointing=True)
-    with pytest.raises(ValueError, match="lr is 0"):
-        OptimConfig(lr=0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr", 0), ("lr", math.nan), ("eps", 0), ("eps", math.nan), ("weight_decay", -1),
+                                             ("weight_decay", math.nan), ("betas", (0.9, 1)), ("betas", (math.nan, 0.9))])
+def test_settings_of_the_optimizer_are_in_their_ranges(name, value):
+    with pytest.raises(ValueError, match=rf"train\.optim\.{name} (is|are) {re.escape(str(value))}; use "):
+        OptimConfig(**{name: value})

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.storage import Store
+from pipeline.storage import Store, commit, write_parquet
 from pipeline.train.checkpoint import committed, open_saved
 from pipeline.train.heldout import held_out
 from pipeline.train.order import Draw
@@ -56,6 +56,25 @@ def test_a_run_logs_it_and_its_checkpoints_hold_it(data, tmp_path):
     store = Store(str(tmp_path)).sub("checkpoints")
     saved = {name[:8]: open_saved(store, name).facts["metrics"] for name in committed(store)}
     assert saved == {f"{at:08d}": {"eval/loss": found[last]} for at, last in ((5, 4), (10, 8), (12, 12))}
+
+
+def weightless(model, batch):
+    loss_sum, weight, sums = tiny.loss_fn(model, batch)
+    return loss_sum, 0 * weight, sums
+
+
+def test_data_that_nothing_can_be_learned_from_is_refused(data, tmp_path):
+    settings, cpu = tiny.config("torch"), torch.device("cpu")
+    evaluate = held_out(Rows.committed(Store(data)), tiny.collate, weightless, settings, cpu)
+    with pytest.raises(ValueError, match=r"held-out data has no weight: .*; name other data with --held-out"):
+        evaluate(network())
+    table = Rows.committed(Store(data)).take(np.arange(1)).slice(0, 0)
+    commit(Store(str(tmp_path)), "manifest.json", [write_parquet(Store(str(tmp_path)), "none.parquet", table)])
+    empty = Rows.committed(Store(str(tmp_path)))
+    with pytest.raises(ValueError, match="held-out data has no rows; name other data with --held-out"):
+        held_out(empty, tiny.collate, tiny.loss_fn, settings, cpu)
+    with pytest.raises(ValueError, match="the dataset has no rows"):
+        tiny.train(settings, str(tmp_path), str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(("changes", "said"), [

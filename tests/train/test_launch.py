@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.lease import hold
 from pipeline.storage import Store
 from pipeline.train import metrics, monitor, ranks
 from pipeline.train.cluster import ClusterConfig
@@ -46,6 +47,14 @@ def test_two_workers_under_zero_1_save_when_one_is_told_to_end_and_survive_its_d
     assert "tiny            12/12 steps" in capsys.readouterr().err
 
 
+def test_a_second_driver_is_refused_and_harms_nothing(tmp_path):
+    store = Store(str(tmp_path))
+    store.write("ray/mine", b"")
+    with hold(store), pytest.raises(ValueError, match="is held by process"):
+        fit(worker, {}, name="tiny", run_dir=store.url, cluster=ClusterConfig(), total_steps=12)
+    assert store.exists("ray/mine")
+
+
 def refuse(payload, host):
     Path(payload["tries"]).open("a").write("x")
     torch.distributed.barrier()
@@ -76,5 +85,5 @@ def test_what_is_said_of_workers_that_failed():
 def test_too_many_workers_are_refused_before_any_starts(local_ray, tmp_path):
     with pytest.raises(ValueError, match=r"3 workers need 3 CPUs and the Ray cluster has 2; lower --cluster\.num_w"):
         fit(refuse, {}, name="tiny", run_dir=str(tmp_path), cluster=ClusterConfig(num_workers=3), total_steps=1)
-    with pytest.raises(ValueError, match="2 workers need 2 GPUs and the Ray cluster has 0"):
+    with pytest.raises(ValueError, match="2 workers need 2 GPUs and the Ray cluster has 0; leave out --cluster.use-gpu"):
         fit(refuse, {}, name="tiny", run_dir=str(tmp_path), cluster=ClusterConfig(use_gpu=True), total_steps=1)

@@ -1,5 +1,7 @@
+import dataclasses
 import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -10,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from pipeline.storage import Store
+from pipeline.storage import CorruptFileError, Store
 from pipeline.train import metrics
 from pipeline.train.checkpoint import Checkpoints, committed, open_saved
 from pipeline.train.loop import TrainConfig, finished, train
@@ -199,13 +201,38 @@ def test_the_newest_checkpoint_that_is_whole_is_used(data, tmp_path, how, caplog
     assert len(warnings) == 1 and path.name in warnings[0] and newest in warnings[0]
 
 
-def test_when_no_checkpoint_is_whole_training_starts_again(data, tmp_path):
+def test_when_no_checkpoint_is_whole_training_starts_again(data, tmp_path, caplog):
     one_process(data, tmp_path, steps=4, checkpoint_every=2)
     expected = weights(tmp_path)
     for path in (tmp_path / "checkpoints").glob("*/statics.safetensors"):
         path.write_bytes(b"")
     host = one_process(data, tmp_path, steps=4, checkpoint_every=2)
     assert host.start == 0 and weights(tmp_path) == expected
+    assert caplog.records[-1].message == ("warning: none of the 2 checkpoints there is whole; training starts from its "
+                                          "first step")
+
+
+def test_a_damaged_checkpoint_takes_no_place_among_those_kept(data, tmp_path):
+    one_process(data, tmp_path, steps=8, checkpoint_every=4, keep_checkpoints=2)
+    store = Store(str(tmp_path)).sub("checkpoints")
+    damaged, good = committed(store)
+    (tmp_path / "checkpoints" / damaged / "rank-00000.safetensors").write_bytes(b"torn")
+    shutil.rmtree(tmp_path / "model")
+    one_process(data, tmp_path, steps=8, checkpoint_every=4, keep_checkpoints=2)
+    assert good in committed(store) and damaged not in committed(store) and len(committed(store)) == 2
+    assert all(not open_saved(store, name).damage() for name in committed(store))
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_passed_over(data, tmp_path):
+    one_process(data, tmp_path, steps=6, checkpoint_every=2)
+    folder = tmp_path / "checkpoints"
+    newest, middle, _ = committed(Store(str(folder)))
+    for old, new in ((newest, "swap"), (middle, newest), ("swap", middle)):
+        (folder / old).rename(folder / new)
+    with pytest.raises(CorruptFileError, match="holds the checkpoint of step 4"):
+        open_saved(Store(str(folder)), newest)
+    shutil.rmtree(tmp_path / "model")
+    assert one_process(data, tmp_path, steps=6, checkpoint_every=2).start == 2
 
 
 def test_a_finished_run_trains_no_more_and_a_longer_one_goes_on(data, tmp_path):
@@ -216,6 +243,8 @@ def test_a_finished_run_trains_no_more_and_a_longer_one_goes_on(data, tmp_path):
     host = one_process(data, tmp_path, steps=6)
     assert host.start == 4 and len(host.losses) == 2
     assert finished(tiny.config("torch", steps=6), Store(str(tmp_path))) and weights(tmp_path) != before
+    (tmp_path / "model/model.safetensors").unlink()
+    assert not finished(tiny.config("torch", steps=6), Store(str(tmp_path)))
 
 
 def test_fewer_steps_than_were_done_are_refused(data, tmp_path):
@@ -248,6 +277,29 @@ def test_training_that_diverges_stops_and_names_step_and_samples(data, tmp_path,
     monkeypatch.setattr(tiny, "loss_fn", loss_fn)
     with pytest.raises(FloatingPointError, match=r"3 steps in a row, up to step 3 \(sample ids \d+, .*…\)"):
         one_process(data, tmp_path, max_bad_steps=3)
+
+
+def test_what_diverged_pushes_out_no_sound_checkpoint_and_is_not_exported(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny, "loss_fn", spoilt_at(6, 7, 8, 9, 10, by=float("nan")))
+    with pytest.raises(FloatingPointError, match="came to its last step, and loss or gradient were not finite from step 6 to 10"):
+        one_process(data, tmp_path, steps=10, checkpoint_every=2, keep_checkpoints=2)
+    assert [name[:8] for name in committed(Store(str(tmp_path)).sub("checkpoints"))] == ["00000004", "00000002"]
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_checkpoint_that_was_due_at_a_bad_step_is_made_after_it(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny, "loss_fn", spoilt_at(4, by=float("nan")))
+    assert one_process(data, tmp_path, steps=6, checkpoint_every=2).checkpoints == [2, 5, 6]
+
+
+def test_what_is_called_when_a_run_is_accepted_is_not_called_when_it_is_refused(data, tmp_path):
+    calls = []
+    settings = tiny.config("torch", steps=4)
+    tiny.train(settings, data, str(tmp_path), accepted=lambda: calls.append((tmp_path / "metrics.jsonl").exists()))
+    assert calls == [False]
+    with pytest.raises(ValueError, match="other samples"):
+        tiny.train(dataclasses.replace(settings, steps=8, seed=9), data, str(tmp_path), accepted=lambda: calls.append(True))
+    assert len(calls) == 1
 
 
 def test_a_bad_step_is_skipped_and_counted(data, tmp_path, monkeypatch):
@@ -407,7 +459,9 @@ def test_evaluation_sees_the_average_and_is_logged(data, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "value"), [("eval_every", -1), ("sample_every", -1), ("spike_factor", -0.5), ("max_spikes", -1),
-                                             ("spike_window", 15), ("peak_tflops", -1.0)])
+                                             ("spike_window", 15), ("peak_tflops", -1.0), ("peak_tflops", math.nan),
+                                             ("spike_factor", math.nan), ("window_blocks", -1), ("seed", -1), ("seed", 2**63),
+                                             ("ema_decay", 1.0), ("ema_decay", math.nan), ("micro_batch", -1)])
 def test_bad_limits_are_named(name, value):
     with pytest.raises(ValueError, match=f"train.{name} is {value}; "):
         TrainConfig(**{name: value})

@@ -52,6 +52,15 @@ def test_tensorboard_reads_them_back(store, tmp_path):
     assert [(event.step, round(event.value, 3)) for event in board.Scalars("train/loss")] == [(1, 0.1), (2, 0.2)]
 
 
+@pytest.mark.parametrize("line", [b"{torn\n", b"[1]\n", b"{}\n", b'{"step": null}\n', b"\n"])
+def test_a_damaged_line_is_left_out_with_its_number(store, line, caplog):
+    write(store, 0, 1).close()
+    store.write(FILE, line + store.read(FILE))
+    write(store, 1, 2).close()
+    assert [line["step"] for line in read(store)] == [1, 2]
+    assert caplog.records[0].message.endswith("metrics.jsonl: line 1 is damaged and left out")
+
+
 def test_a_remote_store_gets_copies_when_flushed():
     store = Store("memory://metrics-test")
     metrics = write(store, 0, 1)

@@ -46,10 +46,11 @@ def test_random_weights_keep_the_bound():
 
 def test_weights_become_the_least_whole_numbers():
     assert quotas((0.7, 0.3)).tolist() == [7, 3] and quotas((2, 2)).tolist() == [1, 1] and quotas((5,)).tolist() == [1]
-    found = quotas((1, 1, 1))
-    assert found.sum() == PERIOD and np.ptp(found) == 1
+    assert quotas((1, 1, 1)).tolist() == [1, 1, 1] and quotas((1, 2, 4)).tolist() == [1, 2, 4]
+    assert quotas((1 / 7, 0.3, 1 / 3)).tolist() == [30, 63, 70]
     many = np.random.default_rng(0).uniform(size=20)
-    found = quotas(many)
+    found = quotas(many)  # no ratio of small numbers
+    assert found.sum() == PERIOD
     assert np.abs(found / found.sum() - many / many.sum()).max() < 1 / PERIOD
 
 

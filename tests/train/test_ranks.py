@@ -32,5 +32,5 @@ def test_one_process_needs_no_group():
 def test_a_missing_gpu_is_an_error_of_the_user(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert ranks.device(False) == CPU
-    with pytest.raises(ValueError, match="GPU was asked for"):
+    with pytest.raises(ValueError, match="GPU was asked for and torch sees none; use --cluster.no-use-gpu"):
         ranks.device(True)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pipeline.storage import Store
-from pipeline.train import state
+from pipeline.train import checkpoint, state
 from pipeline.train.checkpoint import Checkpoints, open_saved
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine, EngineConfig, OptimConfig
@@ -13,6 +13,7 @@ from tests.train.processes import run
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
 ORDER = Order(block_rows=(30,), seed=0)
+ABOUT = {"kind": "tiny", "model": {}, "facts": {"tokenizer": "a"}}
 
 
 class Run:
@@ -37,11 +38,11 @@ class Run:
         return self
 
     def save(self):
-        state.save(self.checkpoints, self.engine, self.ema, self.chain, {"kind": "tiny", "model": {}})
+        state.save(self.checkpoints, self.engine, self.ema, self.chain, ABOUT)
         return self.checkpoints.wait()
 
     def restore(self):
-        self.chain = state.restore(self.checkpoints, self.engine, self.ema, ORDER, 4).chain
+        self.chain = state.restore(self.checkpoints, self.engine, self.ema, ORDER, 4, ABOUT).chain
         return self
 
     def all(self):
@@ -98,6 +99,18 @@ def test_another_model_is_named(tmp_path, monkeypatch):
         other.restore()
 
 
+@pytest.mark.parametrize(("about", "what"), [
+    (ABOUT | {"kind": "gpt"}, "kind: 'tiny' -> 'gpt'"),
+    (ABOUT | {"model": {"levels": (8, 5)}}, r"model.levels: None -> \[8, 5\]"),
+    (ABOUT | {"facts": {"tokenizer": "b"}}, "facts.tokenizer: 'a' -> 'b'"),
+])
+def test_equal_shapes_of_another_meaning_are_refused(tmp_path, about, what):
+    Run(tmp_path, 0).step().save()
+    other = Run(tmp_path, 0)
+    with pytest.raises(ValueError, match=f"another model .{what}"):
+        state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4, about)
+
+
 def test_describe(tmp_path):
     one = Run(tmp_path, 0).step()
     found = state.describe(open_saved(Store(str(tmp_path)), one.save()))
@@ -109,11 +122,11 @@ def test_describe(tmp_path):
 
 def test_metrics_and_health_come_back(tmp_path):
     one = Run(tmp_path, 0).step()
-    state.save(one.checkpoints, one.engine, one.ema, one.chain, {"kind": "tiny", "model": {}}, {"loss": 0.1 + 0.2},
+    state.save(one.checkpoints, one.engine, one.ema, one.chain, ABOUT, {"loss": 0.1 + 0.2},
                {"recent": [1 / 3]})
     one.checkpoints.wait()
     other = Run(tmp_path, 1)
-    found = state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4)
+    found = state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4, ABOUT)
     assert found.metrics == {"loss": 0.1 + 0.2} and found.health == {"recent": [1 / 3]}
     assert 0 < found.read_bytes <= found.total_bytes
 
@@ -123,7 +136,8 @@ def test_metrics_and_health_come_back(tmp_path):
     pytest.param(2, [("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2), ("deepspeed", 3)], marks=pytest.mark.slow),
     pytest.param(3, [("torch", 0), ("deepspeed", 2)], marks=pytest.mark.slow),
 ])
-def test_a_rank_reads_its_share_and_ranks_exchange_what_all_of_them_hold(tmp_path, world, cases):
+def test_a_rank_reads_its_share_and_ranks_exchange_what_all_of_them_hold(tmp_path, world, cases, monkeypatch):
+    monkeypatch.setattr(checkpoint, "CHUNK", checkpoint.CHUNK)  # which `saved_state` changes
     saved = tiny.saved_state(str(tmp_path))
     for case, *each in zip(cases, *run(tiny.restored_states, world, str(tmp_path), cases), strict=True):
         total = each[0]["total_bytes"]

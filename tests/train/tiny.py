@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ class Net(nn.Module):
         return self.gain * self.outer(self.dropout(torch.tanh(self.inner(self.embed(x)))))
 
 
+ABOUT = {"kind": "tiny", "model": {}, "facts": {}}
 Batch = dict[str, torch.Tensor]
 
 
@@ -110,13 +112,14 @@ class Record(Host):
 
 
 def train(settings: TrainConfig, data: str, run: str, kill_at: int = 0, dropout: float = 0.0,
-          evaluate: loop.Evaluate | None = None, sample: loop.Sample | None = None, host: Host | None = None) -> Record:
+          evaluate: loop.Evaluate | None = None, sample: loop.Sample | None = None, host: Host | None = None,
+          accepted: Callable[[], None] | None = None) -> Record:
     """One run, or the rest of one, on every rank."""
     host = KillAt(kill_at) if kill_at else host or Record()
     torch.manual_seed(ranks.rank())  # ranks that begin with other weights must be made equal
     loop.train(settings, model=Net(dropout=dropout), loss_fn=loss_fn, rows=Rows.committed(Store(data)), collate=collate,
                store=Store(run), kind="tiny", model_config={"width": 31}, host=host, evaluate=evaluate,
-               sample=sample)
+               sample=sample, accepted=accepted)
     return host
 
 
@@ -211,7 +214,7 @@ def saved_state(folder: str) -> dict[str, object]:
             values.copy_(torch.rand(values.shape, generator=generator))
             values[::7] = -0.0
     checkpoints = Checkpoints(Store(folder), torch.device("cpu"), keep=1)
-    state.save(checkpoints, engine, ema, Chain.start(order), {"kind": "tiny", "model": {}})
+    state.save(checkpoints, engine, ema, Chain.start(order), ABOUT)
     checkpoints.wait()
     return _whole(engine)
 
@@ -222,6 +225,6 @@ def restored_states(folder: str, cases: list[tuple[str, int]]) -> list[dict[str,
     for backend, stage in cases:
         engine, ema, order = _wide(backend, stage)
         checkpoints = Checkpoints(Store(folder), torch.device("cpu"), keep=1)
-        start = state.restore(checkpoints, engine, ema, order, 4)
+        start = state.restore(checkpoints, engine, ema, order, 4, ABOUT)
         out.append(_whole(engine) | {"read_bytes": start.read_bytes, "total_bytes": start.total_bytes})
     return out

@@ -50,7 +50,8 @@ class Ddp:
     n_layer: int = 4
     d_model: int = 192
     seq_len: int = 128
-    zero_stage: int = 1
+    zero_stage: int = 0
+    """0 shares out nothing, as DistributedDataParallel does; 1 saves memory, and gathers the parameters after each step."""
 
     def __post_init__(self) -> None:
         if not 0 < self.warmup < self.steps or self.warmup % _LOG_EVERY or self.steps % _LOG_EVERY:
