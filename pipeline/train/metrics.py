@@ -110,7 +110,9 @@ def read(store: Store, name: str = FILE) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             values = json.loads(line)
-            found += [values] if values["step"] >= 0 else []
+            if not isinstance(values["step"], int):
+                raise TypeError
+            found.append(values)
         except (ValueError, TypeError, KeyError):
             logger.warning("warning: %s/%s: line %d is damaged and left out", store.url, name, number)
     return found
