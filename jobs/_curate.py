@@ -3,7 +3,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from jobs._main import RayConfig, open_run, ray_session
+from jobs._main import open_run
+from jobs._ray import RayConfig, ray_session
 from pipeline.curate.export import ExportConfig
 from pipeline.curate.fetch.discover import split_source
 from pipeline.curate.guard import Guard, GuardConfig

@@ -3,7 +3,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from jobs._main import note, ray_session
+from jobs._main import note
+from jobs._ray import ray_session
 from pipeline import config as configs
 from pipeline.log import logger
 from pipeline.storage import Store, read_json

@@ -5,8 +5,7 @@
     python -m jobs.bench loader         # batches of committed tables against other ways to read the same rows
     python -m jobs.bench recovery       # seconds from a worker's death to the next step
 
-`--out FILE.json` or `FILE.md` keeps the result. Options are read by argparse, unlike those of the other jobs: train_step
-must run where there is torch and little else, so nothing else is imported before it is needed.
+`--out FILE.json` or `FILE.md` keeps the result. Options are read by argparse: train_step runs where there is only torch.
 """
 import argparse
 import contextlib
@@ -83,7 +82,7 @@ def main(argv: list[str]) -> None:
     print(json.dumps(facts), flush=True)
     with contextlib.ExitStack() as stack:
         if trial in NEEDS_RAY:
-            from jobs._main import RayConfig, ray_session
+            from jobs._ray import RayConfig, ray_session
 
             stack.enter_context(ray_session(RayConfig(), verbose=False, min_cpus=options.get("workers", 2)))
         for line in module.measure(work) if trial in CONFIGS else work:

@@ -18,7 +18,8 @@ from importlib.metadata import version
 from statistics import median
 from typing import Any, Literal
 
-from jobs._main import RayConfig, ray_session, run
+from jobs._main import run
+from jobs._ray import RayConfig, ray_session
 from pipeline.curate.chaos import trials
 
 Trial = Literal["overhead", "resume", "flaky", "disk_full", "two_drivers", "workers"]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jobs._main import RayConfig, ray_session, run
+from jobs._main import run
+from jobs._ray import RayConfig, ray_session
 from pipeline.curate.chaos import example, verify
 from pipeline.curate.chaos.matrix import Fault, Point, as_json, certificate, harness, point, reference
 from pipeline.log import Progress, logger

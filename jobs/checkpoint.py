@@ -48,8 +48,7 @@ def inspect(store: Store, names: list[str]) -> None:
         worth = " ".join(f"{metric} {value:.6g}" for metric, value in found["metrics"].items())
         print(f"{name:<19}{found['kind']:<10}{found['world_size']:>6}{how:>8}{found['parameters']:>14}"
               f"{found['size_bytes'] / 1e6:>9.2f}  {'yes' if found['averaged'] else 'no':<7}  {worth}")
-    share = metrics.share(metrics.read(store), "checkpoint_s")
-    if share is not None:
+    if (share := metrics.share(metrics.read(store), "checkpoint_s")) is not None:
         print(f"training waited for checkpoints {100 * share:.2f} % of its time")
 
 

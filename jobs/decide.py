@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from jobs._curations import open_curation, positional
-from jobs._main import ray_session, run
+from jobs._main import run
+from jobs._ray import ray_session
 from pipeline.config import difference
 from pipeline.curate import decide, replay
 from pipeline.curate.run import Curation

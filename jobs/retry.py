@@ -6,7 +6,8 @@
 from dataclasses import dataclass
 
 from jobs._curations import open_curation, positional
-from jobs._main import ray_session, run
+from jobs._main import run
+from jobs._ray import ray_session
 from pipeline.curate.run import summary
 from pipeline.log import logger
 

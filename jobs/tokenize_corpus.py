@@ -5,7 +5,8 @@
 """
 from dataclasses import dataclass, field
 
-from jobs._main import RayConfig, open_run, ray_session, run
+from jobs._main import open_run, run
+from jobs._ray import RayConfig, ray_session
 from pipeline.log import logger
 from pipeline.storage import Store, manifest
 from pipeline.tokenize import corpus, package

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from jobs._main import RayConfig, run
+from jobs._main import run
+from jobs._ray import RayConfig
 from jobs._train import accept, launch, open_rows
 from pipeline.config import check_range, to_dict
 from pipeline.generate.sample import DecodingConfig, denoise
@@ -79,13 +80,11 @@ def worker(payload: dict[str, Any], host: Host) -> None:
     torch.manual_seed(config.train.seed)
     rows, device = open_rows(config.images), ranks.device(config.cluster.use_gpu)
     collate = DecoderCollate(tokenizer=tokenizer, max_corruption=config.max_corruption)
-    train(
-        config.train, model=Denoiser(model), loss_fn=denoiser_loss, rows=rows, collate=collate,
-        store=Store(config.run_dir), kind="denoiser", model_config=to_dict(model),
-        facts={"tokenizer_sha256": tokenizer.sha256}, device=device, host=host,
-        evaluate=held_out(open_rows(config.held_out), collate, denoiser_loss, config.train, device) if config.held_out else None,
-        sample=sampler(rows, tokenizer) if config.train.sample_every else None, accepted=lambda: accept(config),
-    )
+    unseen = open_rows(config.held_out) if config.held_out else None
+    train(config.train, model=Denoiser(model), loss_fn=denoiser_loss, rows=rows, collate=collate, store=Store(config.run_dir),
+          kind="denoiser", model_config=to_dict(model), facts={"tokenizer_sha256": tokenizer.sha256}, device=device, host=host,
+          evaluate=held_out(unseen, collate, denoiser_loss, config.train, device) if unseen else None,
+          sample=sampler(rows, tokenizer) if config.train.sample_every else None, accepted=lambda: accept(config))
 
 
 def main(config: TrainDecoder) -> None:

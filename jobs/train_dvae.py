@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from jobs._main import RayConfig, run
+from jobs._main import run
+from jobs._ray import RayConfig
 from jobs._train import accept, launch, open_rows
 from pipeline.config import to_dict
 from pipeline.generate.load import load_model

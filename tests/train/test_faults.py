@@ -148,7 +148,7 @@ def driver(address, *args, **changes):
 
 
 def drive(address, arguments):
-    from jobs._main import RayConfig, ray_session
+    from jobs._ray import RayConfig, ray_session
 
     with ray_session(RayConfig(address=address), verbose=False):
         fit(worker, **arguments)
