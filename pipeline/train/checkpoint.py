@@ -302,7 +302,19 @@ def open_saved(store: Store, name: str) -> Saved:
         raise CorruptFileError(f"{inner.url} holds the checkpoint of step {facts['step']}")
     if facts["format"] != _FORMAT:
         raise ValueError(f"{inner.url} has format {facts['format']}, this version reads {_FORMAT}; use a new run_dir")
-    return Saved(store=inner, name=name, facts=facts)
+    with contextlib.suppress(KeyError, TypeError, AttributeError):
+        if _within(facts):
+            return Saved(store=inner, name=name, facts=facts)
+    raise CorruptFileError(f"{inner.url}/manifest.json names pieces that lie in none of its files")
+
+
+def _within(facts: dict[str, Any]) -> bool:
+    """Whether every piece lies within a file that the manifest names: a seal proves no more than that it was computed."""
+    sizes = [file.size_bytes for file in facts["files"]]
+    places = [place for kind in KINDS for parts in facts["pieces"][kind].values() for place in parts]
+    return len(facts["chunks"]) == len(sizes) and all(
+        len(place) == 4 and 0 < place[0] < len(sizes) and 0 <= place[1] < place[2]
+        and 0 <= place[3] <= sizes[place[0]] - 4 * (place[2] - place[1]) for place in places)
 
 
 def best_saved(store: Store, names: Iterable[str], metric: str, mode: str) -> str | None:

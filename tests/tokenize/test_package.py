@@ -1,6 +1,7 @@
 import json
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,17 @@ def test_missing_files_and_unknown_models_are_refused(copy: Path, tmp_path: Path
         package.load(Store(str(copy)))
     (copy / "weights.safetensors").unlink()
     with pytest.raises(CorruptFileError, match="missing"):
+        package.load(Store(str(copy)))
+
+
+@pytest.mark.parametrize("change", [lambda facts: facts.clear(), lambda facts: facts.update(files=[{"path": 1}]),
+                                    lambda facts: facts.update(files=7), lambda facts: facts.update(model=[]),
+                                    lambda facts: facts["model"].update(width=12)])
+def test_what_is_no_package_is_named(copy: Path, change: Callable[[dict], None]) -> None:
+    facts = json.loads((copy / "tokenizer.json").read_text())
+    change(facts)
+    (copy / "tokenizer.json").write_text(json.dumps(facts))
+    with pytest.raises(CorruptFileError, match="tokenizer.json is not that of a tokenizer package; make one"):
         package.load(Store(str(copy)))
 
 

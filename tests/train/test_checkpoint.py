@@ -280,6 +280,25 @@ def test_a_later_format_is_refused(store):
         open_saved(store, name)
 
 
+@pytest.mark.parametrize(("change", "error"), [
+    (lambda facts: facts["pieces"].pop("exp_avg"), "lie in none"), (lambda facts: facts.update(pieces=[]), "lie in none"),
+    (lambda facts: facts["pieces"]["master"].update(b=[[1, 0]]), "lie in none"),
+    (lambda facts: facts["pieces"]["master"].update(b=[["1", 0, 20, 0]]), "lie in none"),
+    (lambda facts: facts["pieces"]["master"].update(b=[[9, 0, 20, 0]]), "lie in none"),
+    (lambda facts: facts["pieces"]["master"].update(b=[[1, 0, 20, 1 << 40]]), "lie in none"),
+    (lambda facts: facts["chunks"].pop(), "lie in none"), (lambda facts: facts.update(files=7), "is no manifest"),
+])
+def test_a_manifest_that_was_sealed_again_is_checked(store, change, error):
+    name = save(store, 1)
+    facts = json.loads(store.read(f"{name}/manifest.json"))
+    del facts["seal"]
+    change(facts)
+    facts["seal"] = module._seal(facts)
+    store.write(f"{name}/manifest.json", json.dumps(facts).encode())
+    with pytest.raises(CorruptFileError, match=error):
+        open_saved(store, name)
+
+
 def kept(store):
     return sorted(int(name[:8]) for name in committed(store))
 
