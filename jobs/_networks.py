@@ -6,7 +6,7 @@ import torch
 from jobs import train_decoder, train_dvae, train_gpt
 from pipeline.models.denoiser import Denoiser, DenoiserConfig, denoiser_loss
 from pipeline.models.dvae import DVAE, dvae_loss
-from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
+from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
 from pipeline.storage import Store
 from pipeline.tokenize import package
 from pipeline.tokenize.corpus import shared_facts
@@ -21,7 +21,7 @@ def network(config: Any, vocab_size: int | None) -> Network:
     """The network that a job's config asks for, and the shapes that it trains on."""
     if isinstance(config, train_gpt.TrainGPT):
         vocab_size = vocab_size or Grammar.from_json(shared_facts(config.codes)["grammar"]).vocab_size
-        gpt = GPTConfig(vocab_size=vocab_size, **SIZES[config.size] | ({"seq_len": config.seq_len} if config.seq_len else {}))
+        gpt = GPTConfig(vocab_size=vocab_size, **config.sizes)
         tokens = torch.arange(gpt.seq_len)[None] % vocab_size
         return Network(build=lambda: GPT(gpt), loss_fn=gpt_loss,
                        row={"tokens": tokens, "targets": tokens, "weights": torch.ones(1, gpt.seq_len)})

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 import torch
 
-from jobs._main import RayConfig, run
+from jobs._main import run
+from jobs._ray import RayConfig
 from jobs._train import accept, launch
 from pipeline.config import check_range, to_dict
 from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
 from pipeline.storage import Store
 from pipeline.tokenize.collate import SequenceCollate
-from pipeline.tokenize.corpus import MANIFEST, shared_facts
+from pipeline.tokenize.corpus import MANIFEST, check_rows, shared_facts
 from pipeline.tokenize.grammar import Grammar
 from pipeline.tokenize.text import TextTokenizer
 from pipeline.train import ranks
@@ -59,6 +60,11 @@ class TrainGPT:
         check_range(self, "text_first", "drop_condition", low=0, high=1)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The network's, all but the vocabulary."""
+        return SIZES[self.size] | ({"seq_len": self.seq_len} if self.seq_len else {})
+
+    @property
     def named(self) -> tuple[str, ...]:
         """All folders of codes, the one to evaluate on last."""
         return (*self.codes, self.held_out) if self.held_out else self.codes
@@ -70,26 +76,21 @@ def worker(payload: dict[str, Any], host: Host) -> None:
     facts, stores = shared_facts(config.named), [Store(url) for url in config.named]
     rows = [Rows.committed(store, MANIFEST, cache_bytes=(1 << 30) // len(stores)) for store in stores]
     unseen = MixedRows([rows.pop()]) if config.held_out else None
-    grammar, text = Grammar.from_json(facts["grammar"]), TextTokenizer.load(stores[0])
-    sizes = SIZES[config.size] | ({"seq_len": config.seq_len} if config.seq_len else {})
-    model = GPTConfig(vocab_size=grammar.vocab_size, **sizes)
-    collate = SequenceCollate(
-        grammar=grammar, text=text, tokenizer_sha256=facts["tokenizer_sha256"], seq_len=model.seq_len,
-        text_first=config.text_first, drop_condition=config.drop_condition)
-    torch.manual_seed(config.train.seed)
+    grammar = Grammar.from_json(facts["grammar"])
+    model, text = GPTConfig(vocab_size=grammar.vocab_size, **config.sizes), TextTokenizer.load(stores[0])
+    collate = SequenceCollate(grammar=grammar, text=text, tokenizer_sha256=facts["tokenizer_sha256"], seq_len=model.seq_len,
+                              text_first=config.text_first, drop_condition=config.drop_condition)
     device = ranks.device(config.cluster.use_gpu)
-    noted = {name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")}
-    train(
-        config.train, model=GPT(model), loss_fn=gpt_loss, rows=MixedRows(rows, config.weights), collate=collate,
-        store=Store(config.run_dir), kind="gpt", model_config=to_dict(model), facts=noted,
-        device=device, host=host, evaluate=held_out(unseen, collate, gpt_loss, config.train, device) if unseen else None,
-        accepted=lambda: accept(config),
-    )
+    torch.manual_seed(config.train.seed)
+    train(config.train, model=GPT(model), loss_fn=gpt_loss, rows=MixedRows(rows, config.weights), collate=collate,
+          store=Store(config.run_dir), kind="gpt", model_config=to_dict(model), device=device, host=host,
+          facts={name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")},
+          evaluate=held_out(unseen, collate, gpt_loss, config.train, device) if unseen else None, accepted=lambda: accept(config))
 
 
 def main(config: TrainGPT) -> None:
     """Train, or say that it is done."""
-    shared_facts(config.named)
+    check_rows(shared_facts(config.named), config.sizes["seq_len"])
     store = Store(config.run_dir)
     if launch(worker, config, "train_gpt") or not store.exists("text.json"):
         TextTokenizer.load(Store(config.codes[0])).save(store)  # so that the folder alone is enough to generate

@@ -4,6 +4,7 @@ Guarantees: a shard of codes holds the rows of its source shard in their order; 
 own, named by the digests of what it was made from, so a run that was cut short redoes the shards under way and no
 others; `manifest.json`, written last, names them all, the tokenizer, and the layout of the vocabulary.
 """
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -15,7 +16,7 @@ from pipeline.config import digest
 from pipeline.log import Progress
 from pipeline.storage import File, Store, columns, commit, manifest, read_table, write_json, write_parquet
 from pipeline.tokenize.encode import Encode
-from pipeline.tokenize.grammar import Grammar
+from pipeline.tokenize.grammar import Grammar, Segment
 from pipeline.tokenize.package import Tokenizer
 from pipeline.tokenize.text import TextTokenizer
 
@@ -64,14 +65,18 @@ def tokenize(source: Store, files: Sequence[File], tokenizer_url: str, tokenizer
         text = TextTokenizer.train((caption for caption in captions if caption), text_vocab_size)
     text.save(out)
     grammar = Grammar(text_size=text.vocab_size, image_size=tokenizer.codebook_size, max_side=max(tokenizer.code_shape))
-    facts = {"identity": identified, "tokenizer_sha256": tokenizer.sha256,
-             "text_sha256": text.sha256, "grammar": grammar.to_json(), "files": [asdict(shard) for shard in shards]}
+    facts = {"identity": identified, "tokenizer_sha256": tokenizer.sha256, "text_sha256": text.sha256,
+             "grammar": grammar.to_json(), "longest_row_tokens": _longest_row(out, shards, grammar, text),
+             "files": [asdict(shard) for shard in shards]}
     write_json(out, MANIFEST, facts)
     return facts
 
 
 def shared_facts(urls: Sequence[str]) -> dict[str, Any]:
-    """The manifest of the first of some tokenized corpora; ValueError if one is missing, or made with other tokenizers."""
+    """The manifest of the first of some tokenized corpora, with the longest row of all of them.
+
+    ValueError if one is missing, or made with other tokenizers.
+    """
     found = {url: manifest(Store(url), MANIFEST) for url in urls}
     for url, facts in found.items():
         if facts is None:
@@ -83,7 +88,31 @@ def shared_facts(urls: Sequence[str]) -> dict[str, Any]:
             if facts[name] != found[urls[0]][name]:
                 raise ValueError(f"{url} and {urls[0]} were made with different tokenizers ({name} {facts[name][:12]} and "
                                  f"{found[urls[0]][name][:12]}); run jobs.tokenize_corpus with the same {flag} for both")
-    return found[urls[0]]
+    return found[urls[0]] | {"longest_row_tokens": max(facts.get("longest_row_tokens", 0) for facts in found.values())}
+
+
+def check_rows(facts: dict[str, Any], seq_len: int) -> None:
+    """ValueError if a row of the corpora is too long for a model that reads `seq_len` tokens."""
+    needed = facts["longest_row_tokens"] - 1  # the last one is only ever predicted
+    if needed > seq_len:
+        raise ValueError(f"the longest row of the tokenized corpus needs {needed} tokens, and seq_len is {seq_len}; "
+                         f"use --seq-len {needed} or more, or another --size, or curate with shorter texts")
+
+
+def _longest_row(out: Store, shards: Sequence[File], grammar: Grammar, text: TextTokenizer) -> int:
+    """Ids of the longest sequence that the grammar makes of a row; a row too long for a model is then known beforehand."""
+    longest = 0
+    for shard in shards:
+        table = read_table(out, shard, ["text", "modality", "shape"])
+        captions = text.lengths([caption or "" for caption in table["text"].to_pylist()])
+        of_shape: dict[tuple[str, tuple[int, ...]], int] = {}
+        for name, shape, caption in zip(table["modality"].to_pylist(), table["shape"].to_pylist(), captions, strict=True):
+            kind = (name, tuple(shape))
+            of_shape[kind] = max(of_shape.get(kind, 1), caption)  # 1: <null>, where there is no text
+        for (name, shape), caption in of_shape.items():
+            media = Segment(name, (0,) * math.prod(shape), shape if name == "image" else None)
+            longest = max(longest, len(grammar.build([Segment("text", (0,) * caption), media])))
+    return longest
 
 
 def _encoded(source: Store, todo: list[dict[str, Any]], tokenizer_url: str, out: Store,

@@ -42,6 +42,16 @@ def test_codes_are_those_of_the_tokenizer_and_shards_are_not_made_twice(local_ra
         assert codes["codes"].to_pylist() == tokenizer.encode(pictures(images, 1, 8)).flatten(1).tolist()
         assert set(codes["tokenizer_sha256"].to_pylist()) == {tokenizer.sha256}
 
+    # A row's ids: <bos> <text> … </text> <image> h w … </image> <eos>.
+    text = TextTokenizer.load(out)
+    sequences = [3 + len(text.encode(row["text"])) + 4 + len(row["codes"]) + 1
+                 for shard in found["files"] for row in read_table(out, shard).to_pylist()]
+    assert facts["longest_row_tokens"] == max(sequences)
+    needed = max(sequences) - 1
+    corpus.check_rows(facts, needed)
+    with pytest.raises(ValueError, match=f"needs {needed} tokens, and seq_len is 5; use --seq-len {needed}"):
+        corpus.check_rows(facts, 5)
+
     # Killed before the end: one shard and the manifest are missing. The others are left as they are.
     names = out.list("shards")
     before = {name: Path(out.path(name)).stat().st_mtime_ns for name in names[1:]}
@@ -63,8 +73,8 @@ def test_the_text_tokenizer_of_another_corpus_can_be_used_and_makes_them_mixable
     assert facts["text_sha256"] == text.sha256 == TextTokenizer.load(out).sha256
     assert facts["identity"] == corpus.identity(files, tokenizer.sha256, 999, text)
     assert facts["identity"] != corpus.identity(files, tokenizer.sha256, 280)
-    write_json(own, corpus.MANIFEST, facts | {"identity": "another"})
-    assert corpus.shared_facts([out.url, own.url]) == manifest(out, corpus.MANIFEST)
+    write_json(own, corpus.MANIFEST, facts | {"identity": "another", "longest_row_tokens": 999})
+    assert corpus.shared_facts([out.url, own.url]) == manifest(out, corpus.MANIFEST) | {"longest_row_tokens": 999}
     for name, flag in (("tokenizer_sha256", "--tokenizer"), ("text_sha256", "--text")):
         write_json(own, corpus.MANIFEST, facts | {name: "0123456789abcdef"})
         with pytest.raises(ValueError, match=f"own and .*codes were made with different tokenizers \\({name} 0123456789ab and"
