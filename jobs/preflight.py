@@ -6,7 +6,6 @@
 import math
 import sys
 from dataclasses import dataclass
-from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -14,9 +13,7 @@ import torch
 from jobs._main import run
 from jobs._networks import JOBS, network
 from pipeline import config as configs
-from pipeline.storage import Store
-from pipeline.train import metrics, preflight, ranks
-from pipeline.train.checkpoint import committed, open_saved
+from pipeline.train import preflight, ranks
 from pipeline.train.clock import matmul_flops
 
 
@@ -37,6 +34,8 @@ class Preflight:
     """Share of the peak that training reaches."""
     measure: bool = False
     """Take a few steps of a rank here, to see what share that is; needs the rank's memory."""
+    network_gbps: float | None = None
+    """10^9 bits per second between ranks; without it, what they send each other is taken to need no time."""
     price_per_hour: float = 0.0
     """Of each rank, in any currency."""
     vocab_size: int | None = None
@@ -48,19 +47,8 @@ class Preflight:
     def __post_init__(self) -> None:
         configs.check_range(self, "workers", "vocab_size", low=1)
         configs.check_range(self, "mfu", above=0, high=1)
-        configs.check_range(self, "peak_tflops", "gpu_memory_gb", above=0)
+        configs.check_range(self, "peak_tflops", "gpu_memory_gb", "network_gbps", above=0)
         configs.check_range(self, "price_per_hour", low=0)
-
-
-def measured(url: str) -> dict[str, float]:
-    """What a run noted: the largest memory of rank 0, the median step, the bytes of its newest checkpoint."""
-    store = Store(url)
-    lines, names = [line for line in metrics.read(store) if "step_s" in line], committed(store.sub("checkpoints"))
-    if not lines or not names:
-        raise ValueError(f"{url} has no metrics.jsonl or no checkpoint; name the folder of a training run with --compare")
-    files = open_saved(store.sub("checkpoints"), names[0]).facts["files"]
-    return {"memory_gb": max(line["peak_memory_gb"] for line in lines), "step_s": median(line["step_s"] for line in lines),
-            "checkpoint_mb": sum(file.size_bytes for file in files) / 1e6}
 
 
 def main(config: Preflight) -> None:
@@ -73,16 +61,17 @@ def main(config: Preflight) -> None:
     peak, mfu = 1e12 * config.peak_tflops if config.peak_tflops else here, config.mfu
     if config.measure:
         mfu = plan.step_s(here, world) / preflight.measure(net, job.train, world, ranks.device(not on_cpu))
-    step_s = plan.step_s(mfu * peak, world)
-    hours = job.train.steps * step_s / 3600
-    shown = {"parameters": f"{plan.parameters:,}"}
-    shown |= {f"memory of a rank, {name}": f"{size / 1e9:.3f} GB" for name, size in plan.memory.items()}
+    step_s = plan.step_s(mfu * peak, world, 1e9 / 8 * (config.network_gbps or math.inf))
+    shown = {"parameters": f"{plan.parameters:,}",
+             **{f"memory of a rank, {name}": f"{size / 1e9:.3f} GB" for name, size in plan.memory.items()}}
     shown |= {"memory of a rank": f"{plan.total / 1e9:.3f} GB", "checkpoint": f"{plan.checkpoint_bytes / 1e6:.3f} MB",
+              "sent by a rank": f"{plan.sent_bytes_per_step / 1e6:.4g} MB a step",
               "step": f"{step_s:.4g} s: {plan.flops_per_step / 1e12:.4g} TFLOP on {world} ranks of {peak / 1e12:.4g} TFLOP/s "
                       f"at {mfu:.0%}{', as measured here' * config.measure}",
-              "run": f"{hours:.4g} h of {job.train.steps} steps, {hours * world * config.price_per_hour:.2f} in price"}
+              "run": f"{(hours := job.train.steps * step_s / 3600):.4g} h of {job.train.steps} steps, "
+                     f"{hours * world * config.price_per_hour:.2f} in price"}
     predicted = {"memory_gb": plan.total / 1e9, "step_s": step_s, "checkpoint_mb": plan.checkpoint_bytes / 1e6}
-    for name, found in measured(config.compare).items() if config.compare else ():
+    for name, found in preflight.measured(config.compare).items() if config.compare else ():
         shown[f"measured {name}"] = f"{found:.4g}, predicted {predicted[name]:.4g}: {predicted[name] / found - 1:+.1%}"
     print("\n".join(f"{name:32} {text}" for name, text in shown.items()))
 

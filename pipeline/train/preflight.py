@@ -22,9 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pipeline.models.denoiser import alpha_bar
-from pipeline.train import blocks, flops
+from pipeline.storage import Store
+from pipeline.train import blocks, flops, metrics
 from pipeline.train import engine as engines
 from pipeline.train.batches import check_split, num_micro
+from pipeline.train.checkpoint import committed, open_saved
 from pipeline.train.engine import EngineConfig, LossFn
 from pipeline.train.loop import TrainConfig
 
@@ -58,15 +60,17 @@ class Plan:
     checkpoint_bytes: int
     flops_per_step: float
     """Of the whole global batch."""
+    sent_bytes_per_step: float
+    """By each rank, to the others."""
 
     @property
     def total(self) -> int:
         """Bytes of memory."""
         return sum(self.memory.values())
 
-    def step_s(self, flops_per_s: float, world: int) -> float:
-        """Seconds of a step on `world` devices that each reach this speed."""
-        return self.flops_per_step / (flops_per_s * world)
+    def step_s(self, flops_per_s: float, world: int, network_bytes_per_s: float = math.inf) -> float:
+        """Seconds of a step on `world` devices that each reach these speeds; ranks compute first, and then send."""
+        return self.flops_per_step / (flops_per_s * world) + self.sent_bytes_per_step / network_bytes_per_s
 
 
 def predict(network: Network, config: TrainConfig, world: int, *, on_cpu: bool = False) -> Plan:
@@ -92,7 +96,9 @@ def predict(network: Network, config: TrainConfig, world: int, *, on_cpu: bool =
     if on_cpu:
         memory |= {"checkpoint": copies * _FLOAT * elements // world, "process": _PROCESS}
     return Plan(parameters=elements, memory=memory, checkpoint_bytes=copies * _FLOAT * elements + statics,
-                flops_per_step=work * config.global_batch)
+                flops_per_step=work * config.global_batch,
+                sent_bytes_per_step=sent_bytes(elements, config.engine, world,
+                                               num_micro(config.global_batch, config.micro_batch, world)))
 
 
 def measure(network: Network, config: TrainConfig, world: int, device: torch.device, steps: int = 3) -> float:
@@ -150,6 +156,17 @@ def state_bytes(shapes: list[tuple[int, ...]], engine: EngineConfig, world: int)
     return {name: _FLOAT * number for name, number in elements.items()}
 
 
+def sent_bytes(parameters: int, engine: EngineConfig, world: int, micros: int) -> float:
+    """Bytes that each rank sends in a step: an all-gather in a ring sends all but one rank's share, an all-reduce that twice.
+
+    DeepSpeed reduces the gradients so even where a rank keeps a part of them, after each micro-batch from stage 2 on, and
+    gathers the parameters after the step (1, 2), or before each forward and backward pass (3, where it scatters gradients).
+    """
+    stage = engine.zero_stage if engine.backend == "deepspeed" else 0
+    times = {0: 2, 1: 3, 2: 2 * micros + 1, 3: 3 * micros}[stage]
+    return times * _FLOAT * parameters * (world - 1) / world
+
+
 def mends(config: TrainConfig, world: int) -> Iterator[tuple[str, TrainConfig]]:
     """What makes a run smaller, from the cheapest to the dearest, each on top of those before it: (flags, config)."""
     said: list[str] = []
@@ -190,6 +207,17 @@ def check_fits(network: Network, config: TrainConfig, world: int, memory_bytes: 
         if needs <= memory_bytes:
             raise ValueError(f"{has}; add {flags} (then {needs / 1e9:.4g} GB)")
     raise ValueError(f"{has}, and no option is enough; raise --cluster.num-workers, or choose a smaller model")
+
+
+def measured(url: str) -> dict[str, float]:
+    """What a run noted: the largest memory of rank 0, the median step, the bytes of its newest checkpoint."""
+    store = Store(url)
+    lines, names = [line for line in metrics.read(store) if "step_s" in line], committed(store.sub("checkpoints"))
+    if not lines or not names:
+        raise ValueError(f"{url} has no metrics.jsonl or no checkpoint; name the folder of a training run with --compare")
+    size_bytes = sum(file.size_bytes for file in open_saved(store.sub("checkpoints"), names[0]).facts["files"])
+    return {"memory_gb": max(line["peak_memory_gb"] for line in lines), "step_s": median(line["step_s"] for line in lines),
+            "checkpoint_mb": size_bytes / 1e6}
 
 
 class _Alive(TorchDispatchMode):

@@ -47,8 +47,16 @@ def test_a_plan_says_what_a_run_takes(toml, capsys):
     assert plan["run"].split()[0] == f"{2 * seconds:.4g}" and plan["run"].endswith(f"{2 * seconds * 4 * 3:.2f} in price")
 
 
+def test_a_slow_network_takes_its_time(toml, capsys):
+    near = shown(capsys, config=toml, job="train_dvae", peak_tflops=1e-3, workers=2)
+    far = shown(capsys, config=toml, job="train_dvae", peak_tflops=1e-3, workers=2, network_gbps=1e-3)
+    sent = 1e6 * float(near["sent by a rank"].split()[0])
+    assert float(far["step"].split()[0]) - float(near["step"].split()[0]) == pytest.approx(8 * sent / 1e6, rel=1e-2)
+
+
 @pytest.mark.parametrize(("name", "value"), [("mfu", 0), ("mfu", 1.1), ("mfu", math.nan), ("peak_tflops", 0), ("workers", 0),
-                                             ("price_per_hour", -1), ("vocab_size", 0), ("gpu_memory_gb", 0)])
+                                             ("price_per_hour", -1), ("vocab_size", 0), ("gpu_memory_gb", 0),
+                                             ("network_gbps", 0)])
 def test_bad_values_are_named(name, value):
     with pytest.raises(ValueError, match=f"^{name} is {value}; use "):
         Preflight(config="x.toml", job="train_gpt", **{name: value})

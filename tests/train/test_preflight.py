@@ -1,19 +1,23 @@
 import dataclasses
+import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.models.denoiser import alpha_bar
+from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
 from pipeline.storage import Store
 from pipeline.train import engine as engines
-from pipeline.train import preflight
+from pipeline.train import preflight, ranks
 from pipeline.train.checkpoint import committed, open_saved
-from pipeline.train.engine import EngineConfig
+from pipeline.train.engine import EngineConfig, OptimConfig
 from pipeline.train.loop import TrainConfig
 from pipeline.train.preflight import Network
-from tests.train import networks, tiny
+from tests.train import networks, processes, tiny
 
 torch.set_num_threads(1)
+BULKY = GPTConfig(vocab_size=512, n_layer=4, d_model=192, seq_len=8)
 
 
 def network(name):
@@ -96,6 +100,35 @@ def test_time_is_work_over_speed():
     forward = 2 * (2 * 32 * 96 + 4 * 24 * 32 + 6 * 32 * 128) + 2 * 32 * 61
     assert plan.flops_per_step == 3 * 8 * 24 * forward
     assert plan.step_s(1e9, 2) == pytest.approx(plan.flops_per_step / 2e9)
+    assert plan.step_s(1e9, 2, 1e6) == pytest.approx(plan.flops_per_step / 2e9 + plan.sent_bytes_per_step / 1e6)
+
+
+def sent_by_loopback():
+    return next(int(line.split()[9]) for line in Path("/proc/net/dev").read_text().splitlines() if line.strip().startswith("lo:"))
+
+
+def steps_counted(stage, micros):
+    """Parameters, and bytes that all ranks sent in one of ten steps."""
+    engine = engines.build(GPT(BULKY), gpt_loss, EngineConfig(zero_stage=stage), OptimConfig(), torch.device("cpu"), micros)
+    batch = {"tokens": torch.zeros(1, 8, dtype=torch.int64), "targets": torch.ones(1, 8, dtype=torch.int64),
+             "weights": torch.ones(1, 8)}
+    for i in range(12):
+        if i == 2:
+            torch.distributed.barrier()
+            before = sent_by_loopback()
+        for micro in range(micros):
+            engine.backward(batch, last=micro == micros - 1)
+        engine.step(1e-4, 8.0 * micros * ranks.world_size())
+    torch.distributed.barrier()
+    return sum(math.prod(shape) for shape in engine.shapes.values()), (sent_by_loopback() - before) / 10
+
+
+@pytest.mark.skipif(not Path("/proc/net/dev").exists(), reason="counts what Linux says was sent")
+@pytest.mark.parametrize(("stage", "world", "micros"), [(0, 3, 2), (1, 3, 1), (2, 2, 2), (3, 2, 1)])
+def test_what_ranks_send_is_what_the_network_counts(stage, world, micros):
+    parameters, sent = processes.run(steps_counted, world, stage, micros)[0]
+    predicted = preflight.sent_bytes(parameters, EngineConfig(zero_stage=stage), world, micros)
+    assert predicted == pytest.approx(sent / world, rel=0.06)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused():
