@@ -6,21 +6,25 @@ Guarantees, on a local disk and on S3 alike:
   temporary file, fsync, and a hard link; on S3 by a PUT with `If-None-Match: *`. It never deletes.
 - a set of files becomes visible by one manifest, created last, that lists each file's size and sha256. Readers read
   manifests and nothing else; what no manifest names is garbage and may be deleted.
+Whatever a store fails with is an OSError, so that callers need not know its client.
 Credentials and endpoints come from the environment (`AWS_*`), never from a URL or a config.
 """
 import errno
+import functools
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import IO, Any
+from typing import IO, Any, ParamSpec, TypeVar
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+P, T = ParamSpec("P"), TypeVar("T")
 
 
 class CorruptFileError(ValueError):
@@ -35,6 +39,20 @@ class File:
     size_bytes: int
     sha256: str
     rows: int = 0
+
+
+def _os_errors(method: Callable[P, T]) -> Callable[P, T]:
+    """Errors of the clients of S3 that are none, such as one of the connection or missing credentials, as OSError."""
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:
+            if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in ("botocore", "aiohttp"):
+                raise
+            raise OSError(f"{args[0].url}: {error}") from error
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -80,14 +98,17 @@ class Store:
             raise ValueError(f"{name!r} leaves the store {self.url}")
         return f"{self._root}/{name}"
 
+    @_os_errors
     def open(self, name: str) -> IO[bytes]:
         """Open an object for reading, seekable."""
         return self._fs.open(self.path(name), "rb")
 
+    @_os_errors
     def read(self, name: str) -> bytes:
         """All bytes of an object; FileNotFoundError if there is none."""
         return self._fs.cat_file(self.path(name))
 
+    @_os_errors
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """All bytes of many small objects, fetched at the same time where the store is remote."""
         names = list(names)
@@ -96,18 +117,25 @@ class Store:
         found = self._fs.cat([self.path(name) for name in names])
         return {name: found[self.path(name)] for name in names}
 
+    @_os_errors
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Bytes [start, end) of an object."""
         return self._fs.cat_file(self.path(name), start=start, end=end)
 
+    @_os_errors
     def exists(self, name: str) -> bool:
-        """True if the object is there."""
-        return self._fs.isfile(self.path(name))
+        """True if the object is there; OSError if the store does not say."""
+        try:
+            return self._fs.info(self.path(name))["type"] == "file"
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
+    @_os_errors
     def size_bytes(self, name: str) -> int:
         """Size of an object."""
         return self._fs.size(self.path(name))
 
+    @_os_errors
     def list(self, folder: str = "") -> list[str]:
         """Names of all objects under a folder, sorted; empty if there is none."""
         top = f"{self._root}/{folder}".rstrip("/")
@@ -118,6 +146,7 @@ class Store:
         # A folder that comes into being while it is listed may be listed itself.
         return sorted(p[len(self._root) + 1 :] for p in found if ".tmp-" not in p and p.startswith(f"{top}/"))
 
+    @_os_errors
     def write(self, name: str, data: bytes | memoryview) -> File:
         """Create or replace an object as a whole."""
         path = self.path(name)
@@ -128,6 +157,7 @@ class Store:
             self._fs.pipe_file(path, _unviewed(data) if isinstance(data, memoryview) else data)
         return File(path=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
+    @_os_errors
     def create(self, name: str, data: bytes) -> bool:
         """Create an object unless there is one; True if `data` is what is there now, written by this call.
 
@@ -149,6 +179,7 @@ class Store:
         except FileExistsError:
             return self.read(name) == data
 
+    @_os_errors
     def delete(self, name: str) -> None:
         """Delete an object or a folder; no error if it is gone."""
         try:
@@ -156,6 +187,7 @@ class Store:
         except FileNotFoundError:
             return
 
+    @_os_errors
     def check_writable(self) -> None:
         """Raise ValueError, in one line, if nothing can be written here."""
         try:
@@ -269,6 +301,22 @@ def read_file(store: Store, file: File) -> bytes:
         raise CorruptFileError(f"{store.url}/{file.path} is torn or altered: {len(data)} bytes where the manifest says "
                                f"{file.size_bytes}, or another sha256; delete its manifest to make it again")
     return data
+
+
+def read_part(store: Store, file: File, start: int, end: int) -> bytes:
+    """Bytes [start, end) of a committed file, unchecked; CorruptFileError if it is missing, or has not the manifest's size.
+
+    Other errors are the store's, and may pass.
+    """
+    try:
+        return store.read_range(file.path, start, end)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise CorruptFileError(f"{store.url}/{file.path} is committed but missing") from error
+    except (OSError, ValueError) as error:  # so some stores answer if the range begins beyond the end
+        if (size_bytes := store.size_bytes(file.path)) == file.size_bytes:
+            raise
+        raise CorruptFileError(f"{store.url}/{file.path} is torn or altered: {size_bytes} bytes where the manifest says "
+                               f"{file.size_bytes}") from error
 
 
 def columns(store: Store, file: File) -> list[str]:

@@ -1,5 +1,6 @@
 """Storage on a local disk and on a real S3 protocol server: one set of promises, tested on both."""
 import pickle
+import socket
 import threading
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import storage
-from pipeline.storage import CorruptFileError, Store
+from pipeline.storage import CorruptFileError, Store, read_part
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -110,3 +111,42 @@ def test_an_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
     good = Store(str(tmp_path / "good"))
     good.check_writable()
     assert good.list() == []
+
+
+def test_a_store_that_does_not_answer_is_an_error_not_an_absence(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store("memory://does-not-answer")
+    store.write("a", b"1")
+    assert store.exists("a") and not store.exists("b") and not store.exists("a/b")
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("Service Unavailable")
+
+    monkeypatch.setattr(store._fs, "info", refuse)
+    with pytest.raises(OSError, match="Service Unavailable"):
+        store.exists("a")
+
+
+def test_errors_of_the_connection_are_os_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        monkeypatch.setattr("s3fs.S3FileSystem.cachable", False)
+        monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
+        store = Store("s3://bucket-of-nobody")
+        for call in (lambda: store.read_range("a", 0, 1), lambda: store.write("a", b""), lambda: store.list()):
+            with pytest.raises(OSError, match="s3://bucket-of-nobody.* connect to"):
+                call()
+
+
+def test_a_part_beyond_a_shortened_object_is_found_on_s3_too(bucket: str, tmp_path: Path) -> None:
+    for store in (Store(f"{bucket}/parts"), Store(str(tmp_path))):
+        file = store.write("a", bytes(100))
+        assert read_part(store, file, 90, 100) == bytes(10)
+        store.write("a", bytes(50))
+        if not store.is_local:  # a disk answers with nothing, and the reader checks what it got
+            with pytest.raises(CorruptFileError, match="50 bytes where the manifest says 100"):
+                read_part(store, file, 90, 100)
+        store.delete("a")
+        with pytest.raises(CorruptFileError, match="committed but missing"):
+            read_part(store, file, 0, 10)

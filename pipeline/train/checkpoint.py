@@ -113,10 +113,7 @@ class Saved:
         file, chunks = self.facts["files"][number], self.facts["chunks"][number]
         lo = lo // CHUNK * CHUNK
         hi = min(-(-hi // CHUNK) * CHUNK, file.size_bytes)
-        try:
-            data = bytearray(self.store.read_range(file.path, lo, hi))
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError) as error:
-            raise CorruptFileError(f"{self.store.url}/{file.path} is committed but missing") from error
+        data = bytearray(storage.read_part(self.store, file, lo, hi))
         self.bytes_read[0] += len(data)
         if len(data) != hi - lo or _chunks(data) != chunks[lo // CHUNK : lo // CHUNK + -(-(hi - lo) // CHUNK)]:
             raise CorruptFileError(f"{self.store.url}/{file.path} is torn or altered between bytes {lo} and {hi}")
@@ -265,9 +262,10 @@ class Checkpoints:
 
         Of those that were passed over none counts as kept; they go once their step is reached again.
         """
-        names = sorted({name.split("/")[0] for name in self._store.list()}, reverse=True)
+        objects = set(self._store.list())
+        names = sorted({name.split("/")[0] for name in objects}, reverse=True)
         names = [self._name, *(name for name in names if name != self._name and name[:8] <= self._name[:8])]
-        done = [name for name in names if name not in self._passed_over and self._store.exists(f"{name}/manifest.json")]
+        done = [name for name in names if name not in self._passed_over and f"{name}/manifest.json" in objects]
         best = best_saved(self._store, done, *self._best) if self._best and len(done) > self._keep else None
         for name in done[self._keep :]:
             if name == best:

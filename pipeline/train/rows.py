@@ -124,30 +124,28 @@ class Rows:
     def _read(self, block: int) -> pa.Table:
         file, group = int(self._file[block]), int(self._group[block])
         self._checks.get(file, self._check)
-        start, stop, path = int(self._start[block]), int(self._stop[block]), self._files[file].path
+        start, stop, source = int(self._start[block]), int(self._stop[block]), self._files[file]
+        data = _Part(storage.read_part(self._store, source, start, stop), start, source.size_bytes)
+        footer = self._footer(file)
         try:
-            data = _Part(self._store.read_range(path, start, stop), start, self._files[file].size_bytes)
-            parquet = pq.ParquetFile(data, metadata=self._footer(file), page_checksum_verification=True)
+            parquet = pq.ParquetFile(data, metadata=footer, page_checksum_verification=True)
             return parquet.read_row_group(group, columns=self._columns, use_threads=False)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise CorruptFileError(f"{self._store.url}/{path} cannot be read: {error}") from error
+        except (OSError, pa.ArrowInvalid) as error:  # of the bytes, which are here
+            raise CorruptFileError(f"{self._store.url}/{source.path} cannot be read: {error}") from error
 
     def _footer(self, file: int) -> pq.FileMetaData:
         return self._footers.get(file, self._read_footer)
 
     def _read_footer(self, file: int) -> pq.FileMetaData:
-        path, size_bytes = self._files[file].path, self._files[file].size_bytes
-        name = f"{self._store.url}/{path}"
+        source, size_bytes = self._files[file], self._files[file].size_bytes
+        tail = storage.read_part(self._store, source, max(0, size_bytes - _FOOTER_BYTES), size_bytes)
+        length = int.from_bytes(tail[-8:-4], "little") + 8
+        if len(tail) < length <= size_bytes:
+            tail = storage.read_part(self._store, source, size_bytes - length, size_bytes)
         try:
-            tail = self._store.read_range(path, max(0, size_bytes - _FOOTER_BYTES), size_bytes)
-            length = int.from_bytes(tail[-8:-4], "little") + 8
-            if len(tail) < length <= size_bytes:
-                tail = self._store.read_range(path, size_bytes - length, size_bytes)
             return pq.read_metadata(pa.BufferReader(tail))
-        except FileNotFoundError as error:
-            raise CorruptFileError(f"{name} is committed but missing") from error
-        except (OSError, pa.ArrowInvalid) as error:
-            raise CorruptFileError(f"{name} is torn or altered: {error}") from error
+        except (OSError, pa.ArrowInvalid) as error:  # of the bytes, which are here
+            raise CorruptFileError(f"{self._store.url}/{source.path} is torn or altered: {error}") from error
 
     def _groups(self, file: int) -> np.ndarray:
         """Of each row group of a file: its number, rows, first byte, end, and bytes when decoded; (n, 5) int64."""
@@ -166,17 +164,14 @@ class Rows:
         return np.asarray(out, np.int64).reshape(-1, 5)
 
     def _check(self, file: int) -> None:
-        digest, size_bytes, path = hashlib.sha256(), 0, self._files[file].path
-        try:
-            while data := self._store.read_range(path, size_bytes, size_bytes + CHUNK_BYTES):
-                digest.update(data)
-                size_bytes += len(data)
-                if size_bytes >= self._files[file].size_bytes:
-                    break
-        except OSError as error:
-            raise CorruptFileError(f"{self._store.url}/{path} cannot be read: {error}") from error
-        if size_bytes != self._files[file].size_bytes or digest.hexdigest() != self._files[file].sha256:
-            raise CorruptFileError(f"{self._store.url}/{path} is torn or altered: another sha256 than "
+        digest, size_bytes, source = hashlib.sha256(), 0, self._files[file]
+        while data := storage.read_part(self._store, source, size_bytes, size_bytes + CHUNK_BYTES):
+            digest.update(data)
+            size_bytes += len(data)
+            if size_bytes >= source.size_bytes:
+                break
+        if size_bytes != source.size_bytes or digest.hexdigest() != source.sha256:
+            raise CorruptFileError(f"{self._store.url}/{source.path} is torn or altered: another sha256 than "
                                    "the manifest's; delete its manifest and run the step that makes it again")
 
 

@@ -332,3 +332,26 @@ def test_damage_names_each_file_that_is_not_what_was_saved(store, file, how):
         store.write(path, data + b"x" if how == "longer" else data[:-1] + bytes([data[-1] ^ 1]))
     line, = saved.damage()
     assert path in line
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_shortened_file_is_found_on_s3_too(bucket, left):
+    store = Store(f"{bucket}/checkpoints")
+    name = save(store, 1)
+    store.write(f"{name}/rank-00000.safetensors", store.read(f"{name}/rank-00000.safetensors")[:left])
+    with pytest.raises(CorruptFileError, match="torn or altered"):
+        read(open_saved(store, name), "b", 0, 333)
+    assert [line for line in open_saved(store, name).damage() if "rank-00000" in line]
+
+
+def test_a_store_that_does_not_answer_costs_no_checkpoint(store, monkeypatch):
+    first, exists = save(store, 1), Store.exists
+
+    def failing(self, name):
+        if name.endswith("manifest.json"):
+            raise OSError("Service Unavailable")
+        return exists(self, name)
+
+    monkeypatch.setattr(Store, "exists", failing)
+    second = save(store, 2)
+    assert committed(store) == [second, first]

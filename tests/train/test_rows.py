@@ -189,3 +189,15 @@ def test_the_schema_is_that_of_the_columns_that_are_read(store):
     rows = Rows.committed(store, columns=["id"])
     assert rows.schema == rows.take(np.array([0])).schema and rows.schema.names == ["id"]
     assert Rows.committed(store).schema.names == ["x", "id"]
+
+
+def test_a_store_that_does_not_answer_is_no_damage(store, monkeypatch):
+    rows = Rows.committed(store)
+
+    def refuse(*args):
+        raise TimeoutError("the file server is away")
+
+    monkeypatch.setattr(Store, "read_range", refuse)
+    for call in (lambda: rows.take(np.arange(4)), lambda: rows.check(np.arange(4)), lambda: Rows.committed(store)):
+        with pytest.raises(TimeoutError, match="the file server is away"):
+            call()
