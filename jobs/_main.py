@@ -16,7 +16,8 @@ T = TypeVar("T")
 
 
 def run(schema: type[T], main: Callable[[T], None]) -> None:
-    """Load the config, do the work; bad input is one line and status 2, a failure of ours a traceback and status 1."""
+    """Load the config, do the work; bad input, or training that diverged, is one line and status 2, a failure of ours a
+    traceback and status 1."""
     config = configs.load(schema, prog=f"python -m {sys.modules['__main__'].__spec__.name}")
     verbose = bool(getattr(config, "verbose", False))
     setup(verbose)
@@ -27,7 +28,7 @@ def run(schema: type[T], main: Callable[[T], None]) -> None:
         raise SystemExit(130) from None
     except Exception as error:
         cause = cause_of(error)
-        if verbose or not isinstance(cause, ValueError | OSError):
+        if verbose or not isinstance(cause, ValueError | OSError | FloatingPointError):
             raise
         configs.fail(" ".join(str(cause).split()) or type(cause).__name__)
 

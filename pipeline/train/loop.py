@@ -4,6 +4,7 @@ Guarantees: run again, it goes on from the newest whole checkpoint, with the ver
 uninterrupted run would have seen, on any number of ranks; on the same number, on CPU, the weights are the same bit for
 bit. Every rank calls the host equally often. It knows nothing of Ray, and DeepSpeed only through `engine`.
 """
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -166,7 +167,8 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
     peak_flops = _peak_flops(config, device)
     clock, seen, owed = Clock(), 0.0, False  # seen: sums since the last log line; owed: a checkpoint
 
-    with Batches(rows, collate, order, global_batch=config.global_batch, micro_batch=config.micro_batch,
+    ending = contextlib.closing(metrics) if metrics else contextlib.nullcontext()
+    with ending, Batches(rows, collate, order, global_batch=config.global_batch, micro_batch=config.micro_batch,
                  first=chain.step, last=config.steps, pin_memory=device.type == "cuda") as batches:
         model.train()
         for batch in batches:
@@ -178,8 +180,9 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
                 sums = sums + engine.backward(on_device, last=i == len(batch.micro) - 1)
                 work += flops.of_batch(model, micro) or 0.0
             asked = sums.new_full((1,), float(host.should_checkpoint()))  # travels with the sums: a question for all ranks
-            sums, asked = ranks.total(torch.cat([sums, asked])).split([len(sums), 1])
-            loss_sum, weight, *more = sums.tolist()
+            sums = ranks.total(torch.cat([sums, asked]))
+            loss_sum, weight, *more, asked = sums.tolist()  # the one moment at which a GPU is waited for
+            sums = sums[:-1]
             tokens = dict(zip(engine.sum_names, more, strict=True)).get("tokens", 0.0)
             clock.lap("backward")
             clock.shift(engine.forward_time.read(), of="backward", to="forward")
@@ -235,11 +238,9 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
                 if asked:  # the machine may be gone in a moment: commit before the next step
                     _checkpointed(checkpoints, host)
                 clock.lap("checkpoint")
-    _checkpointed(checkpoints, host)
+        _checkpointed(checkpoints, host)
     export.export(engine, ema.pieces() if ema else masters(engine.owned()), store.sub("model"), step=config.steps,
                   about=about)
-    if metrics:
-        metrics.close()
 
 
 def _check_wanted(config: TrainConfig, evaluate: Evaluate | None, sample: Sample | None) -> None:

@@ -44,3 +44,32 @@ def test_a_mistake_is_one_line_and_status_2(argv: list[str], words: list[str], t
     for word in words:
         assert word in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_training_that_diverged_is_one_line(tmp_path: Path) -> None:
+    script = tmp_path / "diverging.py"
+    script.write_text(f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from dataclasses import dataclass
+from jobs._main import run
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    verbose: bool = False
+
+def main(config):
+    raise FloatingPointError("loss or gradient was not finite in 3 steps in a row")
+
+run(Config, main)
+""")
+    done = run("diverging", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: loss or gradient was not finite in 3 steps in a row\n")
+
+
+def test_missing_credentials_are_one_line() -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    done = subprocess.run([sys.executable, "-m", "jobs.checkpoint", "inspect", "s3://bucket/run"], capture_output=True, text=True,
+                          cwd=ROOT, timeout=120, env=env | {"AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"})
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "s3://bucket/run" in done.stderr and "credentials" in done.stderr

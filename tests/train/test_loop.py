@@ -471,3 +471,12 @@ def test_bad_values_are_named():
     for name in ("steps", "global_batch", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps"):
         with pytest.raises(ValueError, match=f"train.{name} is 0"):
             TrainConfig(**{name: 0})
+
+
+def test_a_remote_run_that_diverged_has_its_bad_steps(data, monkeypatch):
+    store = Store("memory://diverged")
+    monkeypatch.setattr(tiny, "loss_fn", spoilt_at(6, 7, 8, 9, 10, by=float("nan")))
+    with pytest.raises(FloatingPointError):
+        one_process(data, store.url, max_bad_steps=3, log_every=1)
+    assert [line["step"] for line in metrics.read(store, metrics.BAD_STEPS)] == [6, 7, 8]
+    assert [line["step"] for line in metrics.read(store) if "loss" in line][-1] >= 5
