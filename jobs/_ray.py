@@ -46,6 +46,8 @@ def _local(config: RayConfig, min_cpus: int) -> dict[str, object]:
     # A token of this process alone, in the environment: Ray would otherwise leave one readable by all in the home folder.
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    # Read where it was set when Ray started: how long workers are waited for that wait for a dead one.
+    os.environ.setdefault("TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S", "3")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # the only machine there is: nobody drains it
     cpus = max(config.cpus or os.cpu_count() or 1, min_cpus)
     return {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1",

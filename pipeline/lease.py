@@ -70,6 +70,11 @@ class Lease:
     epoch: int
     holder: Holder
 
+    @property
+    def name(self) -> str:
+        """The object in the store that says so: who does not find it there sees another store."""
+        return _name(self.epoch)
+
     def check(self) -> None:
         """FencedError if another driver has taken over; call it before each commit."""
         if (latest := _latest(self.store)) != self.epoch:
@@ -78,7 +83,7 @@ class Lease:
 
     def beat(self, *, released: bool = False) -> None:
         """Say that we are alive, or that we are done."""
-        self.store.write(_name(self.epoch), _bytes(replace(self.holder, beat_s=time.time(), released=released)))
+        self.store.write(self.name, _bytes(replace(self.holder, beat_s=time.time(), released=released)))
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,7 +40,6 @@ _SAVE_S = 60.0  # how long a group is waited for that is asked for a checkpoint 
 RAY_SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",  # how soon Ray notices an end or a death
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",  # how soon it notices that a node is drained
-    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",  # what it grants workers that wait for a dead one
 }
 """Environment of Ray Train unless it is set: a failed group is replaced sooner than by its defaults."""
 
@@ -48,17 +48,27 @@ def _entry(payload: dict[str, Any]) -> None:
     monitor = payload["monitor"]
     if ray.get(monitor.final.remote()):  # a group started again after an error that trying again cannot mend
         return
-    os.chdir(payload["folder"])  # Ray Train works in a folder of its own, where relative paths of a config mean nothing
     forward = Forward(monitor)
     log.logger.addHandler(forward)
     torch.set_num_threads(payload["threads"])
     try:
+        _enter(payload)
         payload["worker_fn"](payload["config"], RayHost(monitor, payload["name"], payload["steps"]))
     except _FINAL as error:
         if not _all_failed(monitor, error):
             raise  # the others wait for this rank: let Ray end them
     finally:
         log.logger.removeHandler(forward)
+
+
+def _enter(payload: dict[str, Any]) -> None:
+    """Work in the driver's folder, as Ray Train has one of its own; ValueError unless the run's folder is that of the driver."""
+    with contextlib.suppress(OSError):  # on another node there may be none: then only absolute paths and URLs are found
+        os.chdir(payload["folder"])
+    store = Store(payload["run_dir"])
+    if not store.exists(payload["lease"]):
+        raise ValueError(f"{store.url} is another folder on {socket.gethostname()} than where this was started; use an s3:// "
+                         "URL, or a disk that all nodes mount")
 
 
 def _all_failed(monitor: Any, error: Exception) -> bool:
@@ -79,23 +89,22 @@ def fit(worker_fn: WorkerFn, config: dict[str, Any], *, name: str, run_dir: str,
     as a worker did, RuntimeError with one line if workers failed otherwise more than `cluster.max_failures` times,
     SystemExit(143) after SIGTERM.
     """
-    with hold(Store(run_dir)):
-        _fit(worker_fn, config, name, run_dir, cluster, total_steps, show_progress)
+    with hold(Store(run_dir)) as lease:
+        payload = {"worker_fn": worker_fn, "config": config, "name": name, "steps": total_steps,
+                   "threads": cluster.cpus_per_worker, "folder": os.getcwd(), "run_dir": run_dir, "lease": lease.name}
+        _fit(payload, cluster, show_progress)
 
 
-def _fit(worker_fn: WorkerFn, config: dict[str, Any], name: str, run_dir: str, cluster: ClusterConfig, total_steps: int,
-         show_progress: bool) -> None:
-    Store(run_dir).delete("ray")
+def _fit(payload: dict[str, Any], cluster: ClusterConfig, show_progress: bool) -> None:
+    Store(payload["run_dir"]).delete("ray")
     for key, value in RAY_SETTINGS.items():
         os.environ.setdefault(key, value)
     if cluster.max_workers:  # for a while Ray Train counts on nodes that are gone; then it must soon try with fewer
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
     _check_fits(cluster)
-    monitor = monitors.start()
-    payload = {"worker_fn": worker_fn, "config": config, "monitor": monitor, "name": name, "steps": total_steps,
-               "threads": cluster.cpus_per_worker, "folder": os.getcwd()}
-    trainer = _trainer(payload, cluster, run_dir)
-    shown = _Shown(monitor, name, total_steps if show_progress else None)
+    payload["monitor"] = monitor = monitors.start()
+    trainer = _trainer(payload, cluster)
+    shown = _Shown(monitor, payload["name"], payload["steps"] if show_progress else None)
     try:
         with _raising_at_sigterm():
             failure = _failure_of(trainer)
@@ -115,8 +124,8 @@ def _fit(worker_fn: WorkerFn, config: dict[str, Any], name: str, run_dir: str, c
         raise RuntimeError(_one_line(failure)) from failure
 
 
-def _trainer(payload: dict[str, Any], cluster: ClusterConfig, run_dir: str) -> TorchTrainer:
-    store, fewest = Store(run_dir), cluster.num_workers
+def _trainer(payload: dict[str, Any], cluster: ClusterConfig) -> TorchTrainer:
+    store, fewest = Store(payload["run_dir"]), cluster.num_workers
     watch = Watch(payload["monitor"], stall_timeout_s=cluster.stall_timeout_s, start_timeout_s=cluster.timeout_s,
                   save_timeout_s=_SAVE_S)
     return TorchTrainer(
@@ -127,7 +136,7 @@ def _trainer(payload: dict[str, Any], cluster: ClusterConfig, run_dir: str) -> T
             resources_per_worker={"CPU": cluster.cpus_per_worker, "GPU": int(cluster.use_gpu)}),
         torch_config=TorchConfig(timeout_s=math.ceil(cluster.timeout_s)),
         run_config=RunConfig(
-            name=payload["name"], storage_path=f"{store.local_path if store.is_local else run_dir.rstrip('/')}/ray",
+            name=payload["name"], storage_path=f"{store.local_path if store.is_local else store.url.rstrip('/')}/ray",
             failure_config=FailureConfig(max_failures=cluster.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             callbacks=[OnTerminate(), watch]))

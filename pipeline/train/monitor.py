@@ -43,8 +43,11 @@ class Monitor:
         self._alive, self._stepped = time.monotonic(), False
 
     def started(self) -> None:
-        """A new group of workers begins."""
+        """A new group of workers begins, at a checkpoint: what was asked of the one before is asked of it."""
         self._alive, self._stepped = time.monotonic(), False
+        self._step = max(self._saved, 0)
+        if self._asked is not None:
+            self._asked = self._step
 
     def progress(self, step: int, loss: float) -> bool:
         """A step was done; whether a checkpoint is wanted after the next."""
@@ -59,15 +62,14 @@ class Monitor:
             self._asked = None
         self._alive = time.monotonic()
 
-    def ask(self) -> int:
-        """Ask for a checkpoint; it is there when `saved` has reached the step that is returned."""
+    def ask(self) -> None:
+        """Ask for a checkpoint of this step or a later one, unless there is one."""
         if self._saved < self._step:
             self._asked = self._step
-        return self._step
 
-    def saved(self) -> int:
-        """The last step whose checkpoint was committed in this run, -1 before the first."""
-        return self._saved
+    def saved(self) -> int | None:
+        """The last step whose checkpoint was committed in this run, -1 before the first; None while one is asked for."""
+        return self._saved if self._asked is None else None
 
     def silent(self) -> tuple[float, bool]:
         """Seconds since the last start, step or checkpoint, and whether this group has made a step."""

@@ -47,8 +47,9 @@ class Watch(ControllerCallback, WorkerGroupCallback):
 
 def save_now(monitor: Any, timeout_s: float) -> int | None:
     """Ask for a checkpoint and wait until it is committed; its step, or None if that took too long."""
-    wanted, end = ray.get(monitor.ask.remote()), time.monotonic() + timeout_s
-    while (saved := ray.get(monitor.saved.remote())) < wanted:
+    end = time.monotonic() + timeout_s
+    ray.get(monitor.ask.remote())
+    while (saved := ray.get(monitor.saved.remote())) is None:
         if time.monotonic() > end:
             return None
         time.sleep(0.1)

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.lease import hold
 from pipeline.storage import Store
-from pipeline.train import metrics, monitor, ranks
+from pipeline.train import launch, metrics, monitor, ranks
 from pipeline.train.cluster import ClusterConfig
 from pipeline.train.launch import _one_line, fit
 from tests.train import tiny
@@ -87,3 +87,13 @@ def test_too_many_workers_are_refused_before_any_starts(local_ray, tmp_path):
         fit(refuse, {}, name="tiny", run_dir=str(tmp_path), cluster=ClusterConfig(num_workers=3), total_steps=1)
     with pytest.raises(ValueError, match="2 workers need 2 GPUs and the Ray cluster has 0; leave out --cluster.use-gpu"):
         fit(refuse, {}, name="tiny", run_dir=str(tmp_path), cluster=ClusterConfig(use_gpu=True), total_steps=1)
+
+
+def test_a_worker_that_sees_another_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store(str(tmp_path / "run"))
+    with hold(store) as lease:
+        payload = {"folder": str(tmp_path / "only on the driver's node"), "run_dir": store.url, "lease": lease.name}
+        launch._enter(payload)
+        with pytest.raises(ValueError, match="elsewhere is another folder on .* use an s3:// URL, or a disk that all"):
+            launch._enter(payload | {"run_dir": str(tmp_path / "elsewhere")})

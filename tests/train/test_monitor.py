@@ -11,10 +11,10 @@ State = Monitor.__ray_metadata__.modified_class
 def test_a_checkpoint_is_asked_for_until_one_of_that_step_or_later_is_there():
     state = State()
     assert state.progress(3, 1.0) is False
-    assert state.ask() == 3
+    state.ask()
     assert state.progress(4, 1.0) is True
     state.checkpointed(2)  # begun before
-    assert state.progress(5, 1.0) is True and state.saved() == 2
+    assert state.progress(5, 1.0) is True and state.saved() is None
     state.checkpointed(5)
     assert state.progress(6, 1.0) is False and state.saved() == 5
 
@@ -23,7 +23,22 @@ def test_nothing_is_asked_where_the_checkpoint_is_there():
     state = State()
     state.progress(3, 1.0)
     state.checkpointed(3)
-    assert state.ask() == 3 and state.progress(3, 1.0) is False
+    state.ask()
+    assert state.saved() == 3 and state.progress(3, 1.0) is False
+
+
+def test_what_was_asked_of_a_group_that_died_is_asked_of_the_next_where_that_begins():
+    state = State()
+    state.checkpointed(200)
+    state.progress(400, 1.0)
+    state.ask()
+    state.started()  # at the checkpoint of step 200
+    assert state.saved() is None and state.progress(201, 1.0) is True
+    state.checkpointed(201)
+    assert state.saved() == 201 and state.progress(202, 1.0) is False
+    state.started()
+    state.ask()  # before its first step: there is a checkpoint of where it begins
+    assert state.saved() == 201 and state.progress(202, 1.0) is False
 
 
 def test_silence_counts_from_the_last_start_step_or_checkpoint(monkeypatch):
