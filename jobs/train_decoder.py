@@ -74,12 +74,12 @@ def sampler(rows: Rows, tokenizer: Tokenizer) -> Sample:
 def worker(payload: dict[str, Any], host: Host) -> None:
     """What each worker runs."""
     config: TrainDecoder = payload["config"]
-    tokenizer = package.load(Store(config.tokenizer))
+    device = ranks.device(config.cluster.use_gpu)
+    tokenizer = package.load(Store(config.tokenizer), device)  # the loader runs it: on a CPU it would starve a GPU
     model = DenoiserConfig(levels=tokenizer.config.levels, channels=tokenizer.config.channels, width=config.width,
                            multipliers=config.multipliers, blocks=config.blocks)
     torch.manual_seed(config.train.seed)
-    rows, device = open_rows(config.images), ranks.device(config.cluster.use_gpu)
-    collate = DecoderCollate(tokenizer=tokenizer, max_corruption=config.max_corruption)
+    rows, collate = open_rows(config.images), DecoderCollate(tokenizer=tokenizer, max_corruption=config.max_corruption)
     unseen = open_rows(config.held_out) if config.held_out else None
     train(config.train, model=Denoiser(model), loss_fn=denoiser_loss, rows=rows, collate=collate, store=Store(config.run_dir),
           kind="denoiser", model_config=to_dict(model), facts={"tokenizer_sha256": tokenizer.sha256}, device=device, host=host,

@@ -112,6 +112,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -
     kind = q.device.type
     # The bf16 backward of the CPU kernel is three times slower than its float32 one.
     dtype = torch.float32 if kind == "cpu" else v.dtype
+    if kind != "cpu" and (mask is not None or dtype == torch.float32):  # the kernels that take those take no groups
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     with torch.autocast(kind, enabled=False):
         return F.scaled_dot_product_attention(
             q.to(dtype), k.to(dtype), v.to(dtype), attn_mask=mask, is_causal=causal,

@@ -8,7 +8,9 @@ Guarantees: `load` refuses altered bytes, and refuses a machine or a library on 
 other codes. The codes of a picture do not depend on what else is in its batch. `Tokenizer.sha256`, the digest of
 tokenizer.json, goes into every table of codes.
 """
+import contextlib
 import hashlib
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,6 +28,8 @@ NUM_GOLDEN = 16
 ENCODE_ROWS = 32
 """Encoding always runs on this many rows: convolution kernels differ in the last bit between batch sizes, and a
 component near a boundary would then round the other way."""
+
+_FLAGS = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +100,7 @@ def export(model: DVAE, store: Store, golden: Tensor, *, blank: float = -1.0,
     return load(store)
 
 
-def load(store: Store, device: str = "cpu") -> Tokenizer:
+def load(store: Store, device: str | torch.device = "cpu") -> Tokenizer:
     """Read a package, check its digests, and encode its golden pictures again.
 
     ValueError if there is none, if its bytes were altered, or if a golden picture comes out as other codes here.
@@ -139,7 +143,9 @@ def _encode(model: DVAE, images: Tensor) -> Tensor:
     """Codes of at most ENCODE_ROWS images; the rest of the batch is filled with copies of the first."""
     device = next(model.parameters()).device
     batch = torch.cat([images, images[:1].expand(ENCODE_ROWS - len(images), *images.shape[1:])]).to(device).float()
-    # TF32 and algorithm search would make codes depend on the graphics card and on what ran before.
+    # TF32 and algorithm search would make codes depend on the graphics card and on what ran before. These flags belong to
+    # the process, so only one thread sets them at a time.
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-    with torch.no_grad(), torch.autocast(device.type, enabled=False), exact:
+    alone = _FLAGS if device.type == "cuda" else contextlib.nullcontext()
+    with alone, torch.no_grad(), torch.autocast(device.type, enabled=False), exact:
         return model.encode(batch)[: len(images)].cpu()

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from pipeline.models import layers
@@ -101,3 +102,21 @@ def test_swiglu_is_its_formula() -> None:
     gate = x @ mlp.gate.weight.T
     expected = (gate * gate.sigmoid() * (x @ mlp.up.weight.T)) @ mlp.down.weight.T
     torch.testing.assert_close(mlp(x), expected)
+
+
+@pytest.mark.parametrize(("dtype", "masked", "heads"), [(torch.bfloat16, False, 2), (torch.bfloat16, True, 4),
+                                                        (torch.float32, False, 4)])
+def test_on_a_gpu_groups_are_spread_where_no_fast_kernel_takes_them(dtype: torch.dtype, masked: bool, heads: int,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: object) -> torch.Tensor:
+        seen.append((k.shape[1], v.shape[1], options["enable_gqa"]))
+        return torch.empty_like(q)
+
+    monkeypatch.setattr(layers.F, "scaled_dot_product_attention", attention)
+    with FakeTensorMode():
+        q, k = (torch.empty(1, n, 8, 16, dtype=dtype, device="cuda") for n in (4, 2))
+        mask = torch.empty(1, 1, 8, 8, dtype=torch.bool, device="cuda") if masked else None
+        layers.attend(q, k, k, mask, causal=not masked)
+    assert seen == [(heads, heads, heads == 2)]
