@@ -90,8 +90,8 @@ class Monitor:
         return self._final
 
     def read(self, words: int) -> tuple[int, float | None, list[str]]:
-        """Step, loss, and the warnings after the first `words`."""
-        return self._step, self._loss, self._words[words:]
+        """Step, loss (None before this group's first step), and the warnings after the first `words`."""
+        return self._step, self._loss if self._stepped else None, self._words[words:]
 
 
 def start() -> Any:

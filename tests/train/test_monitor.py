@@ -32,7 +32,9 @@ def test_what_was_asked_of_a_group_that_died_is_asked_of_the_next_where_that_beg
     state.checkpointed(200)
     state.progress(400, 1.0)
     state.ask()
+    assert state.read(0) == (400, 1.0, [])
     state.started()  # at the checkpoint of step 200
+    assert state.read(0)[1] is None  # there is no step to show
     assert state.saved() is None and state.progress(201, 1.0) is True
     state.checkpointed(201)
     assert state.saved() == 201 and state.progress(202, 1.0) is False
