@@ -60,13 +60,14 @@ def tokenize(source: Store, files: Sequence[File], tokenizer_url: str, tokenizer
     if len(shards) != len(files) or sum(s.rows for s in shards) != sum(f.rows for f in files):
         raise RuntimeError(f"{len(shards)} of {len(files)} shards of codes are there; run the same command again")
     identified = identity(files, tokenizer.sha256, text_vocab_size, text)
+    rows = pa.concat_tables([read_table(out, shard, ["text", "modality", "shape"]) for shard in shards])
     if text is None:
-        captions = pa.concat_tables([read_table(out, shard, ["text"]) for shard in shards])["text"].to_pylist()
+        captions = rows["text"].to_pylist()
         text = TextTokenizer.train((caption for caption in captions if caption), text_vocab_size)
     text.save(out)
     grammar = Grammar(text_size=text.vocab_size, image_size=tokenizer.codebook_size, max_side=max(tokenizer.code_shape))
     facts = {"identity": identified, "tokenizer_sha256": tokenizer.sha256, "text_sha256": text.sha256,
-             "grammar": grammar.to_json(), "longest_row_tokens": _longest_row(out, shards, grammar, text),
+             "grammar": grammar.to_json(), "longest_row_tokens": _longest_row(rows, grammar, text),
              "files": [asdict(shard) for shard in shards]}
     write_json(out, MANIFEST, facts)
     return facts
@@ -99,14 +100,13 @@ def check_rows(facts: dict[str, Any], seq_len: int) -> None:
                          f"use --seq-len {needed} or more, or another --size, or curate with shorter texts")
 
 
-def _longest_row(out: Store, shards: Sequence[File], grammar: Grammar, text: TextTokenizer) -> int:
+def _longest_row(rows: pa.Table, grammar: Grammar, text: TextTokenizer) -> int:
     """Ids of the longest sequence that the grammar makes of a row; a row too long for a model is then known beforehand."""
     longest = 0
-    for shard in shards:
-        table = read_table(out, shard, ["text", "modality", "shape"])
-        captions = text.lengths([caption or "" for caption in table["text"].to_pylist()])
+    for batch in rows.to_batches(max_chunksize=10_000):
+        captions = text.lengths([caption or "" for caption in batch["text"].to_pylist()])
         of_shape: dict[tuple[str, tuple[int, ...]], int] = {}
-        for name, shape, caption in zip(table["modality"].to_pylist(), table["shape"].to_pylist(), captions, strict=True):
+        for name, shape, caption in zip(batch["modality"].to_pylist(), batch["shape"].to_pylist(), captions, strict=True):
             kind = (name, tuple(shape))
             of_shape[kind] = max(of_shape.get(kind, 1), caption)  # 1: <null>, where there is no text
         for (name, shape), caption in of_shape.items():

@@ -114,10 +114,11 @@ def load(store: Store, device: str | torch.device = "cpu") -> Tokenizer:
         files = {file["path"]: File(**file) for file in facts["files"]}
         weights, golden = (safetensors.load(storage.read_file(store, files[name]))
                            for name in ("weights.safetensors", "golden.safetensors"))
-        model = _frozen(_config(facts["model"]), weights).to(device)
+        model = _frozen(_config(facts["model"]), weights)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:  # torch's, of weights of another model
         raise CorruptFileError(f"{store.url}/tokenizer.json is not that of a tokenizer package; make one with "
                                "jobs.train_dvae") from error
+    model.to(device)
     different = (_encode(model, golden["images"]) != golden["codes"]).flatten(1).any(1)
     if different.any():
         raise ValueError(f"the tokenizer {store.url} gives other codes here than where it was exported, for "

@@ -234,9 +234,10 @@ class Checkpoints:
                 logger.warning("warning: old checkpoints in %s cannot be deleted: %s", self._store.url, error)
 
     def _part(self, store: Store, rank: int) -> dict[str, Any]:
-        name, end, pause_s = f"{_data_name(rank)}.json", time.monotonic() + self._timeout_s, 0.02
-        while not store.exists(name):
-            if store.exists(failed := f"{_data_name(rank)}.failed"):
+        name, failed = f"{_data_name(rank)}.json", f"{_data_name(rank)}.failed"
+        end, pause_s = time.monotonic() + self._timeout_s, 0.02
+        while not _retried(lambda: store.exists(name)):
+            if _retried(lambda: store.exists(failed)):
                 raise OSError(f"rank {rank} failed: {store.read(failed).decode(errors='replace')}")
             if time.monotonic() > end:
                 raise TimeoutError(f"rank {rank} did not finish {store.url} within {self._timeout_s:g} s")
