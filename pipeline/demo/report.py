@@ -1,17 +1,17 @@
 """The demo's result as one self-contained HTML page: ledgers, loss curves, pictures, and clips to listen to.
 
 Guarantees: the page loads nothing from anywhere and runs no script (its Content-Security-Policy says so to the
-browser); text from the web is escaped and bounded in length; ledgers that do not balance are marked in red. Costs the
-size of the media in it, times 4/3.
+browser); text from the web is escaped and bounded in length, its control and bidi characters are made visible, and its URLs
+lose their secrets; ledgers that do not balance are marked in red. Costs the size of the media in it, times 4/3.
 """
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline import log
 from pipeline.demo import chart, style
 from pipeline.demo.chart import escape
+from pipeline.redact import redacted_text, redacted_url
 
 MEDIA_TYPES = ("audio/flac", "audio/wav", "audio/mpeg", "audio/ogg", "image/png")
 """What a sample may be; browsers play or show all of them."""
@@ -216,8 +216,8 @@ def _generated(one: Generated) -> str:
 
 def _sample(one: Sample) -> str:
     why = f": <code>{escape(one.reason)}</code>" if one.reason else ""
-    note = f"<small>{escape(one.note)}</small>" if one.note else ""
-    place = f"<small><code>{escape(log.clean_url(one.url))}</code></small>" if one.url else ""
+    note = f"<small>{escape(redacted_text(one.note))}</small>" if one.note else ""
+    place = f"<small><code>{escape(redacted_url(one.url).partition('?')[0])}</code></small>" if one.url else ""
     media = ""
     if one.media is not None:
         media = (_picture(one.media, one.text) if one.media_type.startswith("image/")

@@ -134,6 +134,9 @@ def _left(store: Store) -> Iterator[Sample]:
 
 
 def _rows(store: Store, path: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    """Rows of an exported shard, or of the part of a wave that has these scores."""
     exported = manifest(store, "export/manifest.json")
-    known = [*waves.files(store), *(exported["files"] if exported else [])]
-    return read_table(store, next(file for file in known if file.path == path), columns).to_pylist()
+    for file in exported["files"] if exported else ():
+        if file.path == path:
+            return read_table(store, file, columns).to_pylist()
+    return waves.read_part(store, next(part for part in waves.parts(store) if part.scores.path == path), columns).to_pylist()

@@ -5,6 +5,7 @@ killed ones included, because they are written down every second.
 """
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,8 +15,11 @@ from pathlib import Path
 
 import psutil
 
+from pipeline import signals
 from pipeline.log import logger
 from pipeline.storage import Store, read_json
+
+_POLL_S = 0.05
 
 
 class Meter:
@@ -60,12 +64,21 @@ def resident_bytes() -> int:
 
 
 def run_job(name: str, arguments: Sequence[str]) -> None:
-    """Run `python -m jobs.NAME ARGUMENTS`; SystemExit with its status if it fails."""
+    """Run `python -m jobs.NAME ARGUMENTS`; SystemExit with its status if it fails. A signal to us is passed on to it, and it
+    is waited for: training saves first."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))}
-    done = subprocess.run([sys.executable, "-m", f"jobs.{name}", *arguments], env=environment, check=False)
-    if done.returncode:
-        logger.error("error: jobs.%s ended with status %d; run the same command again to go on", name, done.returncode)
-        raise SystemExit(done.returncode if done.returncode > 0 else 1)
+    job = subprocess.Popen([sys.executable, "-m", f"jobs.{name}", *arguments], env=environment | {signals.QUIET: "1"})
+    try:
+        # Not `wait`, which sleeps before it lets an interrupt through: Ctrl-C reaches the job too, and must look like one.
+        while (status := job.poll()) is None:
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        job.send_signal((signals.status() or 128 + signal.SIGINT) - 128)
+        job.wait()
+        raise
+    if status:
+        logger.error("error: jobs.%s ended with status %d; run the same command again to go on", name, status)
+        raise SystemExit(status if status > 0 else 128 - status)
 
 
 _ROOT = str(Path(__file__).parents[2])

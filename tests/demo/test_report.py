@@ -126,3 +126,35 @@ def test_empty_parts_are_left_out_and_long_texts_are_cut():
 def test_media_types_that_browsers_cannot_play_are_refused():
     with pytest.raises(ValueError, match="text/html.*audio/flac"):
         Sample(text="x", media=b"<script>", media_type="text/html")
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://me:pw@[x/?k=v", "//", "", "\x1b]0;x\x07", "http://h:port/", "\ud800"])
+def test_a_url_that_is_none_costs_no_page(url):
+    page = render(Report(title="t", left=(Sample(text="x", url=url, state="failed", reason="bad_url"),)))
+    assert "pw" not in page and "k=v" not in page and not re.search("[\x00\x07\x1b]", page)
+
+
+# Everything that a terminal or a browser obeys or hides: C0, C1, DEL, bidi marks, embeddings, overrides and isolates, zero
+# width, line and paragraph separators, byte order mark, tags, a private and an unassigned character, a lone surrogate.
+UNSEEN = [*map(chr, range(32)), *map(chr, range(127, 160)), *"\u061c\u200b\u200d\u200e\u200f\u2028\u2029\u2060\ufeff",
+          *"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069", "\U000e0041", "\ue000", "\U000e0fff", "\udc80"]
+
+
+def test_no_character_acts_unseen():
+    for unseen in UNSEEN:
+        page = render(_report(f"a{unseen}b"))
+        assert unseen == "\n" or unseen not in page, ascii(unseen)
+        page.encode()
+
+
+def test_each_text_is_bounded_however_long_and_however_it_grows():
+    short = len(render(_report("x")))
+    places = render(_report("qqq")).count("qqq")
+    for text in ("y" * 100_000, "\x1b" * 100_000, "&" * 100_000, "<b>" * 100_000, " \n" * 100_000 + "z", "\u202e" * 100_000):
+        assert len(render(_report(text))) < short + places * 400 * len("&quot;")  # 400 characters, each an entity at worst
+
+
+def test_notes_lose_their_secrets():
+    note = "http_403 https://me:pw@h/a?sig=abc&id=7 Cookie: sid=1"
+    page = render(Report(title="t", left=(Sample(text="x", note=note, state="failed", reason="http_403"),)))
+    assert "http_403 https://h/a?sig=REDACTED&amp;id=7 Cookie: REDACTED" in page

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 from yarl import URL
 
 from pipeline.curate.stage import Leave
-from pipeline.log import clean, clean_url
+from pipeline.log import clean
+from pipeline.redact import redacted_url
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -65,9 +66,9 @@ def canonical(url: str, base: str | None = None) -> str:
             parsed = URL(base).join(parsed)
         host = parsed.host or ""
         if parsed.scheme not in _DEFAULT_PORTS or not host:
-            raise ValueError("not an absolute http or https URL")
+            raise _RefusedError("not an absolute http or https URL")
         if parsed.user is not None or parsed.password is not None:
-            raise ValueError("user info in the URL")
+            raise _RefusedError("user info in the URL")
         if parsed.explicit_port == _DEFAULT_PORTS[parsed.scheme]:
             parsed = parsed.with_port(None)
         if _NUMERIC.fullmatch(host):
@@ -76,12 +77,15 @@ def canonical(url: str, base: str | None = None) -> str:
         parts = urlsplit(str(parsed.with_fragment(None)))
         return urlunsplit(parts._replace(path=parts.path or "/"))
     except (ValueError, TypeError, OSError) as error:
-        raise Leave("failed", "bad_url", detail=f"{shown(url)}: {error}") from error
+        # Only our own words: what parsers say quotes the URL, passwords included.
+        problem = str(error) if isinstance(error, _RefusedError) else f"cannot be parsed ({type(error).__name__})"
+        raise Leave("failed", "bad_url", detail=f"{shown(url)}: {problem}") from error
+
+
+class _RefusedError(ValueError):
+    """A URL that can be parsed, and is not wanted."""
 
 
 def shown(url: str) -> str:
     """A URL fit for a log or a ledger: no user info, no query (signed URLs are secrets), no control characters."""
-    try:
-        return clean_url(url)
-    except ValueError:
-        return clean(url.partition("?")[0].rpartition("@")[2])
+    return clean(redacted_url(url).partition("?")[0])

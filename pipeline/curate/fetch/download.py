@@ -1,7 +1,8 @@
 """The stages that fetch: pictures, and episodes with their transcripts.
 
 They cost network time, little CPU, and one batch of bodies in memory (`batch_rows` x `max_bytes` at worst). Every
-row of a batch is fetched at the same time; one that cannot be had leaves alone.
+row of a batch is fetched at the same time; one that cannot be had leaves alone. So does one whose URL was already cut: it
+fails as `signed_url_not_kept`, and no host is asked for what it would only refuse.
 """
 import asyncio
 import codecs
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pipeline.curate.fetch.http import Client, FetchConfig, HttpLeave, Response
+from pipeline.curate.fetch.rows import without_secrets
 from pipeline.curate.stage import Batch, Leave, Resources, Row, failure, left
+from pipeline.redact import is_redacted
 
 TRANSCRIPT_MAX_BYTES = 8 * 2**20
 
@@ -31,6 +34,7 @@ class Fetch(Batch):
         return asyncio.run(_each(self.config, rows, self._fetch))
 
     async def _fetch(self, client: Client, row: Row) -> Row:
+        _refuse_cut(row["url"])
         return row | _media(await client.get(row["url"]), self.into)
 
 
@@ -54,6 +58,7 @@ class FetchEpisode(Batch):
     async def _fetch(self, client: Client, row: Row) -> Row:
         if not row["transcript_url"]:
             raise Leave("dropped", "transcript_missing", detail="the source names no timed transcript")
+        _refuse_cut(row["url"], row["transcript_url"])
         try:
             response = await client.get(row["transcript_url"], max_bytes=TRANSCRIPT_MAX_BYTES)
         except Leave as leave:
@@ -92,6 +97,12 @@ def decode_text(body: bytes, headers: Mapping[str, str]) -> str:
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
+def _refuse_cut(*urls: str) -> None:
+    if any(map(is_redacted, urls)):
+        raise Leave("failed", "signed_url_not_kept", detail="its URL held a secret, which is kept only until the row is settled; "
+                                                            "read the listing again in a new run")
+
+
 def _media(response: Response, into: str) -> Row:
     body = response.body
     return {into: body, "http_status": response.status, "size_bytes": len(body),
@@ -100,7 +111,7 @@ def _media(response: Response, into: str) -> Row:
 
 def _left(row: Row, error: Exception) -> Row:
     status = error.http_status if isinstance(error, HttpLeave) else None
-    return left(row, failure(error)) | {"http_status": status}
+    return left(row, without_secrets(failure(error))) | {"http_status": status}
 
 
 async def _each(config: FetchConfig, rows: list[Row], fetch: Callable[[Client, Row], Awaitable[Row]]) -> list[Row]:

@@ -17,6 +17,8 @@ from pipeline.curate.fetch.address import shown
 from pipeline.curate.fetch.consent import AGENT
 from pipeline.curate.fetch.rows import declared_bytes, input_row
 from pipeline.curate.stage import Leave, Row, left
+from pipeline.log import clean
+from pipeline.redact import redacted_text
 
 # Types of transcript that carry times, best first: WebVTT also keeps what betrays a machine (settings, word times).
 TYPES = {"text/vtt": "vtt", "application/x-subrip": "srt", "application/srt": "srt", "text/srt": "srt",
@@ -43,7 +45,7 @@ def read_feed(body: bytes, url: str) -> list[Row]:
 
 def _episodes(root: Element, url: str) -> Iterator[Row]:
     if _name(root) not in ("rss", "feed", "RDF"):
-        raise Leave("failed", "feed_unreadable", detail=f"{shown(url)} is XML, but <{_name(root)}> is no feed")
+        raise Leave("failed", "feed_unreadable", detail=f"{shown(url)} is XML, but <{clean(_name(root), 50)}> is no feed")
     channel = next((node for node in root if _name(node) == "channel"), root)
     language = _text(channel, "language") or root.get("{http://www.w3.org/XML/1998/namespace}lang")
     for item in (node for node in root.iter() if _name(node) in ("item", "entry")):
@@ -62,7 +64,8 @@ def _episodes(root: Element, url: str) -> Iterator[Row]:
 def _forgiven(body: bytes, url: str) -> Iterator[Row]:
     feed = feedparser.parse(io.BytesIO(body), sanitize_html=False, resolve_relative_uris=False)
     if not feed.get("version"):
-        raise Leave("failed", "feed_unreadable", detail=f"{shown(url)}: {feed.get('bozo_exception', 'no feed')}"[:300])
+        problem = redacted_text(str(feed.get("bozo_exception", "no feed")))
+        raise Leave("failed", "feed_unreadable", detail=clean(f"{shown(url)}: {problem}"))
     channel = feed.feed
     blocks = [str(channel.get(name) or "") for name in ("itunes_block", "podcast_block")]
     for entry in feed.entries:
@@ -84,8 +87,7 @@ def _row(media: str, length: str | None, feed_url: str, *, language: str | None,
     transcript_url, transcript_type = choose_transcript(transcripts, language)
     row = input_row(media, base=feed_url, source=shown(feed_url), language=language, license=license,
                     transcript_url=transcript_url, transcript_type=transcript_type, transcript_kind="unknown",
-                    expected_bytes=declared_bytes(length))
-    row["page_url"] = page_url or feed_url
+                    expected_bytes=declared_bytes(length), page_url=page_url or shown(feed_url))
     if blocked and row["state"] is None:
         row = left(row, Leave("dropped", "podcast_block", detail=shown(feed_url)))
     return row

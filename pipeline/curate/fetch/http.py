@@ -10,6 +10,7 @@ Guarantees for each URL:
 What cannot be had leaves by `HttpLeave` with a stable reason code.
 """
 import asyncio
+import re
 import socket
 import time
 import zlib
@@ -27,11 +28,14 @@ from yarl import URL
 from pipeline.curate.fetch import consent
 from pipeline.curate.fetch.address import canonical, check_address, networks, shown
 from pipeline.curate.stage import Leave, State
+from pipeline.log import clean
+from pipeline.redact import redacted_text
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _HOST_CONNECTIONS = 4
 _ROBOTS_RETRY_S = 60.0  # how long an unreachable robots.txt is believed to be unreachable
 _MAX_HOSTS = 10_000
+_QUOTED = re.compile(r"""\s*[:\n'"]""")  # where aiohttp begins to quote the line that it could not read, a cookie perhaps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,7 @@ class HttpLeave(Leave):
 
     def __init__(self, state: State, reason: str, url: str, problem: str = "", *, retryable: bool = False,
                  http_status: int | None = None, wait_s: float | None = None) -> None:
+        problem = clean(redacted_text(problem))  # it may quote a server's header, and cookies
         super().__init__(state, reason, retryable=retryable, detail=f"{shown(url)} {problem}".strip())
         self.http_status, self.wait_s = http_status, wait_s
 
@@ -174,10 +179,11 @@ class Client:
                 raise HttpLeave("failed", "timeout", url, problem, retryable=True) from error
             except aiohttp.ClientSSLError as error:
                 raise HttpLeave("failed", "tls_error", url, str(error)) from error
-            except (aiohttp.InvalidURL, UnicodeError) as error:
-                raise HttpLeave("failed", "bad_url", url, str(error)) from error
+            except (aiohttp.InvalidURL, UnicodeError) as error:  # its words are the URL
+                raise HttpLeave("failed", "bad_url", url, type(error).__name__) from error
             except aiohttp.ClientResponseError as error:  # not HTTP, or headers beyond all bounds
-                raise HttpLeave("failed", "bad_response", url, error.message) from error
+                problem = _QUOTED.split(error.message)[0]
+                raise HttpLeave("failed", "bad_response", url, problem) from error
             except (aiohttp.ClientError, OSError) as error:
                 raise HttpLeave("failed", "connection_error", url, str(error), retryable=True, wait_s=0.0) from error
             finally:

@@ -39,7 +39,7 @@ def read_page(body: bytes, url: str, headers: Mapping[str, str]) -> list[Row]:
     for src, caption in page.pictures:
         if not src.startswith("data:"):
             row = input_row(src, base=base, source=shown(url), text=caption, language=page.language,
-                            license=page.license) | {"page_url": url}
+                            license=page.license, page_url=url)
             rows.setdefault(row["key"], row)
     if not rows:
         raise Leave("failed", "listing_empty", detail=f"{shown(url)} has no picture with a caption")

@@ -3,16 +3,24 @@ from typing import Any
 
 from pipeline.curate.fetch.address import canonical, shown
 from pipeline.curate.stage import Leave, Row, left
+from pipeline.log import clean
 from pipeline.records import INPUT, key_of
+from pipeline.redact import redacted_text, redacted_url
+
+DETAIL_CHARS = 500
+"""The longest detail of a row."""
 
 
 def input_row(url: str, *, base: str, source: str, text: str | None = None, **facts: Any) -> Row:
     """One file that the listing at `base` names, as an `INPUT` row; a URL that is none is a row that left.
 
     An image's key comes from URL and caption, since one picture may be described twice; an episode's (`text` None)
-    from its URL alone. `facts` are further columns of `INPUT`.
+    from its URL alone. `facts` are further columns of `INPUT`. `url` and `transcript_url` are whole, since they are to be
+    fetched; page and licence, which are not, lose their secrets here.
     """
     row: Row = dict.fromkeys(INPUT.names) | {"page_url": base, "source": source, "text": text} | facts
+    row["page_url"] = redacted_url(row["page_url"])
+    row["license"] = row["license"] and redacted_text(row["license"])
     try:
         name = row["url"] = canonical(url, base)
     except Leave as leave:
@@ -34,5 +42,11 @@ def declared_bytes(text: str | None) -> int | None:
 
 
 def listing_row(url: str, leave: Leave) -> Row:
-    """A listing that gave no rows, as one `INPUT` row that left."""
-    return left(dict.fromkeys(INPUT.names) | {"key": key_of(url), "url": url, "source": shown(url)}, leave)
+    """A listing that gave no rows, as one `INPUT` row that left; its URL is not fetched again, and is kept without secrets."""
+    row = dict.fromkeys(INPUT.names) | {"key": key_of(url), "url": redacted_url(url), "source": shown(url)}
+    return left(row, without_secrets(leave))
+
+
+def without_secrets(leave: Leave) -> Leave:
+    """The same way to leave, its detail fit to be kept: what the web put into it is redacted, printable and short."""
+    return Leave(leave.state, leave.reason, retryable=leave.retryable, detail=clean(redacted_text(leave.detail), DETAIL_CHARS))

@@ -20,6 +20,8 @@ from pipeline.curate.fetch.http import FetchConfig, HttpLeave, fetch_one
 from pipeline.curate.fetch.pages import parse_page, refuse_opt_out
 from pipeline.curate.fetch.rows import input_row
 from pipeline.curate.stage import Leave, Row
+from pipeline.log import clean
+from pipeline.redact import redacted_text
 
 _TIMED = ("vtt", "srt", "json")
 _MAX_ENTRIES = 1000
@@ -45,7 +47,8 @@ def read_video_page(url: str, config: FetchConfig, video: VideoPageConfig) -> li
         except YoutubeDLError as error:
             if downloader.refusals:
                 raise downloader.refusals[0] from error
-            raise Leave("failed", "page_unreadable", detail=f"{shown(url)}: {error}"[:300]) from error
+            problem = redacted_text(str(error).replace(url, shown(url)))
+            raise Leave("failed", "page_unreadable", detail=clean(f"{shown(url)}: {problem}")) from error
         if downloader.first is None:
             raise Leave("failed", "page_unreadable", detail=f"{shown(url)}: no extractor read it")
         page = parse_page(downloader.first.body, downloader.first.headers)

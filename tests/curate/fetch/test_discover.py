@@ -56,6 +56,17 @@ def test_whatever_breaks_a_parser_is_a_row(site, config, monkeypatch):
     ]
 
 
+def test_a_parser_that_quotes_what_it_read_gives_nothing_away(site, config, monkeypatch):
+    site.pages["/a"] = "url\n"
+
+    def broken(body: bytes, url: str) -> list:
+        raise RuntimeError(f"{url} and http://me:hunter@h/?sig=hunter\x1b" + "x" * 9999)
+
+    monkeypatch.setattr("pipeline.curate.fetch.discover.read_list", broken)
+    (row,) = discover(f"{site.url}/a?token=hunter", "list", DiscoverConfig(fetch=config))
+    assert row["reason"] == "runtime_error" and "hunter" not in str(row) and row["detail"].isprintable()
+
+
 def test_an_unknown_kind_is_the_users_error(config):
     with pytest.raises(ValueError, match="'rss'.*list, feed, page, video_page"):
         discover("http://e.example/", "rss", DiscoverConfig(fetch=config))

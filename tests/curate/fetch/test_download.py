@@ -95,6 +95,38 @@ def test_episodes_that_leave(site, config):
     assert out[-1]["transcript"] == "WEBVTT"
 
 
+def test_a_url_that_was_cut_is_not_asked_for(site, config):
+    site.pages |= {"/a.png": b"A", "/a.mp3": b"sound", "/a.vtt": "WEBVTT"}
+    (picture,) = Fetch(config=config).batch(pictures(site, "/a.png?sig=REDACTED"))
+    cases = [("/a.mp3?token=REDACTED", "/a.vtt"), ("/a.mp3", "/a.vtt?w=1&sig=REDACTED"), ("/a.mp3;sid=REDACTED", "/a.vtt")]
+    episodes = FetchEpisode(config=config).batch([episode(site, *case) for case in cases])
+    for row in (picture, *episodes):
+        assert (row["state"], row["reason"], row["retryable"]) == ("failed", "signed_url_not_kept", False)
+        assert "new run" in row["detail"]
+    assert not site.hits
+    (row,) = FetchEpisode(config=config).batch([episode(site, "/a.mp3?token=REDACTED", None)])
+    assert row["reason"] == "transcript_missing"
+
+
+def test_details_carry_no_secret_of_a_url_or_a_server(site, config):
+    async def raw(request: web.Request) -> web.StreamResponse:
+        request.transport.write(b"HTTP/1.1 200 OK\r\nSet-Cookie hunter: sid=hunter\x00\r\n\r\n")
+        return web.Response()
+
+    site.pages |= {
+        "/raw": raw,
+        "/away": {"status": 302, "headers": {"Location": "http://me:hunter@e.example/?sig=hunter"}},
+        "/odd": {"status": 302, "headers": {"Location": "http://me:hun/ter@e.example/"}},
+        "/packed": {"body": b"x", "headers": {"Content-Encoding": "x; Cookie: hunter" + "y" * 3000}},
+        "/gone": {"status": 404},
+    }
+    out = Fetch(config=replace(config, retries=0)).batch(pictures(site, *(f"{path}?token=hunter" for path in site.pages)))
+    assert [row["reason"] for row in out] == ["bad_response", "bad_url", "bad_url", "bad_encoding", "http_404"]
+    for row in out:
+        detail = row["detail"]
+        assert "hun" not in detail and "ter@" not in detail and detail.isprintable() and len(detail) <= 500, detail
+
+
 def test_audio_larger_than_the_cap(site, config):
     site.pages |= {"/a.mp3": bytes(1001), "/a.vtt": "WEBVTT"}
     (row,) = FetchEpisode(config=replace(config, max_bytes=1000)).batch([episode(site)])

@@ -45,6 +45,24 @@ def test_an_episode_with_its_best_transcript():
     }
 
 
+def test_secrets_of_feeds_and_links_are_not_kept():
+    link = "<link>http://me:pw@pod.example/1?id=7&amp;auth=a</link>"
+    whole = feed(ITEM.replace("<link>http://pod.example/1</link>", link))
+    for text in (whole, whole.replace(b"<title>T</title>", b"<title>T & <b></title>")):
+        (row,) = read_feed(text, f"{URL}?auth=hunter")
+        assert row["page_url"] == "http://pod.example/1?id=7&auth=REDACTED" and row["source"] == URL
+        (row,) = read_feed(text.replace(b"<link>", b"<lonk>").replace(b"</link>", b"</lonk>"), f"{URL}?auth=hunter")
+        assert row["page_url"] == URL
+
+
+def test_details_of_feeds_are_short_and_printable():
+    for body in (b"<r" + b"x" * 10_000 + b"/>", b"<a\x1b http://me:hunter@h/?sig=s", b"<!DOCTYPE x SYSTEM 'http://me:hunter@h'><x>"):
+        with pytest.raises(Leave) as leave:
+            read_feed(body, URL)
+        detail = leave.value.detail
+        assert detail.isprintable() and len(detail) <= 300 and "hunter" not in detail
+
+
 def test_items_without_a_file_are_no_episodes_and_an_own_licence_wins():
     items = "<item><title>text</title></item>" + ITEM.replace(
         "</item>", "<podcast:license>cc0</podcast:license></item>"

@@ -63,6 +63,13 @@ def test_repeated_pictures_count_once_and_unusable_ones_are_rows():
     ]
 
 
+def test_secrets_of_the_page_are_not_kept():
+    html = "<a rel=license href='http://cc.example/?id=7&token=t'></a><img src='a.png?sig=s' alt=x>"
+    (row,) = read_page(html.encode(), URL + "&token=t", {})
+    assert (row["page_url"], row["source"]) == (URL + "&token=REDACTED", URL.partition("?")[0])
+    assert (row["url"], row["license"]) == ("http://pics.example/gallery/a.png?sig=s", "http://cc.example/?id=7&token=REDACTED")
+
+
 def test_base_and_broken_html():
     assert found("<base href='//cdn.example/d/'><figure><img src=a.png alt=fine><b></i>") == [
         ("http://cdn.example/d/a.png", "fine")

@@ -27,6 +27,16 @@ def test_players_with_and_without_tracks(site, config):
     assert set(site.hits) == {"/robots.txt", "/show/page"}  # media and captions are for later
 
 
+def test_secrets_of_the_page_are_not_kept(site, config):
+    site.pages["/show/page"] = {"text": PAGE, "content_type": "text/html"}
+    site.pages["/none"] = {"text": "<p>", "content_type": "text/html"}
+    one, _ = read_video_page(f"{site.url}/show/page?id=7&token=hunter", config, VIDEO)
+    assert (one["page_url"], one["source"]) == (f"{site.url}/show/page?id=7&token=REDACTED", f"{site.url}/show/page")
+    with pytest.raises(Leave) as leave:
+        read_video_page(f"{site.url}/none?id=7&x=hunter", config, VIDEO)
+    assert "hunter" not in leave.value.detail and f"{site.url}/none" in leave.value.detail
+
+
 def test_no_program_is_run(site, config, monkeypatch):
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError(f"a program was started: {args}")
