@@ -2,9 +2,20 @@
 import contextlib
 import logging
 import os
+import resource
 import secrets
+import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from pipeline import signals
+from pipeline.log import reason_of
+
+_ADDRESS_SPACE = 4 << 30  # with 3 GiB the built-in example of jobs.chaos cannot start its threads, with 3.8 GiB it can
+_LOG_SPACE = 64 << 20  # where it cannot write them, its workers die and are started again for ever
+_MEND_ADDRESS = "name a cluster that runs with --ray.address or RAY_ADDRESS, or none to start Ray here"
+_MEND_HERE = "it needs 2 GB of memory, and room in /dev/shm and in /tmp/ray; run with --verbose to see all that it says"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +34,12 @@ class RayConfig:
 def ray_session(config: RayConfig, *, verbose: bool, min_cpus: int = 1) -> Iterator[None]:
     """Connect to the cluster that was named, or start Ray here, reachable from this machine only and by a token of its own."""
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # what Ray does after its end must not find another cluster
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = config.address or os.environ.get("RAY_ADDRESS")
-    options: dict[str, object] = {"address": address} if address else _local(config, min_cpus)
+    with signals.resting():
+        _start(config, verbose=verbose, min_cpus=min_cpus)
     import ray
-    import ray.data
 
-    for name in () if verbose else ("ray.data", "ray.train"):  # they come with handlers of their own
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    ray.init(log_to_driver=verbose, logging_level="INFO" if verbose else "ERROR", configure_logging=verbose, **options)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = verbose
     context.enable_operator_progress_bars = verbose
@@ -40,6 +48,43 @@ def ray_session(config: RayConfig, *, verbose: bool, min_cpus: int = 1) -> Itera
         yield
     finally:
         ray.shutdown()
+
+
+def _start(config: RayConfig, *, verbose: bool, min_cpus: int) -> None:
+    """ValueError, in one line, if there is no Ray to be had; whatever Ray raises then."""
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, object] = {"address": address} if address else _local(config, min_cpus)
+    _check(address)
+    try:
+        import ray
+        import ray.data
+
+        for name in () if verbose else ("ray.data", "ray.train"):  # they come with handlers of their own
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        ray.init(log_to_driver=verbose, logging_level="INFO" if verbose else "ERROR", configure_logging=verbose, **options)
+    except Exception as error:
+        if verbose:
+            raise
+        raise ValueError(f"Ray could not start: {reason_of(error)[:300]}; {_MEND_ADDRESS if address else _MEND_HERE}") from error
+
+
+def _check(address: str | None) -> None:
+    """ValueError for what Ray would answer with minutes of waiting, or with the end of this process."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if not address and 0 <= limit < _ADDRESS_SPACE:
+        raise ValueError(f"Ray needs {_ADDRESS_SPACE >> 30} GiB of address space or more, and here {limit / 2**30:.1f} GiB are "
+                         "allowed; raise that with `ulimit -v unlimited`")
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    folder = f"{folder}/ray" if os.path.isdir(f"{folder}/ray") else folder
+    if not address and shutil.disk_usage(folder).free < _LOG_SPACE:
+        raise ValueError(f"Ray keeps its logs under {folder}, where less than {_LOG_SPACE >> 20} MiB are free; make room, or set "
+                         "RAY_TMPDIR to another folder")
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise ValueError(f"nothing answers at the Ray address {address} ({error}); {_MEND_ADDRESS}") from error
 
 
 def _local(config: RayConfig, min_cpus: int) -> dict[str, object]:

@@ -6,6 +6,7 @@
     python -m jobs.bench_curation --trial disk_full     # a full tmpfs; needs root
     python -m jobs.bench_curation --trial two_drivers
     python -m jobs.bench_curation --trial workers       # the same bytes from 1, 2 and 4 workers
+    python -m jobs.bench_curation --trial signals       # SIGTERM and SIGINT at random moments of the example, or of --command
 """
 import json
 import os
@@ -20,9 +21,9 @@ from typing import Any, Literal
 
 from jobs._main import run
 from jobs._ray import RayConfig, ray_session
-from pipeline.curate.chaos import trials
+from pipeline.curate.chaos import signals, trials
 
-Trial = Literal["overhead", "resume", "flaky", "disk_full", "two_drivers", "workers"]
+Trial = Literal["overhead", "resume", "flaky", "disk_full", "two_drivers", "workers", "signals"]
 _EXAMPLE = f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --pause-s"
 
 
@@ -40,6 +41,10 @@ class BenchCuration:
     """Numbers of inputs, for resume."""
     rates: tuple[float, ...] = (0.05, 0.2)
     """Shares of storage requests that fail, for flaky."""
+    command: str | None = None
+    """What is signalled, with {run_dir} for the folder of the run; the built-in example by default."""
+    moments: int = 20
+    """How often each signal is sent."""
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
 
@@ -70,6 +75,8 @@ def _measure(config: BenchCuration) -> Iterator[dict[str, Any]]:
         yield trials.disk_full(f"{_EXAMPLE} 0.0")
     elif config.trial == "workers":
         yield trials.workers(_EXAMPLE + " 0.05 --cpus {cpus}", (1, 2, 4))
+    elif config.trial == "signals":
+        yield from signals.trial(config.command or f"{_EXAMPLE} 0.2", config.moments)
     else:
         yield trials.two_drivers(f"{_EXAMPLE} 2.0")
 

@@ -1,30 +1,38 @@
 """One driver a run: a lease on the run's folder, on local disks and on S3.
 
 Guarantees: of any number of drivers one holds the run; each other is refused with the holder named. A holder that is
-dead is succeeded: at once if it ran on this machine, after `EXPIRY_S` without a heartbeat otherwise. Each holder has an
+dead is succeeded: at once if it ran on this machine, otherwise once its last heartbeat is `EXPIRY_S` away, whether before
+or after our time: a clock that is a year ahead holds nothing for a year. Each holder has an
 epoch of its own, taken by an exclusive create; one that was succeeded while it slept finds out before it commits.
 Nothing's correctness hangs on clocks: a commit is exclusive whoever makes it, the lease only keeps drivers from working
 against each other. Cost: one small write every `BEAT_S` seconds, one listing a commit.
 """
 import contextlib
+import functools
 import json
 import os
+import re
 import secrets
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from pipeline.log import logger
-from pipeline.storage import Store, read_json
+from pipeline import signals
+from pipeline.log import clean, logger
+from pipeline.storage import Store
 
 BEAT_S = 10.0
 EXPIRY_S = 60.0
 _FOLDER = "lease"
+_NAME = re.compile(_FOLDER + r"/(\d{6,})\.json")  # file servers and people leave files of other names there
+_ATTEMPTS = 20
+_KINDS: dict[Any, tuple[type, ...]] = {str: (str,), int: (int,), float: (int, float), bool: (bool,)}  # as JSON has them
 
 
 class HeldError(ValueError):
@@ -56,10 +64,12 @@ class Holder:
                 return abs(psutil.Process(self.pid).create_time() - self.started_s) < 1.0
             except psutil.NoSuchProcess:
                 return False
-        return time.time() - self.beat_s < EXPIRY_S
+        return abs(time.time() - self.beat_s) < EXPIRY_S
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host} (last heard of {max(0.0, time.time() - self.beat_s):.0f} s ago)"
+        age_s = time.time() - self.beat_s
+        heard = f"last heard of {max(age_s, 0.0):.0f} s ago" if age_s > -EXPIRY_S else f"its clock {-age_s:.0f} s ahead of ours"
+        return f"process {self.pid} on {clean(self.host)} ({heard})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +104,8 @@ def hold(store: Store) -> Iterator[Lease]:
     thread = threading.Thread(target=_beat, args=(lease, stop), daemon=True, name="lease")
     thread.start()
     try:
-        yield lease
+        with signals.releasing(functools.partial(lease.beat, released=True)):
+            yield lease
     finally:
         stop.set()
         thread.join(BEAT_S)
@@ -103,20 +114,37 @@ def hold(store: Store) -> Iterator[Lease]:
 
 
 def _take(store: Store) -> Lease:
-    epoch = _latest(store)
-    if epoch:
-        holder = Holder(**read_json(store, _name(epoch)))
-        if holder.is_alive():
+    for _ in range(_ATTEMPTS):
+        epoch = _latest(store)
+        try:
+            holder = _read(store, epoch) if epoch else None
+        except FileNotFoundError:  # removed since it was listed: there is a later one
+            continue
+        if holder is not None and holder.is_alive():
             raise HeldError(f"{store.url} is held by {holder}; wait for it, or end it and run this again")
-        if not holder.released:
+        lease = Lease(store=store, epoch=epoch + 1, holder=_me())
+        if not store.create(lease.name, _bytes(lease.holder)):  # another driver was a moment faster: which one?
+            continue
+        if holder is not None and not holder.released:
             logger.warning("taking over from %s, which is dead", holder)
-    lease = Lease(store=store, epoch=epoch + 1, holder=_me())
-    if not store.create(_name(lease.epoch), _bytes(lease.holder)):
-        raise HeldError(f"{store.url} is held by {Holder(**read_json(store, _name(lease.epoch)))}, which was a moment faster")
-    for old in store.list(_FOLDER):
-        if old < _name(epoch):  # the one before us stays, so that whoever held it can see that it is over
-            store.delete(old)
-    return lease
+        for old in _epochs(store):
+            if old < epoch:  # the one before us stays, so that whoever held it can see that it is over
+                store.delete(_name(old))
+        return lease
+    raise HeldError(f"{store.url} changed hands {_ATTEMPTS} times while this driver tried to hold it; run it again")
+
+
+def _read(store: Store, epoch: int) -> Holder:
+    """A holder as it wrote itself down; ValueError, with what mends it, if that is none of ours."""
+    at = f"{store.url}/{_name(epoch)}"
+    try:
+        written = json.loads(store.read(_name(epoch)))
+        if not all(type(written[field.name]) in _KINDS[field.type] for field in fields(Holder)):
+            raise TypeError
+        return Holder(**written)
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        raise ValueError(f"{at} is not a lease that this version wrote; if no other driver works on the run, delete it and run "
+                         "this again") from error
 
 
 def _beat(lease: Lease, stop: threading.Event) -> None:
@@ -127,8 +155,12 @@ def _beat(lease: Lease, stop: threading.Event) -> None:
             logger.warning("the lease on %s could not be renewed: %s", lease.store.url, error)
 
 
+def _epochs(store: Store) -> list[int]:
+    return [int(match[1]) for name in store.list(_FOLDER) if (match := _NAME.fullmatch(name))]
+
+
 def _latest(store: Store) -> int:
-    return max((int(name[-11:-5]) for name in store.list(_FOLDER)), default=0)
+    return max(_epochs(store), default=0)
 
 
 def _me() -> Holder:
@@ -139,7 +171,7 @@ def _me() -> Holder:
 def _machine() -> str:
     """This boot of this host, and within it this namespace of process numbers."""
     with contextlib.suppress(OSError):
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{os.stat('/proc/self/ns/pid').st_ino}"
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text('ascii').strip()}:{os.stat('/proc/self/ns/pid').st_ino}"
     return f"{socket.gethostname()}:{psutil.boot_time()}"
 
 

@@ -1,11 +1,14 @@
 """What a person sees while work runs: one logger, one progress line; and JSONL metrics for machines.
 
 Guarantees: nothing that a user passes as a secret is printed (URLs lose user info and query strings in `clean_url`);
-control characters from the web never reach the terminal; a progress line costs at most one write every 100 ms on a
-terminal and one every 10 s elsewhere.
+whatever a message, a progress line or `say` carries from the web, no control, format or bidi character of it reaches the
+terminal; a terminal without Unicode gets escapes; a progress line costs at most one write every 100 ms on a terminal and one
+every 10 s elsewhere.
 """
+import io
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,19 +19,47 @@ T = TypeVar("T")
 
 logger = logging.getLogger("triptych")
 
+_RAY_ADVICE = re.compile(r"(\\n|\s|['\"],)*\s*['\"]?Failed to [^\n]{1,200}? after \d+/\d+ attempts \(total backoff.*", re.DOTALL)
+
+
+class _SafeFormatter(logging.Formatter):
+    """Escapes what is not printable: of our messages all, of tracebacks and of others' messages all but line ends."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The message alone."""
+        text = super().formatMessage(record)
+        return _escape(text) if record.name == logger.name else text
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message, and the traceback if there is one."""
+        return "\n".join(map(_escape, super().format(record).split("\n")))
+
 
 def setup(verbose: bool = False) -> None:
     """Send our messages to stderr; `verbose` lets Ray's and DeepSpeed's own messages through as well."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a locale of ASCII is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s" if not verbose else "%(asctime)s %(name)s %(message)s"))
+    handler.setFormatter(_SafeFormatter("%(message)s" if not verbose else "%(asctime)s %(name)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.ERROR, force=True)
     logger.setLevel(logging.INFO)
 
 
+def say(text: str = "", *, limit: int = 2000) -> None:
+    """Print one line of a command's answer: to stdout, made safe as `clean` does it."""
+    print(clean(text, limit))
+
+
 def clean(text: str, limit: int = 300) -> str:
-    """Web text made safe for one log line: control characters escaped, length bounded."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Web text made safe for one line: control, format and bidi characters and line ends escaped, length bounded."""
+    text = _escape(text[: limit + 1])  # no more: a caption may have megabytes
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _escape(text: str) -> str:
+    # Not printable are the categories C (control, format, surrogate, private, unassigned) and Z but for the space.
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def clean_url(url: str) -> str:
@@ -42,6 +73,11 @@ def cause_of(error: BaseException) -> BaseException:
     while isinstance(inner := getattr(error, "cause", None), BaseException):
         error = inner
     return error
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, in one line, without the advice about its own settings that Ray Data appends."""
+    return " ".join(_RAY_ADVICE.sub("", str(error)).removeprefix("('").split()) or type(error).__name__
 
 
 class Progress:
@@ -92,7 +128,7 @@ class Progress:
         else:
             left = ""
         words = [f"{self.name:<15} {self.done:g}{total} {self.unit}", f"{rate:.3g} {self.unit}/s", left, self._note]
-        line = "  ".join(word for word in words if word)
+        line = _escape("  ".join(word for word in words if word))
         if self._tty:
             self._file.write(f"\r\x1b[2K{line}" + ("\n" if end else ""))
         else:

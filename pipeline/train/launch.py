@@ -22,7 +22,7 @@ import torch
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from pipeline import log
+from pipeline import log, signals
 from pipeline.lease import hold
 from pipeline.storage import Store
 from pipeline.train import monitor as monitors
@@ -111,7 +111,8 @@ def _fit(payload: dict[str, Any], cluster: ClusterConfig, show_progress: bool) -
     except _Terminated:
         step = save_now(monitor, _SAVE_S)
         done = "no checkpoint in time" if step is None else f"after the checkpoint of step {step}"
-        log.logger.warning(f"stopped, {done}; run the same command again to go on")
+        signals.told(signal.SIGTERM)
+        signals.say(f"stopped, {done}")
         raise SystemExit(128 + signal.SIGTERM) from None
     finally:
         shown.close()
@@ -174,6 +175,7 @@ def _raising_at_sigterm() -> Iterator[None]:
     usual = signal.getsignal(signal.SIGTERM)
 
     def terminate(number: int, frame: Any) -> None:
+        signals.heard()
         signal.signal(signal.SIGTERM, usual)
         raise _Terminated
 
