@@ -17,6 +17,8 @@ test-all: $(STAMP)  ## the slow tests as well
 chaos: $(STAMP)  ## the matrices and figures of docs/reliability.md: hours; status 1 if a row is lost or doubled
 	$(BIN)/python -m jobs.chaos --storage disk --out runs/chaos/disk
 	$(BIN)/python -m jobs.chaos --faults kill kill_after drop 503 reset worker raylet pause --out runs/chaos/s3
+	for step in retry decide revoke; do for storage in disk s3; do \
+		$(BIN)/python -m jobs.chaos --step $$step --storage $$storage --out runs/chaos/$$storage-$$step || exit 1; done; done
 	-$(BIN)/python -m jobs.chaos --baseline --out runs/chaos/baseline
 	for trial in overhead resume flaky disk_full two_drivers workers; do $(BIN)/python -m jobs.bench_curation --trial $$trial || exit 1; done
 

@@ -3,14 +3,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from jobs._main import open_run
+from jobs._main import note
 from jobs._ray import RayConfig, ray_session
+from pipeline.curate import audit
 from pipeline.curate.export import ExportConfig
 from pipeline.curate.fetch.discover import split_source
 from pipeline.curate.guard import Guard, GuardConfig
 from pipeline.curate.run import Curation, summary
 from pipeline.curate.waves import WaveConfig
+from pipeline.lease import hold
 from pipeline.log import logger
+from pipeline.storage import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +46,17 @@ C = TypeVar("C", bound=CurateConfig)
 
 
 def curate(config: C, describe: Callable[[C], Curation]) -> None:
-    """Curate, or say that it is done."""
-    store, wanted = open_run(config.run_dir, config), describe(config)
-    if wanted.is_finished(store):
+    """Curate, or say that it is done. A run that another driver holds is refused before anything is written."""
+    store = Store(config.run_dir)
+    store.check_writable()
+    wanted = describe(config)
+    if audit.is_done(store, wanted):
+        note(store, config)
         logger.info("%s: nothing left to do in %s", wanted.name, config.run_dir)
         return
-    with ray_session(config.ray, verbose=config.verbose):
-        summary(wanted.name, wanted.run(store, accept_plan=config.accept_plan))
+    with hold(store) as lease:
+        audit.check(store)
+        note(store, config)
+        with ray_session(config.ray, verbose=config.verbose):
+            summary(wanted.name, wanted.run(store, lease, accept_plan=config.accept_plan))
+

@@ -8,7 +8,7 @@ from jobs import curate_images, curate_speech
 from pipeline import config as configs
 from pipeline.curate import plan
 from pipeline.curate.run import Curation
-from pipeline.storage import Store
+from pipeline.storage import Store, read_json
 
 JOBS: dict[str, tuple[type, Callable[[Any], Curation]]] = {
     "curate_images": (curate_images.CurateImages, curate_images.curation),
@@ -21,12 +21,15 @@ def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, A
     """The run's folder, its config (with `--option value` words put over it), and its curation."""
     store = Store(run_dir)
     made = plan.fingerprints(store)
-    if not made or not store.exists("config.json"):
+    if not made:
         raise ValueError(f"{run_dir} is no curation run, or has not begun; run a curation job with --run-dir {run_dir}")
     name = made[-1]["job"]
     if name not in JOBS:
         raise ValueError(f"{run_dir} was made by {name!r}, which is none of {', '.join(JOBS)}; add it to jobs/_curations.py")
     schema, curation = JOBS[name]
+    if not store.exists("config.json"):
+        raise ValueError(f"{run_dir}/config.json is missing; run {name} again with the options of the run")
+    read_json(store, "config.json")  # whose error names it: what is loaded is a copy
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         file.write(store.read("config.json"))
         file.flush()

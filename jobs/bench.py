@@ -22,6 +22,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from pipeline import signals
+
 TRIALS, NEEDS_RAY = ("train_step", "ddp", "loader", "recovery"), ("ddp", "recovery")
 CONFIGS = {"train_step": "TrainStep", "ddp": "Ddp"}
 """Modules of pipeline.train.bench whose `measure` takes a config; that of the others takes the options themselves."""
@@ -94,7 +96,10 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     try:
+        signals.work()
         main(sys.argv[1:])
+    except signals.Stopped:
+        signals.end()
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -3,7 +3,10 @@
     python -m jobs.chaos                                        # the built-in example, S3 on loopback, the driver killed
     python -m jobs.chaos --storage disk
     python -m jobs.chaos --faults drop 503 worker raylet pause --every 4
+    python -m jobs.chaos --step retry                           # or decide, revoke: steps of the example's finished run
     python -m jobs.chaos --command "python -m jobs.curate_images my.toml --run-dir {run_dir}"
+    python -m jobs.chaos --before "python -m jobs.curate_images my.toml --run-dir {run_dir}" \
+        --command "python -m jobs.revoke {run_dir} --host example.org"
     python -m jobs.chaos --baseline                             # the same work on Ray Data's own job checkpoint
 """
 import sys
@@ -14,8 +17,10 @@ from typing import Literal
 
 from jobs._main import run
 from jobs._ray import RayConfig, ray_session
+from pipeline.curate import audit
 from pipeline.curate.chaos import example, verify
-from pipeline.curate.chaos.matrix import Fault, Point, as_json, certificate, harness, point, reference
+from pipeline.curate.chaos.matrix import Fault, Harness, Point, as_json, begin, certificate, harness, point, reference
+from pipeline.lease import hold
 from pipeline.log import Progress, logger
 from pipeline.storage import Store, write_json
 
@@ -26,6 +31,10 @@ class Chaos:
 
     command: str | None = None
     """What to run, with {run_dir} for the folder of the run; the built-in example by default. Keep it small."""
+    before: tuple[str, ...] = ()
+    """Commands that come before it, in this order and unharmed: once, and each harmed run starts as a copy of what they left."""
+    step: example.Step = "run"
+    """Of the built-in example: a whole run, one that half of the inputs are away from, or what is done to a finished run."""
     storage: Literal["s3", "disk"] = "s3"
     """Where runs live: an S3 server behind a fault proxy, or a folder of this machine (there, only `kill`)."""
     endpoint: str | None = None
@@ -42,7 +51,7 @@ class Chaos:
     out: str | None = None
     """Folder for certificate.md and certificate.json, any fsspec URL."""
     example_run: str | None = None
-    """Run the example itself, once, into this folder; what the enumerator calls."""
+    """Do the step of the example itself, once, in this folder; what the enumerator calls."""
     pause_s: float = 0.0
     """Seconds that the example works on each input."""
     cpus: int | None = None
@@ -52,47 +61,65 @@ class Chaos:
     def __post_init__(self) -> None:
         if self.every < 1 or min(self.at, default=1) < 1:
             raise ValueError(f"--every is {self.every} and --at is {self.at}; use numbers of 1 or more")
+        if self.before and self.command is None:
+            raise ValueError("--before comes before a --command, and none is named; --step names a step of the example")
+        if self.step != "run" and (self.command is not None or self.baseline):
+            raise ValueError(f"--step {self.step} is one of the example; leave it out beside --command or --baseline")
+
+    def of_example(self, step: example.Step) -> str:
+        """The command that does a step of the example."""
+        return (f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --pause-s {self.pause_s} --step {step}"
+                + " --baseline" * self.baseline)
 
 
 def main(config: Chaos) -> None:
-    """Enumerate; status 1 if a row was lost or doubled, a byte differs, or a run did not end."""
+    """Enumerate; status 1 if a row was lost or doubled, a byte differs or was left behind, or a run did not end."""
     if config.example_run is not None:
         _run_example(config, Store(config.example_run))
         return
     if config.storage == "disk" and set(config.faults) != {"kill"}:
         raise ValueError(f"on a disk the only fault is kill, not {', '.join(config.faults)}; use --storage s3")
-    own = f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --pause-s {config.pause_s}" + " --baseline" * config.baseline
     examine = verify.examine_baseline if config.baseline else verify.examine
-    points: list[Point] = []
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch, harness(
-            config.command or own, examine, Path(scratch), storage=config.storage, endpoint=config.endpoint) as made:
-        wanted, requests = reference(made)
-        if max(config.at, default=0) > requests:
-            raise ValueError(f"--at names request {max(config.at)}, and a run makes {requests}; use a smaller number")
-        todo = [(fault, at) for fault in config.faults for at in config.at or range(1, requests + 1, config.every)]
-        with Progress("chaos", len(todo), "crash points") as progress:
-            for fault, at in todo:
-                points.append(point(made, wanted, fault, at))
-                bad = sum(p.lost + p.duplicated for p in points)
-                progress.advance(note=f"{bad} rows lost or doubled")
+            config.command or config.of_example(config.step), examine, Path(scratch), storage=config.storage,
+            endpoint=config.endpoint) as made:
+        begin(made, config.before if config.command else tuple(map(config.of_example, example.BEFORE[config.step])))
+        points, requests = _enumerate(config, made)
     print(certificate(points, requests))
     if config.out:
         write_json(Store(config.out), "certificate.json", as_json(points, requests))
         Store(config.out).write("certificate.md", (certificate(points, requests) + "\n").encode())
-    if any(p.lost or p.duplicated or not p.same_bytes or not p.finished for p in points):
+    if not all(found.is_whole for found in points):
         raise SystemExit(1)
 
 
+def _enumerate(config: Chaos, made: Harness) -> tuple[list[Point], int]:
+    wanted, requests = reference(made)
+    if max(config.at, default=0) > requests:
+        raise ValueError(f"--at names request {max(config.at)}, and a run makes {requests}; use a smaller number")
+    points: list[Point] = []
+    todo = [(fault, at) for fault in config.faults for at in config.at or range(1, requests + 1, config.every)]
+    with Progress("chaos", len(todo), "crash points") as progress:
+        for fault, at in todo:
+            points.append(point(made, wanted, fault, at))
+            bad = sum(not found.is_whole for found in points)
+            progress.advance(note=f"{bad} not whole")
+    return points, requests
+
+
 def _run_example(config: Chaos, store: Store) -> None:
-    toy = example.curation(pause_s=config.pause_s)
-    if not config.baseline and toy.is_finished(store):
+    if config.baseline:
+        with ray_session(RayConfig(cpus=config.cpus), verbose=config.verbose):
+            example.run_baseline(store)
+        return
+    toy = example.curation(pause_s=config.pause_s, step=config.step)
+    if example.is_done(store, toy, config.step):
         logger.info("chaos: nothing left to do")
         return
-    with ray_session(RayConfig(cpus=config.cpus), verbose=config.verbose):
-        if config.baseline:
-            example.run_baseline(store)
-        else:
-            toy.run(store)
+    with hold(store) as lease:
+        audit.check(store)
+        with ray_session(RayConfig(cpus=config.cpus), verbose=config.verbose):
+            example.do(store, toy, config.step, lease)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from typing import Literal
 
 from jobs._curations import positional
 from jobs._main import run
-from pipeline.storage import CorruptFileError, Store, read_json
-from pipeline.train import export, metrics, state
+from pipeline import foreign
+from pipeline.storage import CorruptFileError, Store
+from pipeline.train import export, manifest, metrics, state
 from pipeline.train.checkpoint import Saved, best_saved, committed, open_saved
 
 
@@ -40,8 +41,10 @@ def inspect(store: Store, names: list[str]) -> None:
     print(f"{'checkpoint':<19}{'kind':<10}{'ranks':>6}{'engine':>8}{'parameters':>14}{'MB':>9}  average  metrics")
     for name in names:
         try:
-            found = state.describe(open_saved(store.sub("checkpoints"), name))
-        except CorruptFileError as error:
+            saved = open_saved(store.sub("checkpoints"), name)
+            manifest.check_complete(saved.facts, f"{saved.store.url}/manifest.json")
+            found = state.describe(saved)
+        except ValueError as error:  # one of a later format is no damage
             print(f"{name:<19}{error}")
             continue
         how = "torch" if found["engine"]["backend"] == "torch" else f"ZeRO {found['engine']['zero_stage']}"
@@ -71,14 +74,24 @@ def choose(store: Store, names: list[str], which: str) -> Saved:
     """The checkpoint that was asked for; ValueError if there is none."""
     name: str | None = names[0]
     if which == "best":
-        trained = read_json(store, "config.json")["train"] if store.exists("config.json") else {}
-        metric, mode = trained.get("keep_best", ""), trained.get("keep_best_mode", "min")
+        metric, mode = _kept(store)
         if (name := best_saved(store.sub("checkpoints"), names, metric, mode)) is None:
             raise ValueError(f"no checkpoint of {store.url} has the metric {metric!r}; train with --train.keep_best")
     elif which != "newest":
         if (name := next((name for name in names if int(name.split("-")[0]) == int(which)), None)) is None:
             raise ValueError(f"{store.url} keeps no checkpoint of step {which}; see inspect")
     return open_saved(store.sub("checkpoints"), name)
+
+
+def _kept(store: Store) -> tuple[str, str]:
+    """By which metric the run kept a best checkpoint, and whether it wanted the smallest ("min") or the largest."""
+    if not store.exists("config.json"):
+        return "", "min"
+    found = foreign.parsed(foreign.read(store, "config.json"), name := f"{store.url}/config.json")
+    foreign.check_types(found, {"train": dict}, name)
+    kept = {"keep_best": "", "keep_best_mode": "min"} | found["train"]
+    foreign.check_types(kept, {"keep_best": str, "keep_best_mode": str}, f"{name}'s train")
+    return kept["keep_best"], kept["keep_best_mode"]
 
 
 def main(config: Checkpoint) -> None:

@@ -19,6 +19,7 @@ from pipeline.curate.run import Curation
 from pipeline.curate.stage import through
 from pipeline.curate.text.captions import DropFilenameCaption, DropLongCaption, DropShortCaption, ScoreCaption
 from pipeline.records import IMAGE
+from pipeline.redact import redacted_option
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -55,7 +56,8 @@ def curation(config: CurateImages) -> Curation:
         rules=(Rules(unit="image", filters=filters, unique_by="pixel_sha256", unique_reason="duplicate_image"),),
         export_unit="image", export_columns=("key", "url", "page_url", "license", "sha256", "caption", "image", "width",
                                               "height"),
-        plan={"sources": list(config.sources)} | {k: to_dict(getattr(config, k)) for k in ("fetch", "decode", "waves")},
+        plan={"sources": [redacted_option(source) for source in config.sources]}
+        | {k: to_dict(getattr(config, k)) for k in ("fetch", "decode", "waves")},
         waves=config.waves, export=config.export,
     )
 

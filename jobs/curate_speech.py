@@ -28,6 +28,7 @@ from pipeline.curate.text.forensics import (
 from pipeline.curate.text.language import DetectLanguage, DropLanguageMismatch
 from pipeline.curate.waves import WaveConfig
 from pipeline.records import CLIP
+from pipeline.redact import redacted_option
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -76,7 +77,8 @@ def curation(config: CurateSpeech) -> Curation:
         schema=CLIP, unit="episode", dag=lambda inputs: dag(config, inputs), rules=rules(config), export_unit="clip",
         export_columns=("key", "url", "page_url", "license", "audio", "text", "language", "start_s", "end_s", "duration_s",
                         "sample_rate"),
-        plan={"sources": list(config.sources)} | {k: to_dict(getattr(config, k)) for k in ("fetch", "cut", "waves")},
+        plan={"sources": [redacted_option(source) for source in config.sources]}
+        | {k: to_dict(getattr(config, k)) for k in ("fetch", "cut", "waves")},
         waves=config.waves, export=config.export,
     )
 

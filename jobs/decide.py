@@ -12,8 +12,10 @@ from jobs._curations import open_curation, positional
 from jobs._main import run
 from jobs._ray import ray_session
 from pipeline.config import difference
-from pipeline.curate import decide, replay
+from pipeline.curate import audit, decide, replay
 from pipeline.curate.run import Curation
+from pipeline.lease import hold
+from pipeline.log import say
 from pipeline.records import STATES
 
 
@@ -40,23 +42,27 @@ def main(config: Decide) -> None:
     if changes := difference(old.plan, new.plan):
         raise ValueError(f"{'; '.join(changes)}: that changes the scores, not the verdicts; it needs a new run")
     sweeps = tuple(_sweeps(config, before, after, new))
-    with ray_session(before.ray, verbose=config.verbose):
-        names = [decide.decide(store, c.rules, c.schema, partitions=c.shuffle_partitions) for c in (old, new)]
-        found = replay.survey(store, new.rules, new.schema, sweeps)
+    with hold(store):  # so that nobody deletes what is not yet named
+        audit.check(store, only="verdicts/")  # no more is made here
+        with ray_session(before.ray, verbose=config.verbose):
+            names = [old.decide(store), new.decide(store)]
+            found = replay.survey(store, new.rules, new.schema, sweeps)
     tables = [decide.verdicts(store, name) for name in names]
     for unit, book in decide.books(tables[1]).items():
         was = decide.books(tables[0])[unit]
-        print(f"{unit}: kept {was['kept']} -> {book['kept']} of {book['in']}, "
+        say(f"{unit}: kept {was['kept']} -> {book['kept']} of {book['in']}, "
               f"{was['hours'].get(STATES[0], 0):.3f} -> {book['hours'].get(STATES[0], 0):.3f} hours")
     for (unit, end, now), rows in sorted(replay.moved(*tables).items()):
-        print(f"  {rows} {unit} rows: {end} -> {now}")
+        say(f"  {rows} {unit} rows: {end} -> {now}")
     for unit, pairs in found.objections.items():
         _matrix(unit, pairs, found.alone[unit])
     for sweep, points in zip(sweeps, found.yields, strict=True):
-        print(f"\n{sweep.unit} rows that pass every filter, by {sweep.field}:")
+        say()
+        say(f"{sweep.unit} rows that pass every filter, by {sweep.field}:")
         for value, rows, hours in points:
-            print(f"  {value:<12g} {rows:>9} rows {hours:>10.3f} h")
-    print(f"\nverdicts {names[1]} (were {names[0]}); to export them, run the job with " + (" ".join(words) or "its options"))
+            say(f"  {value:<12g} {rows:>9} rows {hours:>10.3f} h")
+    say()
+    say(f"verdicts {names[1]} (were {names[0]}); to export them, run the job with " + (" ".join(words) or "its options"))
 
 
 def _sweeps(config: Decide, before: Any, after: Any, curation: Curation) -> list[replay.Sweep]:
@@ -74,10 +80,11 @@ def _sweeps(config: Decide, before: Any, after: Any, curation: Curation) -> list
 def _matrix(unit: str, pairs: Counter[tuple[str, str]], alone: Counter[str]) -> None:
     names = sorted({name for name, _ in pairs}, key=lambda name: -pairs[name, name])
     if names:
-        print(f"\n{unit} rows that both object to; alone: that no other objects to")
-        print(f"{'':<28}" + "".join(f"{i + 1:>8}" for i in range(len(names))) + f"{'alone':>8}")
+        say()
+        say(f"{unit} rows that both object to; alone: that no other objects to")
+        say(f"{'':<28}" + "".join(f"{i + 1:>8}" for i in range(len(names))) + f"{'alone':>8}")
         for i, name in enumerate(names):
-            print(f"{i + 1:>2} {name:<25}" + "".join(f"{pairs[name, other]:>8}" for other in names) + f"{alone[name]:>8}")
+            say(f"{i + 1:>2} {name:<25}" + "".join(f"{pairs[name, other]:>8}" for other in names) + f"{alone[name]:>8}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from jobs._curations import positional
 from jobs._main import run
 from pipeline.curate import diff
-from pipeline.log import clean, clean_url
+from pipeline.log import clean, say
 from pipeline.storage import Store
 
 
@@ -32,16 +32,17 @@ def main(config: Diff) -> None:
     a, b = Store(config.a), Store(config.b)
     total: Counter[str] = Counter()
     if not config.json_lines:
-        print("\n".join(f"plan      {line}" for line in diff.plans(a, b)) or "plan      the same")
+        for line in diff.plans(a, b) or ["the same"]:
+            say(f"plan      {line}")
     for change in diff.rows(a, b):
         total[f"{change.unit} {change.why}"] += 1
         if config.json_lines:
             print(json.dumps(asdict(change)))
         elif sum(total.values()) <= config.limit:
             what = f"{change.why}: {clean(change.before)} -> {clean(change.after)}"
-            print(f"{change.unit:<9} {change.key}  {what}  {clean_url(change.url)}")
+            say(f"{change.unit:<9} {change.key}  {what}  {clean(change.url)}")
     if not config.json_lines:
-        print(", ".join(f"{number} {what}" for what, number in sorted(total.items())) or "no sample differs")
+        say(", ".join(f"{number} {what}" for what, number in sorted(total.items())) or "no sample differs")
     if total:
         raise SystemExit(1)
 

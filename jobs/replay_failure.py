@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jobs._curations import positional
 from jobs._main import run
 from pipeline.curate import guard
+from pipeline.log import say
 from pipeline.storage import Store
 
 
@@ -29,17 +30,18 @@ def main(config: ReplayFailure) -> None:
     """Replay; status 1 if the row still fails."""
     store = Store(config.run_dir)
     if config.key is None:
-        for name in store.list("quarantine"):
-            print(name.removeprefix("quarantine/").removesuffix(".parquet"))
+        for name in store.list("quarantine", guard.NAMES):
+            say(name.removeprefix("quarantine/").removesuffix(".parquet"))
         return
     limits = {k: v for k in ("timeout_s", "memory_mb") if (v := getattr(config, k)) is not None}
     found = guard.replay(store, config.key, limits)
-    print(f"stage     {found.stage}\nit was    {found.was}")
+    say(f"stage     {found.stage}")
+    say(f"it was    {found.was}")
     if found.reason is not None:
-        print(f"it is     {found.reason} ({found.detail})")
+        say(f"it is     {found.reason} ({found.detail})")
         raise SystemExit(1)
     failed = [row for row in found.rows if row["state"] == "failed"]
-    print(f"it is     {len(found.rows)} rows" + "".join(f"; failed {row['reason']}: {row['detail']}" for row in failed))
+    say(f"it is     {len(found.rows)} rows" + "".join(f"; failed {row['reason']}: {row['detail']}" for row in failed))
     if failed:
         raise SystemExit(1)
 

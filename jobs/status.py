@@ -1,4 +1,4 @@
-"""Show where every input of a curation run is; status 1 if its books do not balance.
+"""Show where every input of a curation run is, in rows, hours and MB; status 1 if it is damaged or its books do not balance.
 
     python -m jobs.status RUN
 """
@@ -6,14 +6,18 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs._curations import positional
 from jobs._main import run
-from pipeline.curate import decide, waves
-from pipeline.curate.run import LEDGER
-from pipeline.records import STATES
-from pipeline.storage import Store, read_json
+from jobs.audit import begun, options
+from pipeline.curate import audit, decide, waves
+from pipeline.log import say
+from pipeline.records import LEDGER, STATES
+from pipeline.storage import Store, read_sealed
+
+_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,49 +29,70 @@ class Status:
 
 
 def main(config: Status) -> None:
-    """Print the inputs, then one table per unit."""
-    store = Store(config.run_dir)
-    inputs = waves.read_inputs(store, ["key"])
-    if inputs is None:
-        raise ValueError(f"{config.run_dir} is no curation run, or has no inputs yet; see its --run-dir")
-    made = waves.every_manifest(store)
-    done = sum(wave["inputs"] for wave in made if wave["round"] == 0)
-    again = len(waves.superseded(made))
-    print(f"{inputs.num_rows} inputs: {done} in committed waves, {inputs.num_rows - done} pending"
-          + (f"; {again} were worked on again" if again else ""))
-    balanced = done <= inputs.num_rows
-    if store.exists(LEDGER):
-        ledger = read_json(store, LEDGER)
-        table = decide.verdicts(store, ledger["verdicts"], ["unit", "state", "reason", "retryable"])
-        balanced &= ledger["steps"].get(ledger["unit"], {"in": 0})["in"] == done == inputs.num_rows
-        for unit, book in ledger["steps"].items():
-            _show(unit, book, _retryable(table.filter(pc.equal(table["unit"], unit))))
-            balanced &= decide.balances(book)
-    else:
-        for name, rows in sorted(sum((Counter(wave["counts"]) for wave in made), Counter()).items()):
-            print(f"{name.replace('/', ' '):<34} {rows:>8}")
-    if not balanced:
-        print("THE BOOKS DO NOT BALANCE")
+    """Print what is damaged, the inputs, then one table per unit."""
+    store = begun(config.run_dir)
+    found = audit.audit(store, limit_bytes=audit.QUICK_BYTES)
+    findings = (*found.findings, *options(store))
+    for finding in findings[:_SHOWN]:
+        say(f"DAMAGED   {finding}", limit=1000)
+    if len(findings) > _SHOWN:
+        say(f"… and {len(findings) - _SHOWN} more: python -m jobs.audit {config.run_dir}")
+    try:
+        sound = _show(store) and not findings
+    except ValueError as error:  # of a damaged file, or for want of one
+        say(f"not shown: {error}", limit=1000)
+        sound = False
+    if found.read_bytes < found.size_bytes:
+        say(f"files: {found.files} there and as large as they were; of {found.size_bytes / 1e6:.1f} MB "
+            f"{found.read_bytes / 1e6:.1f} were read (jobs.audit reads all)")
+    if not sound:
         raise SystemExit(1)
 
 
-def _retryable(table: Any) -> dict[str, int]:
-    failed = table.filter(pc.and_(pc.equal(table["state"], "failed"), pc.fill_null(table["retryable"], False)))
-    return Counter(failed["reason"].to_pylist())
+def _show(store: Store) -> bool:
+    """Print the books; False if they do not balance."""
+    inputs = waves.read_inputs(store, ["key"])
+    if inputs is None:
+        raise ValueError(f"{waves.INPUTS} is missing")
+    manifests = waves.every_manifest(store)
+    done = sum(wave["inputs"] for wave in manifests if wave["round"] == 0)
+    again = len(waves.superseded(manifests))
+    say(f"{inputs.num_rows} inputs: {done} in committed waves, {inputs.num_rows - done} pending"
+        + (f"; {again} were worked on again" if again else ""))
+    balanced = done <= inputs.num_rows
+    if store.exists(LEDGER):
+        ledger = read_sealed(store, LEDGER)
+        table = decide.verdicts(store, ledger["verdicts"], ["unit", "state", "reason", "retryable", "duration_s", "size_bytes"])
+        balanced &= ledger["steps"].get(ledger["unit"], {"in": 0})["in"] == done == inputs.num_rows
+        for unit, book in ledger["steps"].items():
+            _show_unit(unit, book, table.filter(pc.equal(table["unit"], unit)))
+            balanced &= decide.balances(book)
+    else:
+        for name, rows in sorted(sum((Counter(wave["counts"]) for wave in manifests), Counter()).items()):
+            say(f"{name.replace('/', ' '):<34} {rows:>8}")
+    if not balanced:
+        say("THE BOOKS DO NOT BALANCE")
+    return balanced
 
 
-def _show(unit: str, book: dict[str, Any], retryable: dict[str, int]) -> None:
-    print(f"\n{unit:<34} {'rows':>8} {'hours':>9} {'MB':>9}")
-    total = {name: sum(book[name].values()) for name in ("hours", "bytes")}
-    print(f"{'in':<34} {book['in']:>8} {total['hours']:>9.3f} {total['bytes'] / 1e6:>9.2f}")
+def _show_unit(unit: str, book: dict[str, Any], table: pa.Table) -> None:
+    say()
+    say(f"{unit:<34} {'rows':>8} {'hours':>9} {'MB':>9}")
+    _line("in", book["in"], sum(book["hours"].values()), sum(book["bytes"].values()))
+    retryable = table.set_column(3, "retryable", pc.cast(pc.fill_null(table["retryable"], False), pa.int64()))
+    groups = retryable.group_by(["state", "reason"]).aggregate(
+        [("retryable", "sum"), ("duration_s", "sum"), ("size_bytes", "sum"), ("state", "count")]).to_pylist()
     for state in STATES:
-        reasons = {} if state == "kept" else book[state]
-        for reason, rows in reasons.items():
-            note = f"  ({retryable.get(reason, 0)} retryable)" if state == "failed" else ""
-            print(f"{state:<9} {reason:<24} {rows:>8}{note}")
-        rows = book["kept"] if state == "kept" else sum(reasons.values())
-        size_mb = book["bytes"].get(state, 0) / 1e6
-        print(f"{state:<9} {'in all':<24} {rows:>8} {book['hours'].get(state, 0):>9.3f} {size_mb:>9.2f}")
+        for group in sorted((g for g in groups if g["state"] == state and state != "kept"), key=lambda g: -g["state_count"]):
+            note = f"  ({group['retryable_sum']} retryable)" if state == "failed" else ""
+            _line(f"{state:<9} {group['reason']}", group["state_count"], (group["duration_s_sum"] or 0) / 3600,
+                  group["size_bytes_sum"] or 0, note)
+        rows = book["kept"] if state == "kept" else sum(book[state].values())
+        _line(f"{state:<9} in all", rows, book["hours"].get(state, 0), book["bytes"].get(state, 0))
+
+
+def _line(name: str, rows: int, hours: float, size_bytes: int, note: str = "") -> None:
+    say(f"{name:<34} {rows:>8} {hours:>9.3f} {size_bytes / 1e6:>9.2f}{note}")
 
 
 if __name__ == "__main__":

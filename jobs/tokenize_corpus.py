@@ -38,7 +38,7 @@ def main(config: TokenizeCorpus) -> None:
     store = open_run(config.run_dir, config)
     text = TextTokenizer.load(Store(config.text)) if config.text else None
     wanted = corpus.identity(files, tokenizer.sha256, config.text_vocab_size, text)
-    if (found := manifest(store, corpus.MANIFEST)) and found["identity"] == wanted:
+    if (found := manifest(store, corpus.MANIFEST)) and found.get("identity") == wanted:
         logger.info("tokenize_corpus: nothing left to do in %s", config.run_dir)
         return
     with ray_session(config.ray, verbose=config.verbose):

@@ -21,9 +21,14 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 
 import tyro
 
+from pipeline.log import clean
+from pipeline.redact import redacted_option
+
 T = TypeVar("T")
 
 _BOX = re.compile(r"[╭╮╰╯│─┌┐└┘]+|-{10,}")  # the frame that tyro draws around a message
+
+_LINE_LIMIT = 2000  # characters; what is longer was not written by us
 
 
 def load(schema: type[T], argv: Sequence[str] | None = None, prog: str | None = None) -> T:
@@ -48,7 +53,7 @@ def load(schema: type[T], argv: Sequence[str] | None = None, prog: str | None = 
 
 def fail(message: str) -> NoReturn:
     """Print one line on stderr and leave with status 2: the user can mend it."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {clean(message, _LINE_LIMIT)}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -72,8 +77,16 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def dumps(config: Any) -> bytes:
-    """The bytes of `config.json`: stable, so that an unchanged config rewrites nothing."""
-    return (json.dumps(to_dict(config), indent=2, ensure_ascii=False) + "\n").encode()
+    """The bytes of `config.json`: stable, so that an unchanged config rewrites nothing. URLs in it lose their secrets."""
+    return (json.dumps(_redacted(to_dict(config)), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _redacted(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(inner) for inner in value]
+    return redacted_option(value) if isinstance(value, str) and "://" in value else value
 
 
 def digest(value: Any) -> str:
@@ -101,7 +114,7 @@ def _read_file(schema: type, name: str) -> list[str]:
     if path.suffix not in parsers:
         fail(f"{name!r} is neither an option nor a config file (*.toml, *.json); --help lists the options")
     try:
-        table = parsers[path.suffix](path.read_text())
+        table = parsers[path.suffix](path.read_text(encoding="utf-8"))
     except OSError as error:
         fail(f"cannot read the config file {name}: {error.strerror}")
     except ValueError as error:
@@ -161,5 +174,5 @@ def _one_line(text: str) -> str:
     line = " ".join(words).removeprefix("Parsing error ").removeprefix("Required options ")
     line = re.sub(r"^Value error Error parsing \S+: ", "", line)
     line = re.sub(r"\s*For full helptext.*", "", line)
-    line = re.sub(r"Missing from \S+: (\S+).*", r"\1 is required", line)
+    line = re.sub(r"Missing from [^:]+: (\S+).*", r"\1 is required", line)
     return line or "the options could not be read; --help lists them"

@@ -6,10 +6,22 @@ column in which all values are missing is still typed. Keys come from content or
 import hashlib
 
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.redact import redacted_text
 
 STATES = ("kept", "dropped", "failed", "unknown", "deferred")
 """Where an input can end. `failed` is an error, `unknown` a score that could not be computed, `deferred` a host that
 asked us to wait; `dropped` is a verdict of a rule about good input."""
+
+LEDGER = "ledger.json"
+"""Where a finished curation run says where every row ended."""
+PAYLOAD = ("audio", "image", "transcript", "text", "caption")
+"""Columns that hold what was published: media and words. They lie apart from the scores, and go when a row is revoked."""
+CONTENT = ("sha256", "pixel_sha256")
+"""Columns by which two rows are known to hold the same thing."""
+WEB_TEXT = ("url", "page_url", "transcript_url", "source", "license", "detail")
+"""Columns that the web wrote and that may hold a URL with a secret in it."""
 
 # What every row of curation carries. `unit` says what is counted, `input_key` is the input that the row came from, and
 # `order` that input's place in the plan: it settles ties and the order of export, never identity.
@@ -56,11 +68,31 @@ the words said in it, and the clip's own scores)."""
 
 VERDICT = pa.schema([
     ("key", pa.string()), ("input_key", pa.string()), ("unit", pa.string()), ("order", pa.int64()), ("url", pa.string()),
-    ("state", pa.string()), ("reason", pa.string()), ("retryable", pa.bool_()), ("detail", pa.string()),
+    ("license", pa.string()), ("state", pa.string()), ("reason", pa.string()), ("retryable", pa.bool_()), ("detail", pa.string()),
     ("size_bytes", pa.int64()), ("sha256", pa.string()), ("duration_s", pa.float64()), ("start_s", pa.float64()),
     ("file", pa.string()), ("row", pa.int64()),
 ])
-"""Where each row ended, and where its payload lies (`file` of a wave, `row` within it)."""
+"""Where each row ended, and where it lies (`file` of scores of a wave, `row` within it)."""
+
+MEANING = {
+    "key": "stable identity of the row, 32 hexadecimal digits",
+    "url": "where the file was found; what looked like a secret in it reads REDACTED",
+    "page_url": "the page, feed item or list that named it",
+    "license": "as the source declared it; empty where it declared none",
+    "sha256": "digest of the original file as it was fetched, not of the medium beside it",
+    "caption": "what its publisher wrote of the picture",
+    "image": "the picture as it was decoded and resized, encoded as PNG",
+    "width": "pixels of the original picture, not of the one beside it",
+    "height": "pixels of the original picture, not of the one beside it",
+    "audio": "the clip, encoded as FLAC",
+    "text": "the words said in the clip, from its publisher's transcript",
+    "language": "as the publisher declared it",
+    "start_s": "where the clip begins in its episode, in seconds",
+    "end_s": "where the clip ends in its episode, in seconds",
+    "duration_s": "length of the clip in seconds",
+    "sample_rate": "samples a second of the clip",
+}
+"""What the columns of an export mean to who reads it."""
 
 CODES = pa.schema([
     ("key", pa.string()), ("modality", pa.string()), ("text", pa.string()),
@@ -72,3 +104,15 @@ CODES = pa.schema([
 def key_of(*parts: str) -> str:
     """A stable 32-digit key from what identifies a row: URL and caption, or content digest and span."""
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
+def without_secrets(table: pa.Table) -> pa.Table:
+    """The table with signatures, tokens and passwords cut out of the URLs in its columns of WEB_TEXT."""
+    for name in WEB_TEXT:
+        if name in table.column_names:
+            cut = {text: redacted_text(text) for text in pc.unique(table[name]).to_pylist() if text}
+            if any(old != new for old, new in cut.items()):
+                field = table.schema.field(name)
+                column = pa.array([cut.get(text, text) for text in table[name].to_pylist()], field.type)
+                table = table.set_column(table.schema.get_field_index(name), field, column)
+    return table

@@ -4,18 +4,22 @@ Guarantees, on a local disk and on S3 alike:
 - `write` replaces an object as a whole; a reader sees the old bytes or the new ones, never a part.
 - `create` makes an object only if there is none, exactly once among any number of writers; on a disk by writing a
   temporary file, fsync, and a hard link; on S3 by a PUT with `If-None-Match: *`. It never deletes.
-- a set of files becomes visible by one manifest, created last, that lists each file's size and sha256. Readers read
-  manifests and nothing else; what no manifest names is garbage and may be deleted.
+- a set of files becomes visible by one manifest, created last, that lists each file's size and sha256 and carries a
+  digest of itself (`seal`). Readers read manifests and nothing else; what no manifest names is garbage and may be deleted.
+- names are taken as they are: `[1]`, `*` and `?` in them are no patterns.
 Whatever a store fails with is an OSError, so that callers need not know its client.
 Credentials and endpoints come from the environment (`AWS_*`), never from a URL or a config.
 """
+import contextlib
 import errno
 import functools
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import IO, Any, ParamSpec, TypeVar
@@ -24,7 +28,14 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TEMPORARY = ".tmp-"
+"""Within the name of a file that a local store is still writing, or was when its process died."""
+PROBE = ".probe-"
+_REQUESTS = 16
+"""Requests at a time to a remote store, where many small objects are read or deleted."""
 
 
 class CorruptFileError(ValueError):
@@ -64,7 +75,8 @@ class Store:
     @cached_property
     def _fs(self) -> fsspec.AbstractFileSystem:
         options = {"auto_mkdir": True} if self.is_local else {"use_listings_cache": False}
-        return fsspec.core.url_to_fs(self.url, **options)[0]
+        # `::` chains filesystems, where another `://` follows it; elsewhere it is part of a name.
+        return fsspec.core.url_to_fs(re.sub(r"::(?!.*://).*", "", self.url, flags=re.DOTALL), **options)[0]
 
     @cached_property
     def _root(self) -> str:
@@ -112,10 +124,7 @@ class Store:
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """All bytes of many small objects, fetched at the same time where the store is remote."""
         names = list(names)
-        if self.is_local or not names:
-            return {name: self.read(name) for name in names}
-        found = self._fs.cat([self.path(name) for name in names])
-        return {name: found[self.path(name)] for name in names}
+        return dict(zip(names, self._each(self.read, names), strict=True))
 
     @_os_errors
     def read_range(self, name: str, start: int, end: int) -> bytes:
@@ -136,15 +145,28 @@ class Store:
         return self._fs.size(self.path(name))
 
     @_os_errors
-    def list(self, folder: str = "") -> list[str]:
-        """Names of all objects under a folder, sorted; empty if there is none."""
+    def list(self, folder: str = "", pattern: str = ".*") -> list[str]:
+        """Names of all objects under a folder, sorted; empty if there is none. `pattern` must match what follows the folder.
+
+        With a pattern, what others leave in a folder (`.nfs…`, notes, editors' copies) is not taken for ours.
+        """
+        return sorted(self.sizes(folder, pattern))
+
+    @_os_errors
+    def sizes(self, folder: str = "", pattern: str = ".*", *, temporary: bool = False) -> dict[str, int]:
+        """Name -> bytes of all objects under a folder, by one listing; `temporary` for those that were never finished."""
         top = f"{self._root}/{folder}".rstrip("/")
+        inside = _local_sizes(top) if self.is_local else self._remote_sizes(top)
+        prefix = f"{folder}/" if folder else ""
+        return {f"{prefix}{rest}": size_bytes for rest, size_bytes in inside.items()
+                if (TEMPORARY in rest) == temporary and re.fullmatch(pattern, rest, re.DOTALL)}
+
+    def _remote_sizes(self, top: str) -> dict[str, int]:
         try:
-            found = self._fs.find(top)
+            listed = self._fs.find(top, detail=True)
         except FileNotFoundError:
-            return []
-        # A folder that comes into being while it is listed may be listed itself.
-        return sorted(p[len(self._root) + 1 :] for p in found if ".tmp-" not in p and p.startswith(f"{top}/"))
+            return {}
+        return {path[len(top) + 1 :]: info["size"] for path, info in listed.items() if path.startswith(f"{top}/")}
 
     @_os_errors
     def write(self, name: str, data: bytes | memoryview) -> File:
@@ -182,27 +204,42 @@ class Store:
     @_os_errors
     def delete(self, name: str) -> None:
         """Delete an object or a folder; no error if it is gone."""
+        path = self.path(name)
         try:
-            self._fs.rm(self.path(name), recursive=True)
+            if self.is_local:
+                self._fs.rm(path, recursive=True)
+            else:
+                self._each(self._delete_object, [name] if self.exists(name) else self.list(name))
         except FileNotFoundError:
             return
 
     @_os_errors
     def check_writable(self) -> None:
         """Raise ValueError, in one line, if nothing can be written here."""
+        probe = f"{PROBE}{secrets.token_hex(4)}"
         try:
-            self.write(f".probe-{secrets.token_hex(4)}", b"")
-            for name in self._fs.ls(self._root, detail=False):
-                if "/.probe-" in name:
-                    self._fs.rm_file(name)
+            self.write(probe, b"")
+            self.delete(probe)
         except (OSError, PermissionError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise ValueError(f"cannot write to run_dir {self.url}: {reason}; choose another with --run-dir") from error
 
+    def _delete_object(self, name: str) -> None:
+        try:
+            self._fs.rm_file(self.path(name))
+        except FileNotFoundError:
+            return
+
+    def _each(self, act: Callable[[str], T], names: "list[str]") -> "list[T]":
+        if self.is_local or len(names) < 2:
+            return [act(name) for name in names]
+        with ThreadPoolExecutor(min(_REQUESTS, len(names))) as pool:
+            return [*pool.map(act, names)]
+
     def _stage(self, path: str, data: bytes | memoryview) -> str:
         folder = os.path.dirname(path)
         os.makedirs(folder, exist_ok=True)
-        temporary = f"{path}.tmp-{secrets.token_hex(6)}"
+        temporary = f"{path}{TEMPORARY}{secrets.token_hex(6)}"
         try:
             with open(temporary, "xb") as file:
                 file.write(data)
@@ -217,6 +254,22 @@ class Store:
         return temporary
 
 
+def _local_sizes(top: str) -> dict[str, int]:
+    """Relative name -> bytes. fsspec's own listing leaves out a whole folder if one file in it vanishes meanwhile."""
+    sizes = {}
+    for folder, _, names in os.walk(top, onerror=_unless_gone):
+        for name in names:
+            path = os.path.join(folder, name)
+            with contextlib.suppress(FileNotFoundError):
+                sizes[os.path.relpath(path, top).replace(os.sep, "/")] = os.stat(path).st_size
+    return sizes
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
 def _unviewed(data: memoryview) -> bytearray:
     """A copy that clients of object stores accept, made in pieces: other threads are not held up."""
     out = bytearray(len(data))
@@ -227,7 +280,11 @@ def _unviewed(data: memoryview) -> bytearray:
 
 def write_json(store: Store, name: str, value: Any) -> File:
     """Write a JSON object, indented, unless the very bytes are there already."""
-    data = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return write_changed(store, name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_changed(store: Store, name: str, data: bytes) -> File:
+    """Create or replace an object, unless the very bytes are there already."""
     if store.exists(name) and store.read(name) == data:
         return File(path=name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     return store.write(name, data)
@@ -244,7 +301,9 @@ def read_json(store: Store, name: str) -> Any:
 def parquet_bytes(table: pa.Table, row_group_rows: int) -> bytes:
     """A table as a Parquet file; the bytes depend on the table alone."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table.combine_chunks(), sink, row_group_size=row_group_rows, compression="zstd", write_statistics=False)
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_statistics=False) as writer:
+        if table.num_rows:  # some readers fail on a row group without rows
+            writer.write_table(table.combine_chunks(), row_group_size=row_group_rows)
     return sink.getvalue().to_pybytes()
 
 
@@ -257,35 +316,65 @@ def write_parquet(store: Store, name: str, table: pa.Table, row_group_rows: int 
 
 def commit(store: Store, name: str, files: Iterable[File], **facts: Any) -> bool:
     """Make files visible: create the manifest `name`. False if there was one already; then ours is void."""
-    manifest = facts | {"files": [asdict(file) for file in files]}
-    return store.create(name, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+    return store.create(name, sealed(facts | {"files": [asdict(file) for file in files]}))
+
+
+def sealed(value: dict[str, Any]) -> bytes:
+    """A JSON object with its own digest in it, as bytes that depend on the object alone."""
+    value = json.loads(json.dumps({key: inner for key, inner in value.items() if key != "seal"}))
+    return (json.dumps(value | {"seal": _seal(value)}, indent=1, sort_keys=True) + "\n").encode()
+
+
+def write_sealed(store: Store, name: str, value: dict[str, Any]) -> File:
+    """Write a sealed JSON object, unless the very bytes are there already."""
+    return write_changed(store, name, sealed(value))
+
+
+def read_sealed(store: Store, name: str) -> dict[str, Any]:
+    """Read a sealed JSON object, without its seal; CorruptFileError if it was altered, FileNotFoundError if there is none."""
+    return _unsealed(store, name, store.read(name))
 
 
 def manifest(store: Store, name: str) -> dict[str, Any] | None:
     """A committed manifest, its `files` as `File`s; None if nothing was committed under that name, CorruptFileError if it
-    is none."""
+    is none, or was altered."""
     try:
-        found = read_json(store, name)
+        data = store.read(name)
     except FileNotFoundError:
         return None
-    return _with_files(store, name, found)
+    return parse_manifest(store, name, data)
+
+
+def parse_manifest(store: Store, name: str, data: bytes) -> dict[str, Any]:
+    """The manifest that was read as these bytes; CorruptFileError if they are none, or were altered."""
+    return _with_files(store, name, _unsealed(store, name, data))
 
 
 def manifests(store: Store, names: Iterable[str]) -> list[dict[str, Any]]:
     """Committed manifests as `manifest` gives them, in the order of `names`; CorruptFileError names one that is none."""
-    out = []
-    for name, data in store.read_many(names).items():
-        try:
-            found = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise CorruptFileError(f"{store.url}/{name} is not valid JSON: {error}") from error
-        out.append(_with_files(store, name, found))
-    return out
+    return [parse_manifest(store, name, data) for name, data in store.read_many(names).items()]
 
 
-def _with_files(store: Store, name: str, found: Any) -> dict[str, Any]:
+def _seal(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _unsealed(store: Store, name: str, data: bytes) -> dict[str, Any]:
     try:
-        return found | {"files": [File(**file) for file in found["files"]]}
+        value = json.loads(data)
+        seal = value.pop("seal", None) if isinstance(value, dict) else None
+        is_sound = seal is not None and seal == _seal(value)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{store.url}/{name} is not valid JSON: {error}") from error
+    if not is_sound:
+        raise CorruptFileError(f"{store.url}/{name} was altered, or is none of ours: its seal is not that of its contents; "
+                               "name another folder, or delete it and run the step that makes it again")
+    return value
+
+
+def _with_files(store: Store, name: str, value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return value | {"files": [File(**file) for file in value["files"]]}
     except (KeyError, TypeError) as error:
         raise CorruptFileError(f"{store.url}/{name} is no manifest: it does not list files with their sizes and sha256; name "
                                "another folder, or delete it and run the step that makes it again") from error

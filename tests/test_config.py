@@ -122,3 +122,41 @@ def test_difference_names_what_changed() -> None:
 
 def test_digest_ignores_key_order() -> None:
     assert config.digest({"a": 1, "b": 2}) == config.digest(json.loads('{"b": 2, "a": 1}'))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    contact: str = "triptych (+https://h.example/bot?key=hunter)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crawl:
+    """A job with sources."""
+
+    run_dir: str
+    sources: tuple[str, ...]
+    fetch: Fetch = field(default_factory=Fetch)
+
+
+def test_a_saved_config_holds_no_secret_and_loads_again(tmp_path: Path) -> None:
+    job = Crawl(run_dir="s3://AKIA:hunter@bucket/run", sources=(
+        "list=https://h/l.jsonl?sig=SECRETSECRET12345", "page=https://me:hunter@h/p?id=7", "list=https://h/a b?token=hunter 2"))
+    saved = config.dumps(job)
+    assert b"SECRET" not in saved and b"hunter" not in saved and b"AKIA" not in saved
+    file = tmp_path / "config.json"
+    file.write_bytes(saved)
+    loaded = config.load(Crawl, [str(file)])
+    assert loaded.run_dir == "s3://bucket/run"
+    assert loaded.sources == ("list=https://h/l.jsonl?sig=REDACTED", "page=https://h/p?id=7", "list=https://h/a b?token=REDACTED")
+    assert config.dumps(loaded) == saved
+
+
+def test_a_run_from_its_saved_config_has_the_same_plan(tmp_path: Path) -> None:
+    from jobs import curate_images, curate_speech
+
+    kinds = ((curate_images, curate_images.CurateImages, "list"), (curate_speech, curate_speech.CurateSpeech, "feed"))
+    for module, schema, kind in kinds:
+        job = schema(run_dir="a", sources=(f"{kind}=https://h/l?id=7&sig=SECRETSECRET12345#x", f"{kind}=https://h/m"))
+        (tmp_path / "config.json").write_bytes(config.dumps(job))
+        plan, again = (module.curation(one).plan for one in (job, config.load(schema, [str(tmp_path / "config.json")])))
+        assert plan == again and plan["sources"] == [f"{kind}=https://h/l?id=7&sig=REDACTED", f"{kind}=https://h/m"]

@@ -6,7 +6,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    ("pipeline.config", "pipeline.records", "pipeline.storage", "pipeline.log", "pipeline.lease"),
+    ("pipeline.config", "pipeline.records", "pipeline.storage", "pipeline.log", "pipeline.lease", "pipeline.signals",
+     "pipeline.redact", "pipeline.foreign", "pipeline.weights"),
     ("pipeline.models",),
     ("pipeline.curate", "pipeline.tokenize", "pipeline.train"),
     ("pipeline.generate",),

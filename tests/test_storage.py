@@ -1,4 +1,5 @@
 """Storage on a local disk and on a real S3 protocol server: one set of promises, tested on both."""
+import json
 import pickle
 import socket
 import threading
@@ -78,8 +79,77 @@ def test_json_that_is_no_manifest_is_named(tmp_path: Path, text: str) -> None:
     store = Store(str(tmp_path))
     store.write("m.json", text.encode())
     for read in (lambda: storage.manifest(store, "m.json"), lambda: storage.manifests(store, ["m.json"])):
-        with pytest.raises(CorruptFileError, match=r"/m\.json is no manifest: .*; name another folder"):
+        with pytest.raises(CorruptFileError, match=r"/m\.json was altered, or is none of ours.*; name another folder"):
             read()
+
+
+def test_a_sealed_manifest_without_files_is_named(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    for value in ({}, {"files": 5}, {"files": [5]}, {"files": [{"path": "x"}]}):
+        storage.write_sealed(store, "m.json", value)
+        with pytest.raises(CorruptFileError, match=r"/m\.json is no manifest: .*; name another folder"):
+            storage.manifest(store, "m.json")
+
+
+def test_any_changed_byte_of_a_sealed_object_is_found(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    storage.write_sealed(store, "m.json", {"rows": 12, "name": "x", "files": []})
+    whole = store.read("m.json")
+    assert storage.read_sealed(store, "m.json")["rows"] == 12
+    for at in range(len(whole)):
+        for bit in (1, 16):
+            store.write("m.json", whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :])
+            try:
+                # Spaces between tokens say nothing: what is read is what was written, or it is refused.
+                assert storage.read_sealed(store, "m.json") == json.loads(whole)
+            except CorruptFileError:
+                continue
+
+
+@pytest.mark.parametrize("name", ["[1]", "*", "a?b", "x y", "ünï-日本", "a{b,c}", "100%41", "a+b", "~"])
+def test_names_are_taken_as_they_are(store: Store, name: str) -> None:
+    odd = store.sub(f"runs/{name}")
+    other = store.sub("runs/1")
+    other.write("w/0.json", b"other")
+    for number in range(3):
+        assert odd.create(f"w/{number}.json", str(number).encode())
+    assert odd.list() == odd.list("w") == ["w/0.json", "w/1.json", "w/2.json"] and odd.exists("w/1.json")
+    assert odd.read_many(["w/0.json", "w/2.json"]) == {"w/0.json": b"0", "w/2.json": b"2"}
+    assert odd.sizes("w") == dict.fromkeys(odd.list("w"), 1)
+    odd.check_writable()
+    odd.delete("w")
+    assert odd.list() == [] and other.read("w/0.json") == b"other"
+
+
+def test_what_others_leave_in_a_folder_is_not_taken_for_ours(store: Store) -> None:
+    for name in ("000000.json", ".nfs0000001", "000000.json~", "notes.txt", "deep/000001.json", "a b"):
+        store.write(f"waves/{name}", b"{}")
+    assert store.list("waves", r"\d{6}\.json") == ["waves/000000.json"] and len(store.list("waves")) == 6
+
+
+def test_a_listing_is_whole_while_files_come_and_go(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    for number in range(20):
+        store.write(f"lease/{number:06d}.json", b"{}")
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.is_set():
+            store.write("lease/000000.json", b"{}")
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+        assert all(len(store.list("lease")) == 20 for _ in range(300))
+    finally:
+        stop.set()
+        beating.join()
+
+
+def test_probes_of_others_are_left_alone(store: Store) -> None:
+    store.write(".probe-of-another", b"")
+    store.check_writable()
+    assert store.list() == [".probe-of-another"]
 
 
 def test_a_store_pickles_and_its_names_stay_inside(store: Store) -> None:

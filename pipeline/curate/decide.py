@@ -10,19 +10,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.config import digest
 from pipeline.curate import revoke, sets, waves
 from pipeline.curate.stage import Filter, Row, failure, left, to_table
-from pipeline.records import STATES, VERDICT
+from pipeline.records import PAYLOAD, STATES, VERDICT
 from pipeline.storage import File, Store, commit, manifest, read_table, write_parquet
 
 if TYPE_CHECKING:
     from ray.data import Dataset
-
-PAYLOAD = ("audio", "image", "transcript")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
@@ -36,9 +32,13 @@ class Rules:
 
 def name_of(store: Store, rules: tuple[Rules, ...]) -> str:
     """The name of the verdicts that these rules, and the revocations so far, give over the committed waves."""
-    asked = {"rules": [describe(rule) for rule in rules], "files": [asdict(f) for f in waves.files(store)],
-             "revocations": [asdict(revocation) for revocation in revoke.recorded(store)]}
-    return digest(asked)[:12]
+    return name_by(store, [describe(rule) for rule in rules])
+
+
+def name_by(store: Store, rules: list[dict[str, Any]]) -> str:
+    """As `name_of`, by rules as `describe` gives them and as the manifest of verdicts lists them."""
+    scores = [part.scores.sha256 for part in waves.parts(store)]
+    return digest({"rules": rules, "scores": scores, "revoked": revoke.recorded(store).to_json()})[:12]
 
 
 def decide(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, *, partitions: int = 8) -> str:
@@ -92,13 +92,13 @@ def _plain(book: dict[str, Any]) -> dict[str, Any]:
 def _judged(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, partitions: int) -> "Dataset":
     narrow = pa.schema([f for f in schema if f.name not in PAYLOAD] + [VERDICT.field("file"), VERDICT.field("row")])
     by_unit = {rule.unit: rule for rule in rules}
-    revocations = revoke.recorded(store)
+    revoked = revoke.recorded(store)
 
     def judge(batch: pa.Table) -> Iterator[pa.Table]:
         yield to_table([_verdict(row, by_unit[row["unit"]].filters) for row in batch.to_pylist()], narrow)
 
     def settle(batch: pa.Table) -> pa.Table:
-        return _settle(batch, revocations)
+        return _settle(batch, revoked)
 
     dataset = scored(store, narrow).map_batches(judge, batch_format="pyarrow", batch_size=None)
     for rule in rules:
@@ -111,12 +111,15 @@ def _judged(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, partition
 
 
 def scored(store: Store, schema: pa.Schema) -> "Dataset":
-    """The rows that stand, without their payload, each with the `file` that holds it and its `row` there. Needs Ray."""
+    """The rows that stand, without their payload, each with the `file` of scores that holds it and its `row` there. Needs Ray.
+
+    Scores that were altered since they were committed are a CorruptFileError.
+    """
     import ray
 
     found = waves.every_manifest(store)
     latest = ray.put(waves.superseded(found))
-    entries = [asdict(file) | {"round": wave["round"]} for wave in found for file in wave["files"]]
+    entries = [asdict(part.scores) | {"round": wave["round"]} for wave in found for part in waves.parts_of(wave)]
 
     def read(batch: pa.Table) -> Iterator[pa.Table]:
         for entry in batch.to_pylist():
@@ -128,9 +131,8 @@ def scored(store: Store, schema: pa.Schema) -> "Dataset":
 
 
 def _scores(store: Store, file: File, schema: pa.Schema) -> pa.Table:
-    stored = [n for n in schema.names if n not in ("file", "row")]
-    with store.open(file.path) as source:  # a projection: the payload is not read, so its digest cannot be checked here
-        table = pq.read_table(source, columns=stored).cast(pa.schema([schema.field(n) for n in stored]))
+    stored = pa.schema([field for field in schema if field.name not in ("file", "row")])
+    table = read_table(store, file, stored.names).cast(stored)
     for name, values in (("file", pa.array([file.path] * table.num_rows, pa.string())), ("row", pa.array(range(table.num_rows)))):
         if name in schema.names:
             table = table.append_column(name, values)
@@ -150,14 +152,14 @@ def _verdict(row: Row, filters: tuple[Filter, ...]) -> Row:
     return row
 
 
-def _settle(table: pa.Table, revocations: list[revoke.Revocation]) -> pa.Table:
+def _settle(table: pa.Table, revoked: revoke.Revoked) -> pa.Table:
     for name in ("start_s", "duration_s"):
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(table.num_rows, pa.float64()))
     state = table["state"].cast(pa.string()).fill_null("kept")  # whatever no rule objected to
     table = table.set_column(table.schema.get_field_index("state"), "state", state)
     # Last of all: a copy of what was revoked stays a duplicate, and what else is kept stays in its place.
-    return revoke.mark(table, revocations, only="kept").select(VERDICT.names)
+    return revoke.mark(table, revoked, only="kept").select(VERDICT.names)
 
 
 def describe(rule: Rules) -> dict[str, Any]:

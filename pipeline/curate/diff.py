@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from pipeline.config import difference
 from pipeline.curate import decide, plan
-from pipeline.storage import Store, manifest, read_json
+from pipeline.records import LEDGER
+from pipeline.storage import Store, manifest, read_sealed
 
 _FIELDS = ("key", "unit", "url", "state", "reason", "sha256", "size_bytes", "duration_s", "start_s", "detail")
 _CONTENT = ("sha256", "size_bytes", "duration_s", "start_s")
@@ -27,8 +28,9 @@ class Change:
 
 def plans(a: Store, b: Store) -> list[str]:
     """How the fingerprints and the rules of two runs differ, a line each."""
-    old, new = plan.fingerprints(a)[-1], plan.fingerprints(b)[-1]
-    return [*difference(old, new), *difference(_rules(a), _rules(b), "rules.")]
+    rules = difference(_rules(a), _rules(b), "rules.")
+    old, new = ((plan.fingerprints(store) or [{}])[-1] for store in (a, b))
+    return [*difference(old, new), *rules]
 
 
 def rows(a: Store, b: Store) -> Iterator[Change]:
@@ -67,15 +69,19 @@ def _rows(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def _name(store: Store) -> str:
-    if not store.exists("ledger.json"):
-        raise ValueError(f"{store.url} is no finished curation run: it has no ledger.json")
-    return read_json(store, "ledger.json")["verdicts"]
+    if not store.exists(LEDGER):
+        raise ValueError(f"{store.url} is no finished curation run: it has no {LEDGER}")
+    return read_sealed(store, LEDGER)["verdicts"]
 
 
 def _rules(store: Store) -> dict[str, Any]:
-    found = manifest(store, f"verdicts/{_name(store)}.json") or {"rules": []}
+    return by_unit((manifest(store, f"verdicts/{_name(store)}.json") or {"rules": []})["rules"])
+
+
+def by_unit(rules: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rules as `decide.describe` gives them, so that `difference` names the filter and the threshold."""
     return {rule["unit"]: {"unique_by": rule["unique_by"]} | {entry["rule"]: entry for entry in rule["filters"]}
-            for rule in found["rules"]}
+            for rule in rules}
 
 
 def _end(row: dict[str, Any]) -> str:

@@ -1,42 +1,63 @@
-"""Where one row came from and where it went: URL, bytes, span, every score and verdict, shard and offset."""
+"""Where one row came from and where it went: URL, bytes, span, words, every score and verdict, shard and offset."""
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.curate import decide, export, revoke, waves
-from pipeline.storage import File, Store, manifest, read_json, read_table
+from pipeline.log import clean
+from pipeline.records import PAYLOAD
+from pipeline.storage import CorruptFileError, Store, read_table
 
 _PLAIN = ("key", "input_key", "unit", "order", "state", "reason", "retryable", "detail", "url", "page_url", "source",
           "license", "http_status", "size_bytes", "sha256", "start_s", "end_s")
+_WORDS = ("caption", "text", "transcript")
+_SHOWN = 20
+"""Rows of one URL that are explained; an episode has hundreds of clips."""
 
 
-def explain(store: Store, key: str, rules: tuple[decide.Rules, ...], verdicts: str) -> list[str]:
-    """Lines that tell the story of a row, named by its key or the beginning of it; ValueError if there is no such row."""
+def matching(store: Store, name: str, verdicts: str) -> list[dict[str, Any]]:
+    """The verdicts on the row with this key or a key that begins with it, or on the rows that were had from this URL.
+
+    ValueError if there is none, or if several keys begin so. Of a URL the inputs come before what was cut from them.
+    """
     table = decide.verdicts(store, verdicts)
-    table = table.filter(pc.starts_with(table["key"], key))
+    if "/" in name:
+        named = revoke.Revocation(kind="url", value=name)
+        rows = [row for row in table.to_pylist() if named.matches({"url": row["url"]})]
+        if not rows:
+            raise ValueError(f"no row of {store.url} was had from {clean(name)}; jobs.rows lists them")
+        return sorted(rows, key=lambda row: row["key"] != row["input_key"])[:_SHOWN]
+    table = table.filter(pc.starts_with(table["key"], name))
     if table.num_rows != 1:
         some = ", ".join(table["key"].to_pylist()[:3])
-        raise ValueError(f"{table.num_rows} rows of {store.url} have a key that begins with {key!r}{': ' if some else ''}{some}")
-    verdict = table.to_pylist()[0]
-    file = next(file for file in waves.files(store) if file.path == verdict["file"])
-    row = read_table(store, file).slice(verdict["row"], 1).to_pylist()[0]
+        raise ValueError(f"{table.num_rows} rows of {store.url} have a key that begins with {name!r}{': ' if some else ''}{some}")
+    return table.to_pylist()
+
+
+def explain(store: Store, verdict: dict[str, Any], rules: tuple[decide.Rules, ...]) -> list[str]:
+    """Lines that tell the story of a row; what the web wrote is in them as it is."""
+    part = next((part for part in waves.parts(store) if part.scores.path == verdict["file"]), None)
+    if part is None:
+        raise CorruptFileError(f"{store.url}/{verdict['file']} is named by no wave any more; run the job again")
+    row = waves.read_part(store, part).slice(verdict["row"], 1).to_pylist()[0]
     lines = [f"key       {row['key']}", *_origin(store, row)]
-    scores = {k: v for k, v in row.items() if k not in (*_PLAIN, *revoke.PAYLOAD) and v is not None}
+    lines += [f"{name:<9} {clean(value)}" for name in _WORDS if (value := row.get(name))]
+    scores = {k: v for k, v in row.items() if k not in (*_PLAIN, *PAYLOAD) and v is not None}
     lines += [f"score     {name} = {value}" for name, value in scores.items()]
     lines += _verdicts(row, next((rule.filters for rule in rules if rule.unit == row["unit"]), ()))
     end = f"{verdict['state']} {verdict['reason'] or ''}".strip() + (f" ({verdict['detail']})" if verdict["detail"] else "")
-    lines += [f"stored    {file.path}, row {verdict['row']}, sha256 of the file {file.sha256}", f"verdict   {end}"]
-    return lines + _exported(store, row["key"])
+    lines += [f"stored    {part.scores.path}, row {verdict['row']}, sha256 of the file {part.scores.sha256}", f"verdict   {end}"]
+    return [*lines, _exported(store, row["key"])]
 
 
 def _origin(store: Store, row: dict[str, Any]) -> list[str]:
     inputs = waves.read_inputs(store)
-    assert inputs is not None
+    if inputs is None:
+        raise CorruptFileError(f"{store.url}/{waves.INPUTS} is missing; see jobs.status")
     listed = inputs.filter(pc.equal(inputs["key"], row["input_key"])).to_pylist()[0]
     lines = [f"listed    by {listed['source']} in place {listed['order']}", f"url       {row['url']}"]
     lines += [f"page      {row['page_url']}"] if row["page_url"] else []
-    lines += [f"license   {row['license'] or 'not declared'}"]
+    lines += [f"license   {clean(row['license'] or 'not declared')}"]
     if row["input_key"] != row["key"]:
         lines.append(f"part of   {row['input_key']}" + _span(row))
     digest = row["sha256"] or _parent_sha256(store, row["input_key"])
@@ -51,13 +72,11 @@ def _span(row: dict[str, Any]) -> str:
 
 
 def _parent_sha256(store: Store, key: str) -> str | None:
-    for found in reversed(waves.every_manifest(store)):
-        for file in found["files"]:
-            with store.open(file.path) as source:
-                table = pq.read_table(source, columns=["key", "sha256"])
-            hit = table.filter(pc.equal(table["key"], key))
-            if hit.num_rows:
-                return hit["sha256"][0].as_py()
+    for part in reversed(waves.parts(store)):
+        table = read_table(store, part.scores, ["key", "sha256"])
+        hit = table.filter(pc.equal(table["key"], key))
+        if hit.num_rows:
+            return hit["sha256"][0].as_py()
     return None
 
 
@@ -74,13 +93,12 @@ def _verdicts(row: dict[str, Any], filters: tuple[Any, ...]) -> list[str]:
     return lines
 
 
-def _exported(store: Store, key: str) -> list[str]:
-    exported = manifest(store, export.MANIFEST)
-    if exported is None:
-        return ["exported  nothing yet"]
-    index = read_table(store, File(**read_json(store, export.MANIFEST)["index"]))
-    spots = index.filter(pc.equal(index["key"], key)).to_pylist()
-    if not spots:
-        return ["exported  no"]
-    tar = f"; {spots[0]['tar']} at byte {spots[0]['tar_offset']}" if spots[0]["tar"] else ""
-    return [f"exported  {spots[0]['shard']}, row {spots[0]['row']}{tar}"]
+def _exported(store: Store, key: str) -> str:
+    index = export.read_index(store)
+    if index is None:
+        return "exported  nothing yet"
+    places = index.filter(pc.equal(index["key"], key)).to_pylist()
+    if not places:
+        return "exported  no"
+    tar = f"; {places[0]['tar']} at byte {places[0]['tar_offset']}" if places[0]["tar"] else ""
+    return f"exported  {places[0]['shard']}, row {places[0]['row']}{tar}"

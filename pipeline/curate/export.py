@@ -1,30 +1,35 @@
-"""Export: the kept rows of a verdict table as shards of fixed size, in the order of the plan; an index; a card.
+"""Export: the kept rows of a verdict table as a data set: shards of fixed size in the order of the plan, an index, a card.
+
+    README.md                     the card, which names the shards of `data/` and the types of their columns
+    data/shard-N-DIGEST.parquet   the rows, each key once
+    webdataset/shard-N-….tar      the same rows again, if they are asked for
+    _index-DIGEST.arrow           key -> shard, row, tar, offset in it
+    manifest.json                 size and sha256 of all of these; does not grow with the rows
 
 Guarantees: the shards' bytes depend on the verdicts and the rows alone, so they are identical for any number of
-workers and any order of arrival; a shard's name holds its digest, so writing it twice changes nothing; readers find the
-shards in `export/manifest.json`, replaced as a whole. Revoked rows leave a gap in their shard and move no other row, so
-only the shards that held them are written anew.
+workers and any order of arrival; a shard's name holds its digest, so writing it twice changes nothing; the manifest is
+replaced as a whole, and `sweep` then deletes what it does not name. Revoked rows leave a gap in their shard and move no
+other row, so only the shards that held them are written anew.
 """
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import digest
 from pipeline.curate import card, decide, revoke, waves
+from pipeline.curate.sweep import EXPORT as MANIFEST
+from pipeline.curate.waves import Part
 from pipeline.curate.webdataset import tar_bytes
-from pipeline.storage import File, Store, read_json, read_table, write_json, write_parquet
+from pipeline.storage import CorruptFileError, File, Store, manifest, read_file, write_changed, write_parquet, write_sealed
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-MANIFEST = "export/manifest.json"
 CARD = "export/README.md"
 INDEX = pa.schema([("key", pa.string()), ("shard", pa.string()), ("row", pa.int64()), ("tar", pa.string()),
                    ("tar_offset", pa.int64())])
@@ -47,62 +52,95 @@ class ExportConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One shard: `made_of` is the digest of all that its bytes depend on, `offsets` where each row begins in its tar."""
+
+    index: int
+    made_of: str
+    file: File
+    tar: File | None
+    offsets: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Without the offsets: they are the index's."""
+        return {"index": self.index, "made_of": self.made_of, "file": asdict(self.file), "tar": self.tar and asdict(self.tar)}
+
+
 def is_current(store: Store, wanted: dict[str, Any]) -> bool:
     """True if what was exported last is what is wanted: `verdicts` by name, `unit` and `columns`."""
-    return store.exists(MANIFEST) and read_json(store, MANIFEST)["made_from"] == wanted
+    exported = manifest(store, MANIFEST)
+    return exported is not None and exported["made_from"] == wanted
 
 
 def shards(store: Store) -> list[File]:
     """Every exported file but the manifest and the card; none before the first export."""
-    if not store.exists(MANIFEST):
+    exported = manifest(store, MANIFEST)
+    if exported is None:
         return []
-    found = read_json(store, MANIFEST)
-    return [File(**file) for file in [*found["files"], *found["webdataset"], found["index"]]]
+    return [*exported["files"], *(File(**file) for file in [*exported["webdataset"], exported["index"]])]
 
 
 def export(store: Store, wanted: dict[str, Any], schema: pa.Schema, config: ExportConfig) -> list[File]:
-    """Write the kept rows of a unit; returns the Parquet shards in order. What is exported already is left alone."""
-    if is_current(store, wanted):
-        return [File(**file) for file in read_json(store, MANIFEST)["files"]]
-    table = decide.verdicts(store, wanted["verdicts"], ["key", "unit", "state", "reason", "file", "row"])
+    """Write the kept rows of a unit; returns the Parquet shards in order. Shards that are there are left as they are."""
+    table = decide.verdicts(store, wanted["verdicts"], ["key", "unit", "state", "reason", "file", "row", "url", "license"])
     table = table.filter(pc.equal(table["unit"], wanted["unit"]))
     kept = pc.equal(table["state"], "kept")
-    table = table.filter(pc.or_(kept, pc.fill_null(pc.equal(table["reason"], revoke.AFTER), False)))
-    made = _made(store, table, wanted, schema, config)
-    files = [File(**shard["file"]) for shard in made]
-    keys = table.filter(pc.equal(table["state"], "kept"))["key"]
-    if sum(file.rows for file in files) != len(keys):
-        raise RuntimeError(f"{len(keys)} rows are kept and {sum(f.rows for f in files)} were written; nothing was exported")
-    index = write_parquet(store, "export/index-{sha256}.parquet", _index(keys, made), row_group_rows=65536)
-    facts = {
-        "made_from": wanted, "rows": len(keys), "keys_sha256": digest(keys.to_pylist()), "index": asdict(index),
-        "files": [asdict(file) for file in files], "webdataset": [shard["tar"] for shard in made if shard["tar"]],
-        "shards": made,
-    }
-    store.write(CARD, card.render(store, wanted, schema, facts).encode())
-    write_json(store, MANIFEST, facts)
-    return files
+    gap = pc.fill_null(pc.is_in(table["reason"], pa.array([revoke.AFTER, revoke.COPY])), False)
+    made = _shards(store, table.filter(pc.or_(kept, gap)), wanted, schema, config)
+    rows = table.filter(kept)
+    written = sum(shard.file.rows for shard in made)
+    if written != rows.num_rows:
+        raise RuntimeError(f"{rows.num_rows} rows are kept and {written} were written; nothing was exported")
+    _commit(store, wanted, schema, rows, made)
+    return [shard.file for shard in made]
 
 
-def delete_all_but(store: Store, before: list[File], after: list[File]) -> None:
-    """Delete the files of an export that a later one does not have."""
-    for file in sorted({file.path for file in before} - {file.path for file in after}):
-        store.delete(file)
+def _commit(store: Store, wanted: dict[str, Any], schema: pa.Schema, rows: pa.Table, made: list[Shard]) -> None:
+    """Write the index and the card, and last the manifest that makes all of it the export."""
+    files = [asdict(shard.file) for shard in made]
+    tars = [asdict(shard.tar) for shard in made if shard.tar]
+    keys_sha256 = digest(rows["key"].to_pylist())
+    described = card.Described(
+        unit=wanted["unit"], verdicts=wanted["verdicts"], columns=tuple(wanted["columns"]), has_tars=bool(tars),
+        shards=tuple(file["path"] for file in files), keys_sha256=keys_sha256)
+    text = card.render(store, described, schema, rows)
+    write_sealed(store, MANIFEST, {
+        "made_from": wanted, "rows": rows.num_rows, "keys_sha256": keys_sha256, "files": files, "webdataset": tars,
+        "shards": [shard.to_json() for shard in made], "index": asdict(_write_index(store, rows["key"], made)),
+        "card": asdict(write_changed(store, CARD, text.encode())),
+    })
 
 
-def _index(keys: pa.ChunkedArray, made: list[dict[str, Any]]) -> pa.Table:
-    spots = [(shard["file"]["path"], row, shard["tar"]["path"] if shard["tar"] else None, start)
-             for shard in made for row, start in enumerate(shard["starts"])]
-    columns = [keys.combine_chunks(), *(pa.array([spot[i] for spot in spots], INDEX.field(i + 1).type) for i in range(4))]
-    return pa.table(columns, schema=INDEX)
+def read_index(store: Store) -> pa.Table | None:
+    """Where each exported key lies (INDEX); None if nothing was exported."""
+    exported = manifest(store, MANIFEST)
+    if exported is None:
+        return None
+    with pa.ipc.open_file(pa.BufferReader(read_file(store, File(**exported["index"])))) as reader:
+        return reader.read_all().cast(INDEX)
 
 
-def _made(store: Store, slots: pa.Table, wanted: dict[str, Any], schema: pa.Schema, config: ExportConfig) -> list[dict[str, Any]]:
-    """Every shard, those that are there already as they are."""
-    old = {}
-    if store.exists(MANIFEST):
-        old = {shard["made_of"]: shard for shard in read_json(store, MANIFEST)["shards"]}
-    specs, done = [], {}
+def _write_index(store: Store, keys: pa.ChunkedArray, made: list[Shard]) -> File:
+    places = [(shard.file.path, row, shard.tar.path if shard.tar else None, offset)
+              for shard in made
+              for row, offset in enumerate(shard.offsets or [None] * shard.file.rows)]
+    columns = [keys.combine_chunks(), *(pa.array([place[i] for place in places], INDEX.field(i + 1).type) for i in range(4))]
+    table = pa.table(columns, schema=INDEX)
+    for name in ("shard", "tar"):  # a few names, each on thousands of rows
+        table = table.set_column(table.schema.get_field_index(name), name, table[name].dictionary_encode())
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table.combine_chunks())
+    data = sink.getvalue().to_pybytes()
+    return write_changed(store, f"export/_index-{hashlib.sha256(data).hexdigest()[:12]}.arrow", data)
+
+
+def _shards(store: Store, slots: pa.Table, wanted: dict[str, Any], schema: pa.Schema, config: ExportConfig) -> list[Shard]:
+    """Every shard in order, those that are there already as they are; an empty one if no row is kept."""
+    old = _reusable(store)
+    done: dict[int, Shard] = {}
+    specs = []
     for index, start in enumerate(range(0, slots.num_rows, config.shard_rows)):
         part = slots.slice(start, config.shard_rows)
         part = part.filter(pc.equal(part["state"], "kept"))
@@ -113,8 +151,33 @@ def _made(store: Store, slots: pa.Table, wanted: dict[str, Any], schema: pa.Sche
             done[index] = old[made_of]
         elif files:
             specs.append({"index": index, "made_of": made_of, "files": files, "rows": part["row"].to_pylist()})
-    done |= {shard["index"]: shard for shard in _written(store, specs, wanted["columns"], schema, config)}
-    return [done[index] for index in sorted(done)]
+    done |= {shard.index: shard for shard in _written(store, specs, wanted["columns"], schema, config)}
+    empty = _columns(schema, wanted["columns"]).empty_table()
+    return [done[index] for index in sorted(done)] or [_shard(store, 0, "", empty, config)]
+
+
+def _reusable(store: Store) -> dict[str, Shard]:
+    """Shards of the export before by what they were made of, if all their files are there and as large as they were."""
+    try:
+        exported = manifest(store, MANIFEST)
+        index = read_index(store)
+    except CorruptFileError:
+        return {}  # made again, byte for byte
+    if exported is None or index is None:
+        return {}
+    sizes = store.sizes("export")
+    offsets: dict[str, list[int]] = {}
+    for tar, offset in zip(index["tar"].to_pylist(), index["tar_offset"].to_pylist(), strict=True):
+        if tar:
+            offsets.setdefault(tar, []).append(offset)
+    old = {}
+    for entry in exported["shards"]:
+        file = File(**entry["file"])
+        tar = entry["tar"] and File(**entry["tar"])
+        if all(sizes.get(there.path) == there.size_bytes for there in (file, tar) if there):
+            old[entry["made_of"]] = Shard(index=entry["index"], made_of=entry["made_of"], file=file, tar=tar,
+                                          offsets=tuple(offsets.get(tar.path, ())) if tar else ())
+    return old
 
 
 def _wave(path: str) -> str:
@@ -122,46 +185,45 @@ def _wave(path: str) -> str:
 
 
 def _written(store: Store, specs: list[dict[str, Any]], columns: list[str], schema: pa.Schema,
-             config: ExportConfig) -> Iterator[dict[str, Any]]:
+             config: ExportConfig) -> Iterator[Shard]:
     import ray
 
     if not specs:
         return
-    digests = {file.path: asdict(file) for file in waves.files(store)}
-    items = [{"spec": json.dumps(spec | {"used": [digests[path] for path in dict.fromkeys(spec["files"])]})} for spec in specs]
+    pairs = {part.scores.path: [asdict(part.scores), asdict(part.payload)] for part in waves.parts(store)}
+    items = [{"spec": json.dumps(spec | {"used": [pairs[path] for path in dict.fromkeys(spec["files"])]})} for spec in specs]
 
     def write(batch: dict[str, Any]) -> pa.Table:
-        made = [json.dumps(_write_shard(store, json.loads(spec), columns, schema, config)) for spec in batch["spec"]]
-        return pa.table({"shard": made}, schema=_SHARD)
+        made = [_write_shard(store, json.loads(spec), columns, schema, config) for spec in batch["spec"]]
+        return pa.table({"shard": [json.dumps(shard.to_json() | {"offsets": shard.offsets}) for shard in made]}, schema=_SHARD)
 
     dataset: Dataset = ray.data.from_items(items, override_num_blocks=len(items))
     written: Any = dataset.map_batches(write, batch_size=1).iter_batches(batch_size=None, batch_format="pyarrow")
     for batch in written:
-        yield from (json.loads(shard) for shard in batch["shard"].to_pylist())
+        for entry in map(json.loads, batch["shard"].to_pylist()):
+            yield Shard(index=entry["index"], made_of=entry["made_of"], file=File(**entry["file"]),
+                        tar=entry["tar"] and File(**entry["tar"]), offsets=tuple(entry["offsets"]))
 
 
-def _write_shard(store: Store, spec: dict[str, Any], columns: list[str], schema: pa.Schema,
-                 config: ExportConfig) -> dict[str, Any]:
+def _write_shard(store: Store, spec: dict[str, Any], columns: list[str], schema: pa.Schema, config: ExportConfig) -> Shard:
     picked: list[pa.Table] = []
-    for file in spec["used"]:
-        places = [i for i, path in enumerate(spec["files"]) if path == file["path"]]
-        table = read_table(store, File(**file), columns).take([spec["rows"][i] for i in places])
-        picked.append(table.append_column("_place", pa.array(places)))
+    for scores, payload in spec["used"]:
+        places = [i for i, path in enumerate(spec["files"]) if path == scores["path"]]
+        table = waves.read_part(store, Part(scores=File(**scores), payload=File(**payload)), columns)
+        picked.append(table.take([spec["rows"][i] for i in places]).append_column("_place", pa.array(places)))
     table = pa.concat_tables(picked).sort_by("_place").select(columns)
-    table = table.cast(pa.schema([schema.field(name) for name in columns])).combine_chunks()
-    stem = f"export/shard-{spec['index']:05d}-{{sha256}}"
-    parquet = write_parquet(store, f"{stem}.parquet", table, config.row_group_rows)
-    tar: dict[str, Any] | None = None
-    starts: list[int | None] = [None] * table.num_rows
-    if config.webdataset:
-        data, starts[:] = tar_bytes(table)
-        name = f"export/wds-{spec['index']:05d}-{hashlib.sha256(data).hexdigest()[:12]}.tar"
-        tar = asdict(store.write(name, data)) | {"rows": table.num_rows}
-    return {"index": spec["index"], "made_of": spec["made_of"], "file": asdict(parquet), "tar": tar, "starts": starts,
-            "licenses": _tally(table, "license"), "hosts": _tally(table, "url", lambda url: urlsplit(url or "").hostname)}
+    return _shard(store, spec["index"], spec["made_of"], table.cast(_columns(schema, columns)).combine_chunks(), config)
 
 
-def _tally(table: pa.Table, name: str, of: Any = lambda value: value) -> dict[str, int]:
-    if name not in table.column_names:
-        return {}
-    return dict(sorted(Counter(str(of(value) or "unknown") for value in table[name].to_pylist()).items()))
+def _shard(store: Store, index: int, made_of: str, table: pa.Table, config: ExportConfig) -> Shard:
+    file = write_parquet(store, f"export/data/shard-{index:05d}-{{sha256}}.parquet", table, config.row_group_rows)
+    if not config.webdataset or not table.num_rows:
+        return Shard(index=index, made_of=made_of, file=file, tar=None)
+    data, offsets = tar_bytes(table)
+    tar = store.write(f"export/webdataset/shard-{index:05d}-{hashlib.sha256(data).hexdigest()[:12]}.tar", data)
+    tar = File(path=tar.path, size_bytes=tar.size_bytes, sha256=tar.sha256, rows=table.num_rows)
+    return Shard(index=index, made_of=made_of, file=file, tar=tar, offsets=tuple(offsets))
+
+
+def _columns(schema: pa.Schema, names: list[str]) -> pa.Schema:
+    return pa.schema([schema.field(name) for name in names])

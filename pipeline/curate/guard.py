@@ -26,10 +26,14 @@ import pyarrow.parquet as pq
 from pipeline.config import to_dict
 from pipeline.curate import child
 from pipeline.curate.stage import Batch, Leave, Row, Stage, left, to_table
-from pipeline.storage import Store, parquet_bytes
+from pipeline.records import without_secrets
+from pipeline.redact import redacted_text
+from pipeline.storage import CorruptFileError, Store, parquet_bytes
 
 _PIPE_BYTES = 1 << 20
 _META = b"triptych"
+NAMES = r"[0-9a-f]+\.parquet"
+"""What bundles are called, within the folder `quarantine`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,10 +229,10 @@ def _widen(fd: int) -> None:
 
 def _quarantine(store: Store, stage: Stage, table: pa.Table, schema: pa.Schema, limits: GuardConfig, leave: Leave) -> None:
     facts = {"stage": f"{type(stage).__module__}:{type(stage).__qualname__}", "config": to_dict(stage),
-             "reason": leave.reason, "detail": leave.detail, "limits": to_dict(limits)}
+             "reason": leave.reason, "detail": redacted_text(leave.detail), "limits": to_dict(limits)}
+    table = without_secrets(table)
     metadata = {_META: json.dumps(facts).encode(), b"schema": schema.serialize().to_pybytes()}
-    key = table["key"][0].as_py()
-    store.write(f"quarantine/{key}.parquet", parquet_bytes(table.replace_schema_metadata(metadata), 1))
+    store.write(f"quarantine/{table['key'][0].as_py()}.parquet", parquet_bytes(table.replace_schema_metadata(metadata), 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,9 +251,12 @@ def replay(store: Store, key: str, limits: dict[str, Any] | None = None) -> Repl
     name = f"quarantine/{key}.parquet"
     if not store.exists(name):
         raise ValueError(f"{store.url} has no {name}; `jobs.explain` shows where a key ended")
-    table = pq.read_table(pa.BufferReader(store.read(name)))
-    facts = json.loads(table.schema.metadata[_META])
-    schema = pa.ipc.read_schema(pa.py_buffer(table.schema.metadata[b"schema"]))
+    try:
+        table = pq.read_table(pa.BufferReader(store.read(name)))
+        facts = json.loads(table.schema.metadata[_META])
+        schema = pa.ipc.read_schema(pa.py_buffer(table.schema.metadata[b"schema"]))
+    except (pa.ArrowException, ValueError, LookupError, TypeError) as error:
+        raise CorruptFileError(f"{store.url}/{name} is no bundle, or was altered: {error}; delete it") from error
     stage = _stage(facts["stage"], facts["config"])
     started = Child()
     try:

@@ -4,6 +4,7 @@ Guarantees: the cut depends on the inputs and their estimated costs alone; it is
 digest of its keys, and pinned there: a changed option never moves an input to another wave. A run is bound to its
 fingerprint (configuration, code, library versions, inputs); going on under another one is refused with the difference.
 """
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -17,9 +18,11 @@ import pyarrow as pa
 
 from pipeline.config import difference, digest
 from pipeline.log import logger
-from pipeline.storage import File, Store, commit, manifest, read_json, read_table, write_parquet
+from pipeline.storage import File, Store, commit, manifest, read_sealed, read_table, sealed, write_parquet
 
 LIBRARIES = ("ray", "pyarrow", "aiohttp", "yt-dlp", "av", "Pillow", "webrtcvad-wheels", "webvtt-py", "pycld2", "soxr")
+NAMES = r"\d{3,}\.json"
+"""What plans of rounds and fingerprints are called, within their folders."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,8 @@ def add_round(store: Store, rows: pa.Table, costs: np.ndarray, wave_rows: int) -
 
 def rounds(store: Store) -> list[int]:
     """Numbers of the planned rounds, in order; round 0 is the run itself."""
-    return [*([0] if store.exists(_name(0)) else []), *(int(name[-8:-5]) for name in store.list("plans"))]
+    further = [int(name.removeprefix("plans/").removesuffix(".json")) for name in store.list("plans", NAMES)]
+    return [0, *further] if store.exists(_name(0)) else further
 
 
 def waves(store: Store, number: int) -> list[Wave] | None:
@@ -115,7 +119,7 @@ def bind(store: Store, job: str, config: dict[str, Any], inputs_sha256: str, *, 
     Raises ValueError that shows each difference; `accept` records the new fingerprint beside the old one instead.
     """
     ours = _fingerprint(job, config, inputs_sha256)
-    data = (json.dumps(ours, indent=1, sort_keys=True) + "\n").encode()
+    data = sealed(ours)
     if store.create("fingerprints/000.json", data) or ours in (accepted := fingerprints(store)):
         return
     changes = "; ".join(difference(accepted[-1], ours))
@@ -133,7 +137,7 @@ def is_bound(store: Store, job: str, config: dict[str, Any], inputs_sha256: str)
 
 def fingerprints(store: Store) -> list[dict[str, Any]]:
     """Every fingerprint that the run went on under, oldest first."""
-    return [read_json(store, name) for name in store.list("fingerprints")]
+    return [read_sealed(store, name) for name in store.list("fingerprints", NAMES)]
 
 
 def _fingerprint(job: str, config: dict[str, Any], inputs_sha256: str) -> dict[str, Any]:
@@ -141,10 +145,11 @@ def _fingerprint(job: str, config: dict[str, Any], inputs_sha256: str) -> dict[s
     return {"job": job, "config": config, "code": code_digest(), "libraries": _versions(), "inputs": inputs_sha256}
 
 
+@functools.cache
 def code_digest() -> str:
-    """Sha256 of the curation code itself."""
+    """Sha256 of the curation code that this process began with."""
     root = Path(__file__).parent
-    return digest({str(p.relative_to(root)): p.read_text() for p in sorted(root.rglob("*.py"))})
+    return digest({str(p.relative_to(root)): p.read_text(encoding="utf-8") for p in sorted(root.rglob("*.py"))})
 
 
 def _versions() -> dict[str, str]:

@@ -11,8 +11,9 @@ from typing import Any, cast
 import pyarrow as pa
 
 from pipeline.curate import decide
-from pipeline.curate.decide import PAYLOAD, Rules
+from pipeline.curate.decide import Rules
 from pipeline.curate.stage import Filter, Row
+from pipeline.records import PAYLOAD
 from pipeline.storage import Store
 
 

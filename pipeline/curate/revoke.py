@@ -1,24 +1,33 @@
 """Revocation: what must not be kept any longer, and must not be fetched again.
 
 Guarantees: a revocation is recorded first and never forgotten, so a run that is cut short while it obeys one goes on to
-obey it. Rows are matched by host (of the file or of its page, subdomains included), URL, key (of a row or of its
-input) or license. Their media are taken out of the waves as well as of the export.
+obey it (`forget`). Rows are matched by host (of the file, its transcript or its page, subdomains included), URL in any
+spelling, key (of a row or of its input), license, or digest of their content. What is the same content as a revoked row
+is a copy of it and goes as well, wherever it was found: who takes a picture back means the picture.
 """
-import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline.curate import waves
-from pipeline.lease import Lease
-from pipeline.storage import CorruptFileError, File, Store, read_json, read_table, write_parquet
+from pipeline.curate.fetch.address import canonical
+from pipeline.curate.stage import Leave
+from pipeline.records import CONTENT
+from pipeline.redact import redacted_text, redacted_url
+from pipeline.storage import Store, read_sealed, sealed
 
-Kind = Literal["host", "url", "key", "license"]
-PAYLOAD = ("audio", "image", "transcript", "text", "caption")
-BEFORE, AFTER = "revoked_before_fetch", "revoked"
+Kind = Literal["host", "url", "key", "license", "sha256"]
+BEFORE = "revoked_before_fetch"
+AFTER = "revoked"
+COPY = "revoked_copy"
+NAMES = r"\d{6,}\.json"
+"""What records of revocations are called, within their folder."""
+_URLS = ("url", "page_url", "transcript_url")
+COLUMNS = ("key", "input_key", *_URLS, "license", *CONTENT)
+"""Columns of rows that revocations look at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,92 +38,150 @@ class Revocation:
     value: str
     note: str = ""
 
+    @cached_property
+    def values(self) -> frozenset[str]:
+        """Every spelling of the value that rows are compared with."""
+        if self.kind == "host":
+            return frozenset({_host(self.value)})
+        if self.kind == "license":
+            return frozenset({_license(self.value)})
+        return _spellings(self.value) if self.kind == "url" else frozenset({self.value.strip()})
+
     def matches(self, row: dict[str, Any]) -> bool:
         """True if it concerns this row."""
-        if self.kind == "host":
-            hosts = [urlsplit(row.get(name) or "").hostname or "" for name in ("url", "page_url")]
-            return any(host == self.value or host.endswith(f".{self.value}") for host in hosts)
-        names = {"url": ("url", "page_url"), "key": ("key", "input_key"), "license": ("license",)}[self.kind]
-        return any(row.get(name) == self.value for name in names)
+        return _matches(row, {self.kind: self.values})
 
 
-def recorded(store: Store) -> list[Revocation]:
-    """All revocations of a run, in the order of their record."""
-    return [Revocation(**read_json(store, name)) for name in store.list("revocations")]
+@dataclass(frozen=True, kw_only=True)
+class Revoked:
+    """All that was revoked in a run: by request, and as copies of what was requested."""
+
+    revocations: tuple[Revocation, ...] = ()
+    copies: frozenset[str] = field(default_factory=frozenset)
+    """Digests of the content of rows that were revoked."""
+    inputs: frozenset[str] = field(default_factory=frozenset)
+    """Keys of inputs that turned out to be such a copy: what was cut from them goes with them."""
+
+    def __bool__(self) -> bool:
+        return bool(self.revocations)
+
+    @cached_property
+    def _values(self) -> dict[Kind, frozenset[str]]:
+        kinds = {revocation.kind for revocation in self.revocations}
+        return {kind: frozenset().union(*(r.values for r in self.revocations if r.kind == kind)) for kind in kinds}
+
+    def is_requested(self, row: dict[str, Any]) -> bool:
+        """True if a revocation names the row."""
+        return _matches(row, self._values)
+
+    def is_copy(self, row: dict[str, Any]) -> bool:
+        """True if the row holds what a revoked row held."""
+        return any(row.get(name) in self.inputs for name in ("key", "input_key")) or bool(self.copies & contents(row))
+
+    def reasons(self, table: pa.Table) -> list[str | None]:
+        """Of each row why it must go, or None."""
+        if not self:
+            return [None] * table.num_rows
+        rows = table.select([name for name in COLUMNS if name in table.column_names]).to_pylist()
+        return [AFTER if self.is_requested(row) else COPY if self.is_copy(row) else None for row in rows]
+
+    def to_json(self) -> list[Any]:
+        """What the verdicts of a run depend on."""
+        return [[asdict(revocation) for revocation in self.revocations], sorted(self.copies), sorted(self.inputs)]
+
+
+def contents(row: dict[str, Any]) -> frozenset[str]:
+    """The digests of what a row holds."""
+    return frozenset(digest for name in CONTENT if (digest := row.get(name)))
+
+
+def recorded(store: Store) -> Revoked:
+    """All that was revoked in a run, in the order of its record."""
+    entries = [read_sealed(store, name) for name in store.list("revocations", NAMES)]
+    copies = [entry for entry in entries if entry["kind"] == "copies"]
+    return Revoked(
+        revocations=tuple(Revocation(**entry) for entry in entries if entry["kind"] != "copies"),
+        copies=frozenset(digest for entry in copies for digest in entry["sha256"]),
+        inputs=frozenset(key for entry in copies for key in entry["inputs"]))
 
 
 def record(store: Store, revocation: Revocation) -> bool:
-    """Record a revocation; False if it was recorded before."""
-    if any((old.kind, old.value) == (revocation.kind, revocation.value) for old in recorded(store)):
+    """Record a revocation; False if it was recorded before. A secret in a URL is not recorded with it."""
+    revocation = Revocation(kind=revocation.kind, value=redacted_text(revocation.value), note=redacted_text(revocation.note))
+    if any((old.kind, old.value) == (revocation.kind, revocation.value) for old in recorded(store).revocations):
         return False
-    while not store.create(f"revocations/{len(store.list('revocations')):06d}.json",
-                           (json.dumps(asdict(revocation), indent=1) + "\n").encode()):
-        continue
+    _append(store, asdict(revocation))
     return True
 
 
-def matching(table: pa.Table, revocations: list[Revocation]) -> list[bool]:
-    """Which rows are revoked."""
-    names = [name for name in ("key", "input_key", "url", "page_url", "license") if name in table.column_names]
-    if not revocations:
-        return [False] * table.num_rows
-    return [any(revocation.matches(row) for revocation in revocations) for row in table.select(names).to_pylist()]
+def record_copies(store: Store, sha256: Iterable[str], inputs: Iterable[str]) -> None:
+    """Record what is a copy of revoked content, so that it stays away when it is found again."""
+    _append(store, {"kind": "copies", "sha256": sorted(sha256), "inputs": sorted(inputs)})
 
 
-def mark(table: pa.Table, revocations: list[Revocation], *, only: str | None, reason: str = AFTER) -> pa.Table:
-    """Let revoked rows leave as *dropped*, if their state is `only`."""
+def mark(table: pa.Table, revoked: Revoked, *, only: str | None, reason: str | None = None) -> pa.Table:
+    """Let revoked rows leave as *dropped*, for `reason` or their own, if their state is `only`."""
     states = table["state"].to_pylist()
-    hit = [is_hit and state == only for is_hit, state in zip(matching(table, revocations), states, strict=True)]
-    for name, value in (("state", "dropped"), ("reason", reason)):
-        if any(hit):
-            old = table[name].to_pylist()
-            column = pa.array([value if is_hit else o for is_hit, o in zip(hit, old, strict=True)], pa.string())
-            table = table.set_column(table.schema.get_field_index(name), name, column)
+    reasons = [why if state == only else None for why, state in zip(revoked.reasons(table), states, strict=True)]
+    if not any(reasons):
+        return table
+    for name, new in (("state", ["dropped" if why else None for why in reasons]),
+                      ("reason", [(reason or why) if why else None for why in reasons])):
+        values = [after or before for after, before in zip(new, table[name].to_pylist(), strict=True)]
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
     return table
 
 
-def purge(store: Store, revocations: list[Revocation], lease: Lease) -> int:
-    """Take the media and words of revoked rows out of the waves and the quarantine; returns how many rows of waves had any.
-
-    A wave's manifest is replaced as a whole by one that names the rewritten files; then the old files are deleted.
-    """
-    purged = 0
-    for name in store.list("quarantine"):
-        if any(matching(pq.read_table(pa.BufferReader(store.read(name))), revocations)):
-            store.delete(name)
-    for found in waves.every_manifest(store):
-        name, old = waves.name_of(found), found["files"]
-        made = [_without(store, file, revocations) for file in old]
-        changed = [(before, after) for before, (after, _) in zip(old, made, strict=True) if before != after]
-        if changed:
-            purged += sum(rows for _, rows in made)
-            lease.check()
-            facts = found | {"files": [asdict(file) for file, _ in made]}
-            store.write(name, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
-            for before, _ in changed:
-                store.delete(before.path)
-    return purged
+def _matches(row: dict[str, Any], values: dict[Kind, frozenset[str]]) -> bool:
+    if any(row.get(name) in values.get("key", ()) for name in ("key", "input_key")):
+        return True
+    if any(row.get(name) in values.get("sha256", ()) for name in CONTENT):
+        return True
+    if "license" in values and _license(row.get("license") or "") in values["license"]:
+        return True
+    urls = [url for name in _URLS if (url := row.get(name))]
+    if "host" in values and any(_is_within(_host_of(url), values["host"]) for url in urls):
+        return True
+    return "url" in values and any(url in values["url"] or values["url"] & _spellings(url) for url in urls)
 
 
-def _without(store: Store, file: File, revocations: list[Revocation]) -> tuple[File, int]:
-    with store.open(file.path) as source:
-        whole = pq.ParquetFile(source)
-        names = [name for name in whole.schema_arrow.names if name in PAYLOAD]
-        match = matching(whole.read(["key", "input_key", "url", "page_url", "license"]), revocations)
-    if not any(match):
-        return file, 0
+def _is_within(host: str, domains: frozenset[str]) -> bool:
+    labels = host.split(".")
+    return any(".".join(labels[i:]) in domains for i in range(len(labels)))
+
+
+def _append(store: Store, entry: dict[str, Any]) -> None:
+    data = sealed(entry)
+    while True:
+        names = store.list("revocations", NAMES)
+        last = int(names[-1].removeprefix("revocations/").removesuffix(".json")) if names else -1
+        if store.create(f"revocations/{last + 1:06d}.json", data):
+            return
+
+
+def _host(name: str) -> str:
+    name = name.strip().rstrip(".").lower()
     try:
-        table = read_table(store, file)
-    except CorruptFileError as error:
-        raise CorruptFileError(f"{error}; it holds revoked rows") from error
-    held = 0
-    for name in names:
-        column = table[name].to_pylist()
-        held = max(held, sum(value is not None for value, is_hit in zip(column, match, strict=True) if is_hit))
-        left = [None if is_hit else value for is_hit, value in zip(match, column, strict=True)]
-        field = table.schema.field(name)
-        table = table.set_column(table.schema.get_field_index(name), field, pa.array(left, field.type))
-    if not held:
-        return file, 0
-    folder = file.path.rpartition("/")[0]
-    return replace(write_parquet(store, f"{folder}/purged-{{sha256}}.parquet", table, row_group_rows=256), rows=file.rows), held
+        return name.encode("idna").decode() if not name.isascii() else name
+    except UnicodeError:
+        return name
+
+
+def _host_of(url: str) -> str:
+    try:
+        return _host(urlsplit(url).hostname or "")
+    except ValueError:  # `http://[x`: it leads nowhere, and names no host
+        return ""
+
+
+def _license(text: str) -> str:
+    return redacted_text(" ".join(text.split()).casefold())
+
+
+def _spellings(url: str) -> frozenset[str]:
+    """A URL as it was given, as we ask for it, and as rows carry it, without the secrets in it."""
+    try:
+        asked = canonical(url)
+    except Leave:
+        asked = url.strip()
+    return frozenset({url, asked, redacted_url(url.strip()), redacted_url(asked)})

@@ -1,8 +1,12 @@
 """A curation run from sources to shards: discover inputs, score them in waves, decide, export, write the ledger.
 
 Guarantees: each step commits before the next begins, and a step that is there is not done again, so the same command
-resumes at any point. The ledger is made of the verdicts, and a run whose books do not balance is an error.
+resumes at any point. The ledger is made of the verdicts, names the export by its digest and is written last, once what
+no manifest names is deleted: a run without a current ledger is not finished, and the same command ends it. A run whose
+books do not balance is an error.
 """
+import contextlib
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,19 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import to_dict
-from pipeline.curate import decide, export, plan, revoke, waves
+from pipeline.curate import decide, export, forget, plan, revoke, sweep, waves
 from pipeline.curate.stage import Row, start
 from pipeline.curate.waves import Step
 from pipeline.lease import Lease, hold
-from pipeline.log import logger
-from pipeline.records import INPUT, key_of
-from pipeline.storage import Store, read_json, write_json
+from pipeline.log import clean, logger
+from pipeline.records import INPUT, LEDGER, key_of
+from pipeline.redact import is_redacted, redacted_text
+from pipeline.storage import Store, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from ray.data import Dataset
-
-LEDGER = "ledger.json"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Curation:
@@ -56,71 +58,88 @@ class Curation:
         if not plan.is_bound(store, self.name, self.plan, plan.keys_digest(inputs["key"])):
             return False
         name = decide.name_of(store, self.rules)
-        return read_json(store, LEDGER)["verdicts"] == name and export.is_current(store, self.wanted(name))
+        return is_settled(store, name) and export.is_current(store, self.wanted(name))
 
-    def run(self, store: Store, *, accept_plan: bool = False) -> dict[str, Any]:
-        """Do what is left to do; returns the ledger. Needs Ray. ValueError names another driver that holds the run."""
-        with hold(store) as lease:
+    def run(self, store: Store, lease: Lease | None = None, *, accept_plan: bool = False) -> dict[str, Any]:
+        """Do what is left to do; returns the ledger. Needs Ray, and holds the run unless it is held already.
+
+        Raises ValueError that names another driver which holds it.
+        """
+        with _held(store, lease) as lease:
             inputs = waves.read_inputs(store)
             if inputs is None:
                 inputs = waves.write_inputs(store, self._discover())
             if inputs.num_rows == 0:
-                raise ValueError(f"the sources name no inputs: {', '.join(self.sources)}")
-            plan.bind(store, self.name, self.plan, plan.keys_digest(inputs["key"]), accept=accept_plan)
-            waves.run(store, self._started(inputs), self._step(store, lease), expected=inputs["expected_bytes"])
+                raise ValueError(f"the sources name no inputs: {', '.join(map(_shown, self.sources))}")
+            self._work(store, lease, inputs, accept_plan)
             return self._settle(store, lease)
 
-    def retry(self, store: Store, *, every: bool = False, accept_plan: bool = False) -> tuple[int, dict[str, Any]]:
+    def retry(self, store: Store, lease: Lease | None = None, *, every: bool = False,
+              accept_plan: bool = False) -> tuple[int, dict[str, Any]]:
         """Work again on the inputs that are deferred or failed for a reason that may pass, or `every` failed one.
 
-        Returns how many there were, and the ledger. Their new rows stand for the old ones; nothing else moves.
+        Returns how many there were, and the ledger. Their new rows stand for the old ones; nothing else moves. A round
+        that was cut short is ended first.
         """
-        with hold(store) as lease:
+        with _held(store, lease) as lease:
             inputs = waves.read_inputs(store)
-            if inputs is None or not waves.is_complete(store):
+            if inputs is None or not waves.is_complete(store, rounds=1):
                 raise ValueError(f"{store.url} is not finished; run its job again first")
-            plan.bind(store, self.name, self.plan, plan.keys_digest(inputs["key"]), accept=accept_plan)
-            table = decide.verdicts(store, decide.decide(store, self.rules, self.schema, partitions=self.shuffle_partitions))
-            failed = pc.equal(table["state"], "failed")
-            again = pc.or_(pc.equal(table["state"], "deferred"),
-                           failed if every else pc.and_(failed, pc.fill_null(table["retryable"], False)))
+            self._work(store, lease, inputs, accept_plan)
+            table = decide.verdicts(store, self.decide(store))
+            again = pc.equal(table["state"], "failed") if every else _may_pass(table)
+            again = pc.or_(pc.equal(table["state"], "deferred"), again)
             rows = self._started(inputs)
             # A listing that could not be read left before any stage: there is nothing here to work on again.
-            wanted = pc.and_(pc.is_in(rows["key"], pc.unique(table.filter(again)["input_key"])), pc.is_null(rows["state"]))
-            rows = rows.filter(wanted)
+            chosen = pc.and_(pc.is_in(rows["key"], pc.unique(table.filter(again)["input_key"])), pc.is_null(rows["state"]))
+            rows = rows.filter(chosen)
             if rows.num_rows:
                 waves.again(store, rows, self._step(store, lease))
             return rows.num_rows, self._settle(store, lease)
 
-    def revoke(self, store: Store, revocations: list[revoke.Revocation]) -> dict[str, Any]:
+    def revoke(self, store: Store, revocations: list[revoke.Revocation], lease: Lease | None = None) -> dict[str, Any]:
         """Record revocations and obey them, in the waves and in the export; returns the ledger."""
-        with hold(store) as lease:
+        with _held(store, lease) as lease:
             for revocation in revocations:
                 revoke.record(store, revocation)
             if not waves.is_complete(store):
                 raise ValueError(f"{store.url} is not finished: the revocation is recorded, and its job will obey it")
-            before = export.shards(store)
-            revoke.purge(store, revoke.recorded(store), lease)
-            ledger = self._settle(store, lease)
-            export.delete_all_but(store, before, export.shards(store))
-            return ledger
+            return self._settle(store, lease)
+
+    def decide(self, store: Store) -> str:
+        """The name of the verdicts of this curation's rules, which are made if they are not there yet. Needs Ray."""
+        return decide.decide(store, self.rules, self.schema, partitions=self.shuffle_partitions)
+
+    def _work(self, store: Store, lease: Lease, inputs: pa.Table, accept_plan: bool) -> None:
+        """Every wave of every round that is not committed yet, under the plan that the run is bound to."""
+        plan.bind(store, self.name, self.plan, plan.keys_digest(inputs["key"]), accept=accept_plan)
+        waves.run(store, self._started(inputs), self._step(store, lease), expected=inputs["expected_bytes"])
 
     def _settle(self, store: Store, lease: Lease) -> dict[str, Any]:
-        name = decide.decide(store, self.rules, self.schema, partitions=self.shuffle_partitions)
+        """From committed waves to a current ledger; each step may be cut short and is then done again."""
+        forget.purge(store, lease)
+        name = self.decide(store)
         lease.check()
         shards = export.export(store, self.wanted(name), self.schema, self.export)
-        books = decide.books(decide.verdicts(store, name))
-        ledger = {"verdicts": name, "unit": self.unit, "exported_rows": sum(file.rows for file in shards), "steps": books}
+        table = decide.verdicts(store, name)
+        again = table.filter(pc.or_(pc.equal(table["state"], "deferred"), _may_pass(table)))
+        forget.cut_secrets(store, lease, set(again["input_key"].to_pylist()))
         lease.check()
-        write_json(store, LEDGER, ledger)
+        sweep.sweep(store)
+        books = decide.books(table)
+        ledger = {"verdicts": name, "unit": self.unit, "exported_rows": sum(file.rows for file in shards), "steps": books,
+                  "export_sha256": _digest(store, export.MANIFEST), "rounds": len(plan.rounds(store)),
+                  "revocations": len(store.list("revocations", revoke.NAMES))}
+        lease.check()
+        write_sealed(store, LEDGER, ledger)
         if unbalanced := [unit for unit, book in books.items() if not decide.balances(book)]:
             raise RuntimeError(f"the books of {', '.join(unbalanced)} do not balance; see {store.url}/{LEDGER}")
         return ledger
 
     def _step(self, store: Store, lease: Lease) -> Step:
-        revocations = revoke.recorded(store)
+        revoked = revoke.recorded(store)
         return Step(name=self.name, dag=self.dag, config=self.waves, lease=lease,
-                          refuse=lambda rows: revoke.mark(rows, revocations, only=None, reason=revoke.BEFORE))
+                    refuse=lambda rows: revoke.mark(rows, revoked, only=None, reason=revoke.BEFORE))
 
     def _started(self, inputs: pa.Table) -> pa.Table:
         return start(inputs, self.schema, unit=self.unit, **self.renamed)
@@ -132,10 +151,12 @@ class Curation:
     def _discover(self) -> pa.Table:
         import ray
 
+        if cut := [source for source in self.sources if is_redacted(source)]:
+            raise ValueError(f"{_shown(cut[0])} was saved without the secret in it; name it again with --sources")
         discover = self.discover
 
         def read(item: Row) -> list[Row]:
-            return [row | {"source": item["source"], "_listing": item["listing"], "_place": place}
+            return [row | {"source": redacted_text(item["source"]), "_listing": item["listing"], "_place": place}
                     for place, row in enumerate(discover(item["source"]))]
 
         listings = [{"source": source, "listing": i} for i, source in enumerate(self.sources)]
@@ -154,6 +175,29 @@ def _unique(rows: list[Row]) -> pa.Table:
         if again:
             row |= {"key": key_of(row["key"], str(again)), "state": "dropped", "reason": "duplicate_url"}
     return pa.Table.from_pylist(rows, schema=INPUT)
+
+
+def is_settled(store: Store, verdicts: str) -> bool:
+    """True if the ledger is made of these verdicts and of what is exported now."""
+    ledger = read_sealed(store, LEDGER)
+    return ledger["verdicts"] == verdicts and ledger["export_sha256"] == _digest(store, export.MANIFEST)
+
+
+def _held(store: Store, lease: Lease | None) -> contextlib.AbstractContextManager[Lease]:
+    return hold(store) if lease is None else contextlib.nullcontext(lease)
+
+
+def _digest(store: Store, name: str) -> str | None:
+    return hashlib.sha256(store.read(name)).hexdigest() if store.exists(name) else None
+
+
+def _may_pass(table: pa.Table) -> pa.ChunkedArray:
+    """Which verdicts are failures that another try may mend."""
+    return pc.and_(pc.equal(table["state"], "failed"), pc.fill_null(table["retryable"], False))
+
+
+def _shown(source: str) -> str:
+    return clean(redacted_text(source))
 
 
 def summary(name: str, ledger: dict[str, Any]) -> None:

@@ -53,8 +53,8 @@ def failure(error: Exception) -> Leave:
         return error
     if isinstance(error, MemoryError):
         return Leave("failed", "out_of_memory", detail=str(error)[:500] or "an allocation was refused")
-    code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
-    return Leave("failed", code, detail=str(error)[:500])
+    words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower())  # metrics take ASCII only
+    return Leave("failed", "_".join(words)[:80] or "error", detail=str(error)[:500])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 A step's inputs are cut into a pinned plan of waves (`plan`). A wave runs them through the step's stages and writes
 files under a prefix of its own attempt; the files become visible by one manifest, created last and exclusively. So a
 wave is there as a whole or not at all, however often it is tried and whoever tries it. Inputs that are worked on again
-form further rounds of waves, whose rows stand for the older ones.
+form further rounds of waves, whose rows stand for the older ones. Rows lie in pairs of files: their scores, which are
+read whole and checked whenever they are judged, and their media and words, which are read when they are exported.
 
 Guarantees: every input of a committed wave has exactly one row of the input's own unit in it (checked before the
 commit), beside any number of parts; resuming lists manifests, never rows; a lost answer is settled by reading the
@@ -15,7 +16,7 @@ import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +27,25 @@ import pyarrow.compute as pc
 from pipeline.curate import meter, plan
 from pipeline.lease import Lease
 from pipeline.log import Progress, cause_of, logger
-from pipeline.storage import File, Store, commit, manifest, manifests, read_table, write_parquet
+from pipeline.records import PAYLOAD, without_secrets
+from pipeline.storage import File, Store, commit, manifest, manifests, read_table, write_parquet, write_sealed
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
 KEY_SPACE = 1 << 128
-_FILE = pa.schema([
-    ("path", pa.string()), ("size_bytes", pa.int64()), ("sha256", pa.string()), ("rows", pa.int64()),
-    ("counts", pa.string()), ("inputs", pa.int64()), ("keys_sum", pa.string()),
-])
+INPUTS = "inputs.json"
+NAMES = r"\d{3,}-\d{6,}\.json"
+"""What manifests of waves are called, within their folder."""
+_WRITTEN = pa.schema([("part", pa.string()), ("counts", pa.string()), ("inputs", pa.int64()), ("keys_sum", pa.string())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Rows of a wave, in two files of as many rows: `payload` has their media and words, `scores` all else."""
+
+    scores: File
+    payload: File
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +101,10 @@ def committed(store: Store, number: int = 0) -> set[int]:
     return {wave for round_, wave in _listed(store) if round_ == number}
 
 
-def is_complete(store: Store) -> bool:
-    """True if every wave of every round has its manifest."""
-    there, numbers = set(_listed(store)), plan.rounds(store)
+def is_complete(store: Store, rounds: int | None = None) -> bool:
+    """True if every wave of every round has its manifest, or of the first `rounds` of them."""
+    there = set(_listed(store))
+    numbers = plan.rounds(store)[:rounds]
     planned = {(number, wave) for number in numbers for wave in range(len(plan.waves(store, number) or ()))}
     return bool(numbers) and planned <= there
 
@@ -103,9 +114,27 @@ def every_manifest(store: Store) -> list[dict[str, Any]]:
     return manifests(store, [_manifest_name(*wave) for wave in _listed(store)])
 
 
-def files(store: Store) -> list[File]:
-    """Every committed file of the step, in wave order; what no manifest names does not exist."""
-    return [file for found in every_manifest(store) for file in found["files"]]
+def parts_of(wave: dict[str, Any]) -> list[Part]:
+    """The parts that a wave's manifest names, in its order."""
+    files = wave["files"]
+    return [Part(scores=scores, payload=payload) for scores, payload in zip(files[::2], files[1::2], strict=True)]
+
+
+def parts(store: Store) -> list[Part]:
+    """Every committed part of the step, in wave order; what no manifest names does not exist."""
+    return [part for wave in every_manifest(store) for part in parts_of(wave)]
+
+
+def read_part(store: Store, part: Part, columns: list[str] | None = None) -> pa.Table:
+    """Rows of a part with these columns, by default all; CorruptFileError names a file that is missing or altered."""
+    names = None if columns is None else set(columns)
+    tables = []
+    for file, has in ((part.scores, lambda name: name not in PAYLOAD), (part.payload, lambda name: name in PAYLOAD)):
+        if names is None or any(map(has, names)):
+            table = read_table(store, file)
+            tables.append(table.select([name for name in table.column_names if has(name) and (names is None or name in names)]))
+    joined = {name: table[name] for table in tables for name in table.column_names}
+    return pa.table(joined).select(columns or list(joined))
 
 
 def superseded(found: list[dict[str, Any]]) -> dict[str, int]:
@@ -122,17 +151,27 @@ def current(rows: pa.Table, number: int, latest: dict[str, int]) -> pa.Array:
 
 def write_inputs(store: Store, rows: pa.Table) -> pa.Table:
     """Commit the step's inputs once; whoever comes second gets what is committed."""
-    file = write_parquet(store, "inputs/{sha256}.parquet", rows, row_group_rows=65536)
-    commit(store, "inputs.json", [file])
-    found = read_inputs(store)
-    assert found is not None
-    return found
+    commit(store, INPUTS, [_write_inputs(store, rows)])
+    inputs = read_inputs(store)
+    assert inputs is not None
+    return inputs
+
+
+def replace_inputs(store: Store, name: str, rows: pa.Table) -> None:
+    """Put other rows, of the same keys in the same order, in the place of those that the manifest `name` commits."""
+    committed = manifest(store, name)
+    assert committed is not None
+    write_sealed(store, name, committed | {"files": [asdict(_write_inputs(store, rows))]})
 
 
 def read_inputs(store: Store, columns: list[str] | None = None) -> pa.Table | None:
     """The committed inputs, or None if none were committed yet."""
-    found = manifest(store, "inputs.json")
+    found = manifest(store, INPUTS)
     return None if found is None else read_table(store, found["files"][0], columns)
+
+
+def _write_inputs(store: Store, rows: pa.Table) -> File:
+    return write_parquet(store, "inputs/{sha256}.parquet", rows, row_group_rows=65536)
 
 
 def name_of(found: dict[str, Any]) -> str:
@@ -165,42 +204,46 @@ def _run_round(store: Store, number: int, inputs: pa.Table, costs: np.ndarray, s
 
 
 def _run_wave(store: Store, at: tuple[int, int], rows: pa.Table, costs: np.ndarray, step: Step, progress: Progress) -> None:
-    import ray
-
     started = time.monotonic()
     work = rows if step.refuse is None else step.refuse(rows)
     ends = plan.cut(costs, step.config.split_rows)
     splits = [work.slice(start, end - start).combine_chunks() for start, end in zip([0, *ends], ends, strict=False)]
-    sink = _Sink(store, f"rows/{_wave_name(*at)}-{secrets.token_hex(6)}")
-    written: list[dict[str, Any]] = []
-    results: Any = step.dag(ray.data.from_arrow(splits)).map_batches(
-        sink, batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
-    try:
-        for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for row in batch.to_pylist():
-                written.append(row)
-                progress.advance(row["inputs"])
-    except Exception as error:
-        cause = cause_of(error)
-        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
-            raise OSError(errno.ENOSPC, cause.strerror) from error  # without the advice that Ray hangs on to it
-        raise
+    written = list(_written(store, f"rows/{_wave_name(*at)}-{secrets.token_hex(6)}", splits, step, progress))
     _check_books(at[1], rows, written)
     totals: Counter[str] = Counter()
     for row in written:
         totals.update(json.loads(row["counts"]))
-    made = sorted((File(**{k: row[k] for k in ("path", "size_bytes", "sha256", "rows")}) for row in written),
-                  key=lambda file: (file.sha256, file.path))
+    pairs = sorted(([File(**file) for file in json.loads(row["part"])] for row in written),
+                   key=lambda pair: (pair[0].sha256, pair[0].path))
+    files = [file for pair in pairs for file in pair]
     facts: dict[str, Any] = {"round": at[0], "wave": at[1], "inputs": rows.num_rows, "counts": dict(sorted(totals.items()))}
     if at[0]:
         facts["keys"] = rows["key"].to_pylist()
     if step.lease is not None:
         step.lease.check()
         facts["epoch"] = step.lease.epoch
-    if not commit(store, _manifest_name(*at), made, **facts):
+    if not commit(store, _manifest_name(*at), files, **facts):
         logger.warning("wave %d was committed by another driver; this attempt is void", at[1])
         return
-    meter.committed(step.name, totals, sum(file.size_bytes for file in made), time.monotonic() - started)
+    meter.committed(step.name, totals, sum(file.size_bytes for file in files), time.monotonic() - started)
+
+
+def _written(store: Store, attempt: str, splits: list[pa.Table], step: Step, progress: Progress) -> Iterator[dict[str, Any]]:
+    """Work on the inputs; what the sink says of each part that it wrote."""
+    import ray
+
+    results: Any = step.dag(ray.data.from_arrow(splits)).map_batches(
+        _Sink(store, attempt), batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
+    try:
+        for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for row in batch.to_pylist():
+                progress.advance(row["inputs"])
+                yield row
+    except Exception as error:
+        cause = cause_of(error)
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            raise OSError(errno.ENOSPC, cause.strerror) from error  # without the advice that Ray hangs on to it
+        raise
 
 
 def _check_books(wave: int, rows: pa.Table, written: list[dict[str, Any]]) -> None:
@@ -212,7 +255,7 @@ def _check_books(wave: int, rows: pa.Table, written: list[dict[str, Any]]) -> No
 
 
 class _Sink:
-    """Writes each block as one file of the attempt and passes on only what the manifest needs to know of it."""
+    """Writes each block as one part of the attempt and passes on only what the manifest needs to know of it."""
 
     def __init__(self, store: Store, attempt: str) -> None:
         self.store, self.attempt = store, attempt
@@ -220,13 +263,18 @@ class _Sink:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         if table.num_rows == 0:
-            return _FILE.empty_table()
-        # A retried Ray task writes another file; only the file whose row arrives is ever committed.
-        file = write_parquet(self.store, f"{self.attempt}/{secrets.token_hex(8)}.parquet", table, row_group_rows=256)
+            return _WRITTEN.empty_table()
+        # A retried Ray task writes another part; only the part whose row arrives is ever committed.
+        stem = f"{self.attempt}/{secrets.token_hex(8)}"
+        payload = [name for name in table.column_names if name in PAYLOAD]
+        scores = without_secrets(table.drop_columns(payload))
+        pair = [write_parquet(self.store, f"{stem}.scores.parquet", scores, row_group_rows=65536),
+                write_parquet(self.store, f"{stem}.payload.parquet", table.select(["key", *payload]), row_group_rows=256)]
         own = table.filter(pc.equal(table["key"], table["input_key"]))
         tally = {"/".join(key): n for key, n in counts(table).items()}
-        row = asdict(file) | {"counts": json.dumps(tally), "inputs": own.num_rows, "keys_sum": str(_keys_sum(own["key"]))}
-        return pa.Table.from_pylist([row], schema=_FILE)
+        row = {"part": json.dumps([asdict(file) for file in pair]), "counts": json.dumps(tally), "inputs": own.num_rows,
+               "keys_sum": str(_keys_sum(own["key"]))}
+        return pa.Table.from_pylist([row], schema=_WRITTEN)
 
 
 def _keys_sum(keys: pa.ChunkedArray) -> int:
@@ -235,7 +283,7 @@ def _keys_sum(keys: pa.ChunkedArray) -> int:
 
 
 def _listed(store: Store) -> list[tuple[int, int]]:
-    names = sorted(name.removeprefix("waves/").removesuffix(".json") for name in store.list("waves"))
+    names = sorted(name.removeprefix("waves/").removesuffix(".json") for name in store.list("waves", NAMES))
     return [(int(number), int(wave)) for number, _, wave in (name.partition("-") for name in names)]
 
 

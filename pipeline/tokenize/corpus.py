@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline import foreign
 from pipeline.config import digest
 from pipeline.log import Progress
-from pipeline.storage import File, Store, columns, commit, manifest, read_table, write_json, write_parquet
+from pipeline.storage import CorruptFileError, File, Store, columns, commit, manifest, read_table, write_parquet, write_sealed
 from pipeline.tokenize.encode import Encode
 from pipeline.tokenize.grammar import Grammar, Segment
 from pipeline.tokenize.package import Tokenizer
@@ -26,7 +27,7 @@ _DONE = pa.schema([("name", pa.string()), ("rows", pa.int64())])
 
 def source_files(source: Store, needed: Sequence[str] = ("key", "image")) -> list[File]:
     """The exported shards of a curation run; ValueError if it has exported none, or rows without the columns `needed`."""
-    found = manifest(source, "export/manifest.json")
+    found = foreign.manifest(source, "export/manifest.json")
     if found is None:
         raise ValueError(f"{source.url} is no finished curation run: it has no export/manifest.json; run the curation job")
     if not sum(file.rows for file in found["files"]):
@@ -69,7 +70,7 @@ def tokenize(source: Store, files: Sequence[File], tokenizer_url: str, tokenizer
     facts = {"identity": identified, "tokenizer_sha256": tokenizer.sha256, "text_sha256": text.sha256,
              "grammar": grammar.to_json(), "longest_row_tokens": _longest_row(rows, grammar, text),
              "files": [asdict(shard) for shard in shards]}
-    write_json(out, MANIFEST, facts)
+    write_sealed(out, MANIFEST, facts)
     return facts
 
 
@@ -78,18 +79,34 @@ def shared_facts(urls: Sequence[str]) -> dict[str, Any]:
 
     ValueError if one is missing, or made with other tokenizers.
     """
-    found = {url: manifest(Store(url), MANIFEST) for url in urls}
+    found = {url: _facts(url) for url in urls}
     for url, facts in found.items():
-        if facts is None:
-            raise ValueError(f"there is no tokenized corpus at {url}; run jobs.tokenize_corpus first")
-        if missing := [name for name in ("tokenizer_sha256", "text_sha256", "grammar") if name not in facts]:
-            raise ValueError(f"{url} holds no tokenized corpus: its {MANIFEST} has no {missing[0]}; name the folder of a "
-                             "finished jobs.tokenize_corpus run")
         for name, flag in (("tokenizer_sha256", "--tokenizer"), ("text_sha256", "--text")):
             if facts[name] != found[urls[0]][name]:
                 raise ValueError(f"{url} and {urls[0]} were made with different tokenizers ({name} {facts[name][:12]} and "
                                  f"{found[urls[0]][name][:12]}); run jobs.tokenize_corpus with the same {flag} for both")
+    text, sizes = TextTokenizer.load(Store(urls[0])), found[urls[0]]["grammar"]
+    if text.sha256 != found[urls[0]]["text_sha256"] or text.vocab_size != sizes["text_size"]:
+        raise ValueError(f"{urls[0]}/text.json is not the text tokenizer that the corpus was made with: its sha256 is another, "
+                         f"or it has not the {sizes['text_size']} ids of the grammar; run jobs.tokenize_corpus again")
     return found[urls[0]] | {"longest_row_tokens": max(facts.get("longest_row_tokens", 0) for facts in found.values())}
+
+
+def _facts(url: str) -> dict[str, Any]:
+    """The manifest of a tokenized corpus, each value that is used of the type that it should have."""
+    facts, name = foreign.manifest(Store(url), MANIFEST), f"{url}/{MANIFEST}"
+    if facts is None:
+        raise ValueError(f"there is no tokenized corpus at {url}; run jobs.tokenize_corpus first")
+    wanted = {"tokenizer_sha256": str, "text_sha256": str, "grammar": dict}
+    if missing := [key for key in wanted if key not in facts]:
+        raise ValueError(f"{url} holds no tokenized corpus: its {MANIFEST} has no {missing[0]}; name the folder of a "
+                         "finished jobs.tokenize_corpus run")
+    foreign.check_types(facts, wanted | ({"longest_row_tokens": int} if "longest_row_tokens" in facts else {}), name)
+    try:
+        Grammar.from_json(facts["grammar"])
+    except ValueError as error:
+        raise CorruptFileError(f"{name}: {error}") from error
+    return facts
 
 
 def check_rows(facts: dict[str, Any], seq_len: int) -> None:

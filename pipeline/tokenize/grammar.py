@@ -24,6 +24,8 @@ _OPEN: dict[Modality, int] = {"text": 4, "image": 6, "audio": 8}
 _CLOSE: dict[Modality, int] = {"text": 5, "image": 7, "audio": 9}
 _CONTROL = 16
 """Ids kept for control; those above the last one named are for later use."""
+_MOST = 1 << 24
+"""Ids of a modality in a saved layout: a quantizer counts in float32, which goes no further."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,19 @@ class Grammar:
             raise ValueError(f"sizes must not be negative, and max_side at least 1: {self}")
 
     @classmethod
-    def from_json(cls, layout: dict[str, Any]) -> "Grammar":
-        """The grammar of a saved layout; ValueError if its offsets are not those that this code computes."""
-        grammar = cls(**{name: layout[name] for name in ("text_size", "image_size", "audio_size", "max_side")})
+    def from_json(cls, layout: Any) -> "Grammar":
+        """The grammar of a saved layout; ValueError if it is none, or its offsets are not those that this code computes."""
+        if not isinstance(layout, dict):
+            raise ValueError(f"the vocabulary is laid out in a {type(layout).__name__}; make the corpus or the model again")
+        sizes = {name: layout.get(name) for name in ("text_size", "image_size", "audio_size", "max_side")}
+        for name, size in sizes.items():
+            if type(size) is not int or not 0 <= size <= _MOST:
+                raise ValueError(f"the {name} of the vocabulary is {size!r:.60}, and no integer from 0 to {_MOST}; make the "
+                                 "corpus or the model again")
+        grammar = cls(**sizes)
         if grammar.to_json() != layout:
-            raise ValueError(f"the vocabulary was laid out otherwise: {layout} is not {grammar.to_json()}")
+            raise ValueError(f"the vocabulary was laid out otherwise: {layout!s:.400} is not {grammar.to_json()}; make the "
+                             "corpus or the model again")
         return grammar
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ tokenizer.json, goes into every table of codes.
 """
 import contextlib
 import hashlib
+import math
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +22,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from pipeline import config as configs
-from pipeline import storage
+from pipeline import foreign, storage, weights
 from pipeline.models.dvae import DVAE, DVAEConfig
 from pipeline.storage import CorruptFileError, File, Store
 
@@ -28,6 +30,9 @@ NUM_GOLDEN = 16
 ENCODE_ROWS = 32
 """Encoding always runs on this many rows: convolution kernels differ in the last bit between batch sizes, and a
 component near a boundary would then round the other way."""
+
+_CODES = 1 << 24
+"""Most codes of a tokenizer: the quantizer counts in float32, which goes no further."""
 
 _FLAGS = threading.Lock()
 
@@ -103,23 +108,24 @@ def export(model: DVAE, store: Store, golden: Tensor, *, blank: float = -1.0,
 def load(store: Store, device: str | torch.device = "cpu") -> Tokenizer:
     """Read a package, check its digests, and encode its golden pictures again.
 
-    ValueError if there is none, if its bytes were altered, or if a golden picture comes out as other codes here.
+    ValueError if there is none, if its files are damaged or hostile, or if a golden picture comes out as other codes here.
     """
+    name = f"{store.url}/tokenizer.json"
     try:
-        data = store.read("tokenizer.json")
+        data = foreign.read(store, "tokenizer.json")
     except FileNotFoundError as error:
         raise ValueError(f"no tokenizer package at {store.url}; make one with jobs.train_dvae") from error
-    facts = storage.read_json(store, "tokenizer.json")
+    facts = foreign.parsed(data, name)
     try:
-        files = {file["path"]: File(**file) for file in facts["files"]}
-        weights, golden = (safetensors.load(storage.read_file(store, files[name]))
-                           for name in ("weights.safetensors", "golden.safetensors"))
-        model = _frozen(_config(facts["model"]), weights)
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:  # torch's, of weights of another model
-        raise CorruptFileError(f"{store.url}/tokenizer.json is not that of a tokenizer package; make one with "
-                               "jobs.train_dvae") from error
-    model.to(device)
-    different = (_encode(model, golden["images"]) != golden["codes"]).flatten(1).any(1)
+        files = _files(facts, name)
+        config = foreign.config_of(DVAEConfig, facts.get("model"), name)
+        if math.prod(config.levels) > _CODES:
+            raise CorruptFileError(f"its levels {config.levels} make more than {_CODES} codes")
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{name} is not that of a tokenizer package; make one with jobs.train_dvae ({error})") from error
+    images, codes = _golden(store, files["golden.safetensors"], config)
+    model = weights.load(store, files["weights.safetensors"], lambda: DVAE(config)).eval().requires_grad_(False).to(device)
+    different = (_encode(model, images) != codes).flatten(1).any(1)
     if different.any():
         raise ValueError(f"the tokenizer {store.url} gives other codes here than where it was exported, for "
                          f"{int(different.sum())} of {len(different)} golden pictures: codes made on this machine "
@@ -127,11 +133,41 @@ def load(store: Store, device: str | torch.device = "cpu") -> Tokenizer:
     return Tokenizer(model=model, facts=facts, sha256=hashlib.sha256(data).hexdigest())
 
 
-def _config(values: dict[str, Any]) -> DVAEConfig:
+def _files(facts: dict[str, Any], name: str) -> dict[str, File]:
+    """The files that a tokenizer.json names, by name; CorruptFileError if it does not name those of a package."""
+    foreign.check_types(facts, {"files": list}, name)
     try:
-        return DVAEConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        files = {file.path: file for file in (File(**entry) for entry in facts["files"])}
     except TypeError as error:
-        raise CorruptFileError(f"tokenizer.json describes a model that this version does not know: {error}") from error
+        raise CorruptFileError("it does not list files with their sizes and sha256") from error
+    for file in files.values():
+        foreign.check_file(file, name)
+    if missing := {"weights.safetensors", "golden.safetensors"} - files.keys():
+        raise CorruptFileError(f"it names no {min(missing)}")
+    return files
+
+
+def _golden(store: Store, file: File, config: DVAEConfig) -> tuple[Tensor, Tensor]:
+    """The golden pictures (N, C, H, W) and their codes (N, h, w); CorruptFileError if they are not those of such a DVAE.
+
+    They are the only evidence for the size of the pictures, which no weight knows.
+    """
+    name, header = f"{store.url}/{file.path}", weights.header(store, file)
+    rows = header["images"].shape[:1] if "images" in header else ()
+    side = (config.image_size,) * config.dims
+    wanted = {"images": weights.Entry(dtype=torch.float32, shape=(*rows, config.channels, *side)),
+              "codes": weights.Entry(dtype=torch.int64, shape=(*rows, *(n // config.stride for n in side)))}
+    if header != wanted or not 1 <= rows[0] <= NUM_GOLDEN:
+        raise CorruptFileError(f"{name} does not hold 1 to {NUM_GOLDEN} pictures of {config.image_size} pixels and their codes; "
+                               "make the package with jobs.train_dvae")
+    batch_bytes = 4 * ENCODE_ROWS * config.image_size**config.dims * max(config.channels, config.width * config.multipliers[0])
+    if batch_bytes > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise ValueError(f"{store.url} is for pictures of {config.image_size} pixels: encoding {ENCODE_ROWS} of them takes "
+                         f"{batch_bytes / 1e9:.3g} GB, and this machine has {memory / 1e9:.3g} GB; use a larger one")
+    golden = weights.tensors(store, file)
+    if not golden["images"].isfinite().all():
+        raise CorruptFileError(f"{name} holds pictures that are not finite; make the package with jobs.train_dvae")
+    return golden["images"], golden["codes"]
 
 
 def _frozen(config: DVAEConfig, weights: Mapping[str, Tensor]) -> DVAE:

@@ -1,16 +1,22 @@
 """Captions and transcripts to integers: byte-level BPE, trained on the corpus at hand.
 
 Every string has an encoding, because all 256 bytes are in the vocabulary, and decodes to itself. Training depends on
-the texts and their counts alone, never on their order.
+the texts and their counts alone, never on their order. A file that was not written here is read with suspicion.
 """
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from pipeline.storage import Store
+from pipeline import foreign
+from pipeline.storage import CorruptFileError, Store
+
+_FILE_BYTES = 16 << 20
+"""A vocabulary of 250,000 ids takes as much."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +30,7 @@ class TextTokenizer:
         """Learn at most `vocab_size` - 256 merges; ValueError if the bytes alone do not fit."""
         if vocab_size < 256:
             raise ValueError(f"vocab_size {vocab_size} is too small: the 256 bytes alone need 256")
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer = _untrained()
         trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False,
                                       initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
         tokenizer.train_from_iterator(sorted(texts), trainer)
@@ -34,8 +38,25 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, store: Store, name: str = "text.json") -> "TextTokenizer":
-        """Read what `save` wrote."""
-        return cls(store.read(name).decode())
+        """Read what `save` wrote; ValueError if there is none, CorruptFileError if it is anything else.
+
+        The library knows far more kinds of tokenizers, and some take memory or time without end; so only a vocabulary and
+        its merges may differ from what `train` makes.
+        """
+        where = f"{store.url}/{name}"
+        try:
+            data = foreign.read(store, name, _FILE_BYTES)
+        except FileNotFoundError as error:
+            raise ValueError(f"there is no text tokenizer at {where}; run jobs.tokenize_corpus") from error
+        if not (fault := _fault(foreign.parsed(data, where))):
+            try:
+                loaded = cls(data.decode())
+                loaded.vocab_size  # noqa: B018 - the library reads it, and checks the merges
+                return loaded
+            except Exception as error:  # noqa: BLE001 - it raises nothing narrower
+                fault = f"{error!s:.160}"
+        raise CorruptFileError(f"{where} is not a text tokenizer of jobs.tokenize_corpus: {fault}; name the folder of a finished "
+                               "run")
 
     def save(self, store: Store, name: str = "text.json") -> None:
         """Write it as one JSON file."""
@@ -72,3 +93,29 @@ class TextTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; bytes that form no UTF-8 become the replacement character."""
         return self._tokenizer.decode(list(ids))
+
+
+def _untrained() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _fault(values: dict[str, Any]) -> str | None:
+    """What makes the JSON of a tokenizer another thing than `train` leaves, but for its vocabulary and merges."""
+    ours, model = json.loads(_untrained().to_str()), values.get("model")
+    if not isinstance(model, dict):
+        return f"its model is a {type(model).__name__}"
+    for own, given in ((ours | {"model": model}, values), (ours["model"], model)):
+        for key in sorted(given.keys() - {"vocab", "merges"}):  # one that another version of the library lacks is no matter
+            if key not in own or given[key] != own[key]:
+                return f"its {foreign.shown(key)} is {foreign.shown(given[key])}"
+    vocab = model.get("vocab")
+    if not isinstance(vocab, dict) or not all(type(i) is int for i in vocab.values()):
+        return "its vocabulary does not map pieces to ids"
+    if sorted(vocab.values()) != list(range(len(vocab))):
+        return f"its {len(vocab)} ids are not those from 0 on, each once"
+    if missing := set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys():
+        return f"its vocabulary lacks {len(missing)} of the 256 bytes"
+    return None

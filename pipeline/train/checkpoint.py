@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 import secrets
 import threading
 import time
@@ -23,21 +24,21 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 
-from pipeline import storage
+from pipeline import foreign, storage, weights
 from pipeline.log import logger
 from pipeline.storage import CorruptFileError, File, Store
-from pipeline.train import ranks
+from pipeline.train import manifest, ranks
 from pipeline.train.engine import Slice
+from pipeline.train.manifest import KINDS
 
 CHUNK = 1 << 20
 """Bytes verified at once."""
 
-KINDS = ("master", "exp_avg", "exp_avg_sq", "ema")
-
 _RUN_BYTES = 64 << 20  # ranges closer than a chunk are read together, up to this size
 _FORMAT = 1
+_COMMITTED = re.compile(r"([0-9]+-[^/]+)/manifest\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +61,11 @@ class Saved:
     bytes_read: list[int] = field(default_factory=lambda: [0])
 
     def statics(self) -> dict[str, torch.Tensor]:
-        """Buffers and frozen parameters, by name."""
-        data = storage.read_file(self.store, self.facts["files"][0])
-        self.bytes_read[0] += len(data)
-        return load(data)
+        """Buffers and frozen parameters, by name; CorruptFileError if their file is damaged or hostile."""
+        file = self.facts["files"][0]
+        tensors = weights.tensors(self.store, file)
+        self.bytes_read[0] += file.size_bytes
+        return tensors
 
     def damage(self) -> list[str]:
         """One line for each file that is not what was saved; reads everything, and holds 64 MB of it at once."""
@@ -123,10 +125,6 @@ class Saved:
 def _chunks(data: bytes | bytearray | memoryview) -> list[str]:
     view = memoryview(data)
     return [hashlib.sha256(view[i : i + CHUNK]).hexdigest() for i in range(0, len(view), CHUNK)]
-
-
-def _seal(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 class Checkpoints:
@@ -253,8 +251,7 @@ class Checkpoints:
                 pieces[kind].setdefault(name, []).append([number, start, stop, at])
         files = [statics, *(File(**part["file"]) for part in parts)]
         facts |= {"pieces": pieces, "chunks": [[], *(part["chunks"] for part in parts)]}
-        seal = _seal(facts | {"files": [asdict(file) for file in files]})
-        _retried(lambda: storage.commit(store, "manifest.json", files, **facts, seal=seal))
+        _retried(lambda: storage.commit(store, "manifest.json", files, **facts))
         folder, _, name = store.url.rpartition("/")
         open_saved(Store(folder), name)  # read back: a store that answers well and keeps badly is found now
 
@@ -280,40 +277,24 @@ class Checkpoints:
 
 
 def committed(store: Store) -> list[str]:
-    """Names of the committed checkpoints of a folder of them, the newest first."""
-    return sorted((name.split("/")[0] for name in store.list() if name.endswith("/manifest.json")), reverse=True)
+    """Names of the committed checkpoints of a folder of them, the newest first; what else lies there is none of ours."""
+    return sorted((found[1] for name in store.list() if (found := _COMMITTED.fullmatch(name))), reverse=True)
 
 
 def open_saved(store: Store, name: str) -> Saved:
     """A committed checkpoint of a folder of them; CorruptFileError if its manifest is missing or altered."""
     inner = store.sub(name)
-    try:
-        facts = storage.manifest(inner, "manifest.json")
-        if facts is None:
-            raise CorruptFileError(f"{inner.url}/manifest.json is missing")
-        seal = facts.pop("seal")
-        sound = seal == _seal(facts | {"files": [asdict(file) for file in facts["files"]]})
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise CorruptFileError(f"{inner.url}/manifest.json is not a checkpoint's manifest") from error
-    if not sound:
-        raise CorruptFileError(f"{inner.url}/manifest.json was altered")
+    facts = foreign.manifest(inner, "manifest.json")
+    if facts is None:
+        raise CorruptFileError(f"{inner.url}/manifest.json is missing")
+    foreign.check_types(facts, {"step": int, "format": int}, f"{inner.url}/manifest.json")
     if facts["step"] != int(name.split("-")[0]):
         raise CorruptFileError(f"{inner.url} holds the checkpoint of step {facts['step']}")
     if facts["format"] != _FORMAT:
         raise ValueError(f"{inner.url} has format {facts['format']}, this version reads {_FORMAT}; use a new run_dir")
-    with contextlib.suppress(KeyError, TypeError, AttributeError):
-        if _within(facts):
-            return Saved(store=inner, name=name, facts=facts)
-    raise CorruptFileError(f"{inner.url}/manifest.json names pieces that lie in none of its files")
-
-
-def _within(facts: dict[str, Any]) -> bool:
-    """Whether every piece lies within a file that the manifest names: a seal proves no more than that it was computed."""
-    sizes = [file.size_bytes for file in facts["files"]]
-    places = [place for kind in KINDS for parts in facts["pieces"][kind].values() for place in parts]
-    return len(facts["chunks"]) == len(sizes) and all(
-        len(place) == 4 and 0 < place[0] < len(sizes) and 0 <= place[1] < place[2]
-        and 0 <= place[3] <= sizes[place[0]] - 4 * (place[2] - place[1]) for place in places)
+    manifest.check(facts, f"{inner.url}/manifest.json")
+    manifest.check_pieces(facts, CHUNK, f"{inner.url}/manifest.json")
+    return Saved(store=inner, name=name, facts=facts)
 
 
 def best_saved(store: Store, names: Iterable[str], metric: str, mode: str) -> str | None:

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from pipeline import storage
+from pipeline import foreign, storage
 from pipeline.storage import Store
-from pipeline.train import ranks
+from pipeline.train import manifest, ranks
 from pipeline.train.checkpoint import Saved, Want
 from pipeline.train.engine import Engine
 
@@ -40,12 +40,17 @@ def export(engine: Engine, pieces: Mapping[str, list[tuple[int, torch.Tensor]]],
 def from_checkpoint(saved: Saved, store: Store, *, averaged: bool = True) -> None:
     """Write the weights of a checkpoint, in this process alone; the average, if wanted and there is one.
 
-    CorruptFileError names a bad file.
+    CorruptFileError names a bad file, and a manifest that asks for more than its files hold, before that is allocated.
     """
-    kind = "ema" if averaged and saved.facts["averaged"] else "master"
-    tensors = {name: torch.empty(shape) for name, shape in saved.facts["shapes"].items()}
-    saved.read([Want(kind=kind, name=name, start=0, into=t.view(-1)) for name, t in tensors.items()])
-    _write(store, tensors | saved.statics(), saved.facts["aliases"], saved.facts["step"], saved.facts["about"])
+    facts, name = saved.facts, f"{saved.store.url}/manifest.json"
+    manifest.check_complete(facts, name)
+    statics, kind = saved.statics(), "ema" if averaged and facts["averaged"] else "master"
+    manifest.check_weights(facts, kind, set(statics), name)
+    for file in facts["files"]:
+        foreign.check_size(saved.store, file)
+    tensors = {key: torch.empty(shape) for key, shape in facts["shapes"].items()}
+    saved.read([Want(kind=kind, name=key, start=0, into=t.view(-1)) for key, t in tensors.items()])
+    _write(store, tensors | statics, facts["aliases"], facts["step"], facts["about"])
 
 
 def check_free(store: Store) -> None:
@@ -56,7 +61,7 @@ def check_free(store: Store) -> None:
 
 def exported_step(store: Store) -> int | None:
     """After how many steps the weights in a folder were exported; None if there are none."""
-    found = storage.manifest(store, MANIFEST)
+    found = foreign.manifest(store, MANIFEST)
     return found.get("step") if found and store.exists(WEIGHTS) else None
 
 

@@ -3,13 +3,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.records import VERDICT
-from pipeline.storage import Store, commit, write_json, write_parquet
+from pipeline.records import LEDGER, VERDICT
+from pipeline.storage import Store, commit, write_parquet, write_sealed
 
 
 def finished(url: str, rows: list[dict[str, Any]], name: str = "v1") -> Store:
     store = Store(url)
     file = write_parquet(store, f"verdicts/{name}-{{sha256}}.parquet", pa.Table.from_pylist(rows, schema=VERDICT))
     commit(store, f"verdicts/{name}.json", [file], rules=[])
-    write_json(store, "ledger.json", {"verdicts": name})
+    write_sealed(store, LEDGER, {"verdicts": name})
     return store

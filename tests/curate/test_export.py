@@ -4,20 +4,18 @@ from dataclasses import asdict
 import pytest
 
 from pipeline.curate import export
-from pipeline.storage import Store, write_json
+from pipeline.storage import Store, write_sealed
 
 
-def test_only_files_of_older_exports_are_deleted(tmp_path) -> None:
+def test_an_export_is_what_its_manifest_names(tmp_path) -> None:
     store = Store(str(tmp_path))
-    assert export.shards(store) == [] and not export.is_current(store, {"verdicts": "v1"})
-    old, kept, new = (store.write(f"export/{name}", name.encode()) for name in ("old", "kept", "new"))
-    index = store.write("export/index", b"i")
-    write_json(store, export.MANIFEST, {"made_from": {"verdicts": "v1"}, "files": [asdict(kept), asdict(new)], "webdataset": [],
-                                        "index": asdict(index)})
+    assert export.shards(store) == [] and not export.is_current(store, {"verdicts": "v1"}) and export.read_index(store) is None
+    one, two = (store.write(f"export/data/{name}", name.encode()) for name in ("one", "two"))
+    index = store.write("export/_index", b"i")
+    write_sealed(store, export.MANIFEST, {"made_from": {"verdicts": "v1"}, "files": [asdict(one), asdict(two)], "webdataset": [],
+                                          "index": asdict(index)})
     assert export.is_current(store, {"verdicts": "v1"}) and not export.is_current(store, {"verdicts": "v2"})
-    assert export.shards(store) == [kept, new, index]
-    export.delete_all_but(store, [old, kept], export.shards(store))
-    assert not store.exists("export/old") and store.exists("export/kept") and store.exists("export/new")
+    assert export.shards(store) == [one, two, index]
 
 
 def test_a_shard_holds_at_least_one_row() -> None:

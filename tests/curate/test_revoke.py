@@ -1,7 +1,6 @@
 """A finished run, and what is done to it later: retries, revocations, other thresholds; each moves what it must, no more."""
 import io
 import json
-import shutil
 import tarfile
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from pipeline.curate import decide, diff, export, guard, replay, revoke, waves
-from pipeline.curate.explain import explain
+from pipeline.curate.explain import explain, matching
 from pipeline.curate.guard import GuardConfig
 from pipeline.curate.revoke import Revocation
 from pipeline.curate.run import LEDGER
@@ -18,19 +17,6 @@ from pipeline.curate.stage import Leave, start
 from pipeline.records import CLIP, INPUT
 from pipeline.storage import Store, read_file, read_json, read_table
 from tests.curate.toy import Cut, curation, listing
-
-
-@pytest.fixture(scope="module")
-def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = Store(str(tmp_path_factory.mktemp("finished") / "run"))
-    curation(f"{store.url}-back").run(store)
-    return store
-
-
-@pytest.fixture
-def store(finished: Store, tmp_path: Path) -> Store:
-    shutil.copytree(finished.url, tmp_path / "run")
-    return Store(str(tmp_path / "run"))
 
 
 def table(store: Store) -> list[dict]:
@@ -68,20 +54,22 @@ def test_revoked_rows_leave_their_shards_and_the_waves_and_no_other_shard_change
     assert ledger["steps"]["clip"]["dropped"]["revoked"] == 2 and ledger["steps"]["episode"]["dropped"]["revoked"] == 1
     after = export.shards(store)
     gone = [a.path for a in before if a not in after]
-    kinds = [path.split("/")[1].split("-")[0] for path in gone]
-    assert kinds == ["shard", "wds", "index"] and not any(store.exists(path) for path in gone)
-    rows = [row for file in waves.files(store) for row in read_table(store, file).to_pylist() if row["order"] == 14]
+    kinds = [path.rsplit("/", 1)[1].split("-")[0] + path[-4:] for path in gone]
+    assert kinds == ["shardquet", "shard.tar", "_indexrrow"] and not any(store.exists(path) for path in gone)
+    rows = [row for part in waves.parts(store) for row in waves.read_part(store, part).to_pylist() if row["order"] == 14]
     assert len(rows) == 4 and all(row["audio"] is None and row["text"] is None for row in rows)
-    assert {file.path for file in waves.files(store)} == set(store.list("rows")), "the old file is gone"
+    named = {file.path for part in waves.parts(store) for file in (part.scores, part.payload)}
+    assert named == set(store.list("rows")), "the old file is gone"
     assert toy.is_finished(store)
     assert {c.after for c in diff.rows(finished, store)} == {"dropped revoked"}
-    lines = explain(store, victim["key"], toy.rules, read_json(store, LEDGER)["verdicts"])
+    verdict = matching(store, victim["key"], read_json(store, LEDGER)["verdicts"])[0]
+    lines = explain(store, verdict, toy.rules)
     assert "verdict   dropped revoked" in lines and "exported  no" in lines
 
 
 def test_bundles_of_revoked_rows_leave_the_quarantine_and_no_other_does(finished: Store, store: Store) -> None:
     toy = curation(f"{finished.url}-back")
-    listed = listing("a")[:2]  # of hosts h0 and h1, under CC-BY and CC0
+    listed = listing("a")[2:5:2]  # of hosts h2 and h1, both under CC-BY, no copies of each other
     rows = start(pa.Table.from_pylist(listed, schema=INPUT), CLIP, unit="episode")
     for i in range(2):
         guard._quarantine(store, Cut(), rows.slice(i, 1), CLIP, GuardConfig(), Leave("failed", "timeout"))
@@ -103,10 +91,15 @@ def test_what_is_revoked_before_it_was_fetched_is_not_fetched(tmp_path: Path, lo
 @pytest.mark.parametrize(("kind", "value", "hit"), [
     ("host", "example.org", True), ("host", "h.example.org", True), ("host", "ample.org", False), ("host", "cdn.net", True),
     ("url", "https://h.example.org/a", True), ("url", "https://h.example.org/", False), ("key", "i", True),
-    ("license", "CC0", False),
+    ("license", "CC0", False), ("url", "https://H.example.org:443/%61", True), ("host", "Example.ORG.", True),
+    ("host", "bücher.example", True), ("host", "h.example.org.evil.net", False), ("license", "  cc-by  4.0 ", True),
+    ("sha256", "d1", True), ("sha256", "p1", True), ("sha256", "k", False), ("host", "t.example", True),
+    ("url", "https://t.example/x.vtt?token=REDACTED", True), ("url", "https://t.example/x.vtt?token=s3cr3tAAAABBBB1", True),
 ])
 def test_what_a_revocation_matches(kind: revoke.Kind, value: str, hit: bool) -> None:
-    row = {"url": "https://h.example.org/a", "page_url": "https://CDN.net/x", "key": "k", "input_key": "i", "license": None}
+    row = {"url": "https://h.example.org/a", "page_url": "https://CDN.net/x", "key": "k", "input_key": "i",
+           "license": "CC-BY 4.0", "sha256": "d1", "pixel_sha256": "p1", "transcript_url": "https://t.example/x.vtt?token=REDACTED"}
+    row |= {"page_url": "https://xn--bcher-kva.example/"} if "bücher" in value else {}
     assert Revocation(kind=kind, value=value).matches(row) is hit
 
 
@@ -130,7 +123,7 @@ def test_another_threshold_gives_what_a_new_run_would_give(finished: Store, stor
 
 def test_the_tars_hold_the_rows_and_the_index_says_where(finished: Store) -> None:
     found = read_json(finished, export.MANIFEST)
-    index = read_table(finished, export.File(**found["index"])).to_pylist()
+    index = export.read_index(finished).to_pylist()
     shards = {file["path"]: read_table(finished, export.File(**file)).to_pylist() for file in found["files"]}
     tars = {file["path"]: read_file(finished, export.File(**file)) for file in found["webdataset"]}
     assert len(index) == found["rows"] == sum(map(len, shards.values())) and len(tars) == len(shards) > 1

@@ -6,7 +6,7 @@ from pipeline.curate import decide, export, waves
 from pipeline.curate.run import LEDGER, Curation
 from pipeline.curate.stage import Leave, Row, left, through
 from pipeline.records import CLIP, INPUT, key_of
-from pipeline.storage import Store, read_json
+from pipeline.storage import Store, read_sealed
 from tests.curate.toy import Cut, DropShort
 
 RULES = (decide.Rules(unit="episode", unique_by="sha256", unique_reason="duplicate_audio"),
@@ -39,7 +39,7 @@ def test_every_listed_line_is_an_input(local_ray: None, tmp_path) -> None:
     inputs = waves.read_inputs(store)
     assert inputs["order"].to_pylist() == list(range(23)) and inputs["source"].to_pylist() == ["a"] * 11 + ["gone"] + ["b"] * 11
     assert isinstance(inputs, pa.Table) and len(set(inputs["key"].to_pylist())) == 23
-    assert toy.is_finished(store) and read_json(store, LEDGER) == ledger
+    assert toy.is_finished(store) and read_sealed(store, LEDGER) == ledger
     assert not curation("a", "gone", "b", plan=2).is_finished(store)
     with pytest.raises(ValueError, match=r"config\.version: 1 -> 2"):
         curation("a", "gone", "b", plan=2).run(store)

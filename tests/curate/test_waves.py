@@ -88,26 +88,35 @@ def test_a_lost_input_is_never_committed(tmp_path: Path, local_ray: None) -> Non
         waves.run(store, inputs(10), replace(step(), dag=lambda ds: ds.limit(9)))
     with pytest.raises(RuntimeError, match="nothing was committed"):
         waves.run(store, inputs(10), replace(step(), dag=lambda ds: ds.union(ds.limit(1))))
-    assert waves.committed(store) == set() and waves.files(store) == []
+    assert waves.committed(store) == set() and waves.parts(store) == []
 
 
 def test_another_attempts_files_are_not_seen_and_not_deleted(tmp_path: Path, local_ray: None) -> None:
     store = Store(str(tmp_path / "run"))
     store.write("rows/000-000000-dead/x.parquet", b"torn")
     store = curate(store.url, count=25)
-    assert all("dead" not in file.path for file in waves.files(store)) and store.exists("rows/000-000000-dead/x.parquet")
+    assert all("dead" not in part.scores.path for part in waves.parts(store)) and store.exists("rows/000-000000-dead/x.parquet")
 
 
 def test_an_altered_file_is_named(tmp_path: Path, local_ray: None) -> None:
     store = curate(str(tmp_path / "run"), count=25)
     name = decide.decide(store, RULES, CLIP, partitions=2)
-    victim = waves.files(store)[0]
-    data = bytearray(store.read(victim.path))
-    data[40] ^= 1
-    store.write(victim.path, bytes(data))
-    with pytest.raises(Exception, match=victim.path) as caught:
-        export.export(store, {"verdicts": name, "unit": "clip", "columns": ["key"]}, CLIP, export.ExportConfig())
+    victim = waves.parts(store)[0]
+    flip(store, victim.payload.path)
+    with pytest.raises(Exception, match=victim.payload.path) as caught:
+        export.export(store, {"verdicts": name, "unit": "clip", "columns": ["key", "audio"]}, CLIP, export.ExportConfig())
     assert isinstance(cause_of(caught.value), CorruptFileError)
+    flip(store, victim.scores.path)
+    stricter = (RULES[0], replace(RULES[1], filters=(DropShort(min_s=2.5),)))
+    with pytest.raises(Exception, match=victim.scores.path) as caught:
+        decide.decide(store, stricter, CLIP, partitions=2)
+    assert isinstance(cause_of(caught.value), CorruptFileError), "scores are not believed unread"
+
+
+def flip(store: Store, name: str) -> None:
+    data = bytearray(store.read(name))
+    data[40] ^= 1
+    store.write(name, bytes(data))
 
 
 def test_on_s3_and_with_a_killed_driver(bucket: str, whole: Store, local_ray: None, tmp_path: Path) -> None:
@@ -120,7 +129,7 @@ def test_on_s3_and_with_a_killed_driver(bucket: str, whole: Store, local_ray: No
         f"curate({bucket + '/run'!r})\n")
     store = Store(bucket + "/run")
     process = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while process.poll() is None and not waves.committed(store) and time.monotonic() < end:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)

@@ -93,4 +93,4 @@ def test_verify_reads_every_byte_and_names_what_is_damaged(run_dir, capsys):
     assert [line.split()[1] for line in lines[:3]] == ["whole", "damaged", "damaged"]
     assert str(data) in lines[3] and "manifest.json" in lines[4]
     main(Checkpoint(do="inspect", run_dir=str(run_dir)))
-    assert capsys.readouterr().out.splitlines()[3].count("/manifest.json is no manifest") == 1
+    assert capsys.readouterr().out.splitlines()[3].count("/manifest.json was altered") == 1

@@ -1,6 +1,7 @@
 """The commands that look into a curation run: how they are called, what they refuse, how they end."""
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from pipeline.curate.guard import Guard, GuardConfig
 from pipeline.curate.run import LEDGER
 from pipeline.curate.stage import start
 from pipeline.records import CLIP, INPUT, key_of
-from pipeline.storage import Store, read_json, write_json
+from pipeline.storage import Store, read_sealed, write_sealed
 from tests.curate.poison import Harm
 
 
@@ -65,15 +66,15 @@ def test_status_prints_the_books_and_ends_with_1_if_they_do_not_balance(
     status.main(status.Status(run_dir=finished.url))
     out = capsys.readouterr().out
     assert "24 inputs: 24 in committed waves, 0 pending" in out
-    assert "failed    key_error                       3  (0 retryable)" in out
-    ledger = read_json(finished, LEDGER)
+    assert re.search(r"^failed    key_error +3 +0\.000 +0\.00  \(0 retryable\)$", out, re.MULTILINE)
+    ledger = read_sealed(finished, LEDGER)
     wrong = json.loads(json.dumps(ledger))
     wrong["steps"]["clip"]["kept"] -= 1
-    write_json(finished, LEDGER, wrong)
+    write_sealed(finished, LEDGER, wrong)
     with pytest.raises(SystemExit) as left:
         status.main(status.Status(run_dir=finished.url))
     assert left.value.code == 1 and "THE BOOKS DO NOT BALANCE" in capsys.readouterr().out
-    write_json(finished, LEDGER, ledger)
+    write_sealed(finished, LEDGER, ledger)
     with pytest.raises(ValueError, match="no curation run"):
         status.main(status.Status(run_dir=finished.url + "-none"))
 

@@ -9,7 +9,7 @@ import torch
 
 from jobs.train_gpt import TrainGPT, worker
 from pipeline import records
-from pipeline.storage import Store, read_json, write_json, write_parquet
+from pipeline.storage import Store, read_json, write_parquet, write_sealed
 from pipeline.tokenize.grammar import Grammar
 from pipeline.tokenize.text import TextTokenizer
 from pipeline.train import metrics
@@ -29,7 +29,7 @@ def corpus(folder: Path, rows: int, words: str = "a picture") -> str:
     text = TextTokenizer.train([words], 260)
     text.save(store)
     grammar = Grammar(text_size=text.vocab_size, image_size=16, max_side=2)
-    write_json(store, "manifest.json", {
+    write_sealed(store, "manifest.json", {
         "identity": folder.name, "tokenizer_sha256": TOKENIZER, "text_sha256": text.sha256, "grammar": grammar.to_json(),
         "files": [asdict(write_parquet(store, "codes/{sha256}.parquet", table, 8))]})
     return store.url

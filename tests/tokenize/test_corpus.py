@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.models.dvae import DVAE, DVAEConfig
-from pipeline.storage import CorruptFileError, Store, manifest, read_table, write_json, write_parquet
+from pipeline.storage import CorruptFileError, Store, manifest, read_table, write_parquet, write_sealed
 from pipeline.tokenize import corpus, package
 from pipeline.tokenize.collate import pictures
 from pipeline.tokenize.pixels import to_png
@@ -23,7 +23,7 @@ def source(tmp_path: Path) -> Store:
         rows = [{"key": f"{shard}-{i}", "image": to_png(rng.uniform(-1, 1, (1, 8, 8)).astype(np.float32)),
                  "caption": f"picture {i} of {shard}"} for i in range(10)]
         files.append(write_parquet(store, "export/{sha256}.parquet", pa.Table.from_pylist(rows)))
-    write_json(store, "export/manifest.json", {"files": [asdict(file) for file in files]})
+    write_sealed(store, "export/manifest.json", {"files": [asdict(file) for file in files]})
     return store
 
 
@@ -73,10 +73,10 @@ def test_the_text_tokenizer_of_another_corpus_can_be_used_and_makes_them_mixable
     assert facts["text_sha256"] == text.sha256 == TextTokenizer.load(out).sha256
     assert facts["identity"] == corpus.identity(files, tokenizer.sha256, 999, text)
     assert facts["identity"] != corpus.identity(files, tokenizer.sha256, 280)
-    write_json(own, corpus.MANIFEST, facts | {"identity": "another", "longest_row_tokens": 999})
+    write_sealed(own, corpus.MANIFEST, facts | {"identity": "another", "longest_row_tokens": 999})
     assert corpus.shared_facts([out.url, own.url]) == manifest(out, corpus.MANIFEST) | {"longest_row_tokens": 999}
     for name, flag in (("tokenizer_sha256", "--tokenizer"), ("text_sha256", "--text")):
-        write_json(own, corpus.MANIFEST, facts | {name: "0123456789abcdef"})
+        write_sealed(own, corpus.MANIFEST, facts | {name: "0123456789abcdef"})
         with pytest.raises(ValueError, match=f"own and .*codes were made with different tokenizers \\({name} 0123456789ab and"
                                              f".* with the same {flag} for both"):
             corpus.shared_facts([out.url, own.url])
@@ -86,17 +86,17 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     with pytest.raises(ValueError, match="no finished curation run"):
         corpus.source_files(store)
-    write_json(store, "export/manifest.json", {"files": []})
+    write_sealed(store, "export/manifest.json", {"files": []})
     with pytest.raises(ValueError, match="kept no rows"):
         corpus.source_files(store)
     clips = pa.table({"key": ["a"], "audio": [b"x"], "text": ["word"]})
     for table, said in ((clips, "holds no images: its rows have key, audio, text, and no image; name the folder"),
                         (clips.slice(0, 0), "kept no rows")):
-        write_json(store, "export/manifest.json", {"files": [asdict(write_parquet(store, "export/x.parquet", table))]})
+        write_sealed(store, "export/manifest.json", {"files": [asdict(write_parquet(store, "export/x.parquet", table))]})
         with pytest.raises(ValueError, match=said):
             corpus.source_files(store)
     store.write("export/x.parquet", b"torn")
-    write_json(store, "export/manifest.json", {"files": [asdict(replace(store.write("export/x.parquet", b"torn"), rows=1))]})
+    write_sealed(store, "export/manifest.json", {"files": [asdict(replace(store.write("export/x.parquet", b"torn"), rows=1))]})
     with pytest.raises(CorruptFileError, match=r"export/x\.parquet is torn or altered"):
         corpus.source_files(store)
     with pytest.raises(ValueError, match=r"export holds no tokenized corpus: its manifest.json has no tokenizer_sha256; name"):

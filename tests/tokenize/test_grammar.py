@@ -134,3 +134,16 @@ def test_a_sequence_that_stops_early_is_refused() -> None:
         GRAMMAR.parse(ids[:-1])
     with pytest.raises(ValueError, match="sizes must not be negative"):
         Grammar(text_size=-1)
+
+
+@pytest.mark.parametrize("change", [{"text_size": "x"}, {"text_size": True}, {"text_size": 1e300}, {"image_size": -1},
+                                    {"max_side": 0}, {"max_side": 10**12}, {"audio_size": None}, {"offsets": None},
+                                    {"vocab_size": 64}])
+def test_a_layout_of_strange_sizes_is_refused(change: dict[str, object]) -> None:
+    layout = Grammar(text_size=10, image_size=20).to_json()
+    assert Grammar.from_json(layout).to_json() == layout
+    with pytest.raises(ValueError, match="vocabulary|max_side"):
+        Grammar.from_json(layout | change)
+    for nothing in (None, [], 5, {}, "x"):
+        with pytest.raises(ValueError, match="the vocabulary"):
+            Grammar.from_json(nothing)

@@ -123,8 +123,7 @@ def test_missing_files_and_unknown_models_are_refused(copy: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("change", [lambda facts: facts.clear(), lambda facts: facts.update(files=[{"path": 1}]),
-                                    lambda facts: facts.update(files=7), lambda facts: facts.update(model=[]),
-                                    lambda facts: facts["model"].update(width=12)])
+                                    lambda facts: facts.update(files=7), lambda facts: facts.update(model=[])])
 def test_what_is_no_package_is_named(copy: Path, change: Callable[[dict], None]) -> None:
     facts = json.loads((copy / "tokenizer.json").read_text())
     change(facts)

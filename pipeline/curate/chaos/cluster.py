@@ -37,7 +37,7 @@ def moto_server() -> Iterator[str]:
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
+        process.kill()  # it keeps nothing, and has SIGTERM blocked like us
         process.wait(10)
 
 

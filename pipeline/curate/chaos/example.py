@@ -1,21 +1,33 @@
 """The pipeline that chaos is tried on unless a user names another: fan-out, a filter, failures, duplicates; no network.
 
-And the same work on Ray Data's own job checkpoint, as the baseline.
+What is done to a finished run is tried on it too: a retry of inputs that were away at first, a decision by another
+threshold, a revocation. And the same work on Ray Data's own job checkpoint, as the baseline.
 """
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
+from pipeline.curate import audit
 from pipeline.curate.decide import Rules
 from pipeline.curate.export import ExportConfig
+from pipeline.curate.revoke import Revocation
 from pipeline.curate.run import Curation
-from pipeline.curate.stage import Filter, Row, Split, through
+from pipeline.curate.stage import Filter, Leave, Row, Split, through
 from pipeline.curate.waves import WaveConfig
+from pipeline.lease import Lease
 from pipeline.records import CLIP, INPUT, key_of
 from pipeline.storage import Store, parquet_bytes
+
+Step = Literal["run", "first", "retry", "decide", "revoke"]
+"""What is done to the example: a whole run, one that half of the inputs are away from, or a step of a finished run."""
+BEFORE: dict[Step, tuple[Step, ...]] = {
+    "run": (), "first": (), "retry": ("first",), "decide": ("first", "retry"), "revoke": ("first", "retry")}
+"""What comes before a step."""
+REVOKED = Revocation(kind="license", value="CC-BY-NC-4.0", note="chaos")
+"""Rows of both rounds, and input 9, which was away and holds the bytes of input 8: that one was kept, and goes as a copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +35,15 @@ class Cut(Split):
     """Three clips an episode; every ninth episode fails, and every fifth holds the bytes of the one before it."""
 
     pause_s: float = 0.0
+    is_back: bool = True
+    """False: every second episode is away; a half of those are deferred, the others fail for a reason that may pass."""
 
     def split(self, row: Row) -> Iterator[Row]:
         """The episode and its clips."""
         number = row["order"]
         time.sleep(self.pause_s)
+        if not self.is_back and number % 2:
+            raise Leave("deferred", "retry_later") if number % 4 == 1 else Leave("failed", "timeout", retryable=True)
         if number % 9 == 4:
             raise KeyError("no such codec")
         yield row | {"sha256": key_of(str(number - (number % 5 == 4))), "duration_s": 6.0}
@@ -48,21 +64,37 @@ class DropShort(Filter):
 
 
 def listing(count: int) -> list[Row]:
-    """`count` episodes."""
+    """`count` episodes, each with a caption and a secret in its URL; every seventh has a license that is revoked later."""
     blank = dict.fromkeys(INPUT.names) | {"source": "example"}
-    return [blank | {"key": key_of(str(i)), "order": i, "url": f"https://example.org/{i}"} for i in range(count)]
+    return [blank | {"key": key_of(str(i)), "order": i, "url": f"https://example.org/{i}?token=secret{i}", "text": f"episode {i}",
+                     "license": REVOKED.value if i % 7 == 2 else "CC0-1.0"} for i in range(count)]
 
 
-def curation(inputs: int = 24, wave_rows: int = 8, pause_s: float = 0.0) -> Curation:
-    """The example as a curation."""
+def curation(inputs: int = 24, wave_rows: int = 8, pause_s: float = 0.0, *, step: Step = "run") -> Curation:
+    """The example as a curation; neither what is away nor the threshold is part of its plan."""
     return Curation(
         name="chaos_example", sources=("example",), discover=lambda source: listing(inputs), schema=CLIP, unit="episode",
-        dag=lambda rows: through(rows, Cut(pause_s=pause_s), schema=CLIP),
+        dag=lambda rows: through(rows, Cut(pause_s=pause_s, is_back=step != "first"), schema=CLIP),
         rules=(Rules(unit="episode", unique_by="sha256", unique_reason="duplicate_audio"),
-               Rules(unit="clip", filters=(DropShort(),))),
+               Rules(unit="clip", filters=(DropShort(min_s=2.5 if step == "decide" else 1.5),))),
         export_unit="clip", export_columns=("key", "audio", "text"), plan={"inputs": inputs},
         waves=WaveConfig(wave_rows=wave_rows, split_rows=max(1, wave_rows // 2)),
         export=ExportConfig(shard_rows=16, webdataset=True), shuffle_partitions=1)
+
+
+def is_done(store: Store, toy: Curation, step: Step) -> bool:
+    """True if there is nothing left to do, as the curation jobs find it; a retry and a revocation do not ask."""
+    return step not in ("retry", "revoke") and audit.is_done(store, toy)
+
+
+def do(store: Store, toy: Curation, step: Step, lease: Lease) -> None:
+    """Do the step, as its job does. Needs Ray."""
+    if step == "retry":
+        toy.retry(store, lease)
+    elif step == "revoke":
+        toy.revoke(store, [REVOKED], lease)
+    else:
+        toy.run(store, lease)
 
 
 def run_baseline(store: Store, inputs: int = 24) -> None:

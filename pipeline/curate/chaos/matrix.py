@@ -2,8 +2,8 @@
 
 A run is a command with `{run_dir}` in it. An uninterrupted run says how many storage requests there are and what must
 be there in the end; then, for each fault and each request, a fresh run is harmed at that request, the same command is
-given again until it succeeds, and every row, verdict and exported byte is compared. Requests are seen by a proxy (S3)
-or by audit events (a local disk).
+given again until it succeeds, and every row, verdict and exported byte is compared. What a command does to a run that is
+there already is tried on copies of that run. Requests are seen by a proxy (S3) or by audit events (a local disk).
 """
 import contextlib
 import os
@@ -45,6 +45,11 @@ class Point:
     """From the last resume to its first new file of rows; None if there was none to make."""
     finished: bool
 
+    @property
+    def is_whole(self) -> bool:
+        """True if the run ended as the unharmed one did, with nothing left behind."""
+        return self.finished and self.same_bytes and not (self.lost or self.duplicated or self.orphan_bytes)
+
 
 @dataclass
 class Harness:
@@ -56,36 +61,40 @@ class Harness:
     proxy: FaultProxy | None
     cluster: RayCluster
     environment: dict[str, str]
+    base: Store | None = None
+    """What each run starts as a copy of."""
     runs: int = 0
 
     def fresh(self) -> Store:
-        """A new, empty place for a run."""
+        """A new place for a run: empty, or a copy of the base."""
         self.runs += 1
-        return Store(f"s3://{_BUCKET}/run{self.runs:04d}" if self.proxy else str(self.scratch / f"run{self.runs:04d}"))
+        store = Store(f"s3://{_BUCKET}/run{self.runs:04d}" if self.proxy else str(self.scratch / f"run{self.runs:04d}"))
+        if self.proxy:
+            self.proxy.arm()  # no harm to the copying
+        for name, data in self.base.read_many(self.base.list()).items() if self.base else ():
+            store.write(name, data)
+        return store
 
-    def run(self, store: Store, fault: Fault | None = None, at: int = 0) -> tuple[int, int]:
-        """Run the command once; its exit status, and the number of storage requests."""
-        pid_file, counter = self.scratch / "driver", self.scratch / "counter"
-        log = self.scratch / f"{store.url.rpartition('/')[2]}.log"
+    def log(self, store: Store) -> Path:
+        """Where the commands that ran in this place print."""
+        return self.scratch / f"{store.url.rpartition('/')[2]}.log"
+
+    def run(self, store: Store, fault: Fault | None = None, at: int = 0, *, command: str | None = None) -> tuple[int, int]:
+        """Run the command once, or another one; its exit status, and the number of storage requests."""
         holder: list[int] = []
 
         def kill() -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(holder[0], signal.SIGKILL)
 
-        calls = {"worker": self.cluster.kill_worker, "raylet": self.cluster.kill_node, "pause": self.cluster.stop_node}
-        if self.proxy:
-            harm: Any = "none" if fault is None else "call" if fault in calls else fault
-            self.proxy.arm(Rule(harm=harm, at=at, callback=calls.get(fault or "", kill)))
-        else:
-            disk.watch(counter, Path(store.url), at if fault else 0, pid_file)
-        words = [word.replace("{run_dir}", store.url) for word in shlex.split(self.command)]
-        with log.open("ab") as out:
+        self._arm(store, fault, at, kill)
+        words = [word.replace("{run_dir}", store.url) for word in shlex.split(command or self.command)]
+        with self.log(store).open("ab") as out:
             # The command waits for its number to be written down: it must not outrun its own death.
             process = subprocess.Popen(["/bin/sh", "-c", 'read _; exec "$@"', "sh", *words], stdin=subprocess.PIPE, stdout=out,
                                        stderr=out, env=os.environ | self.environment, start_new_session=True)
             holder.append(process.pid)
-            pid_file.write_text(str(process.pid))
+            self._pid_file.write_text(str(process.pid))
             assert process.stdin is not None
             process.stdin.write(b"\n")
             process.stdin.close()
@@ -95,7 +104,24 @@ class Harness:
                 if time.monotonic() > end:
                     kill()
                 time.sleep(0.02)
-        return status, len(self.proxy.seen) if self.proxy else disk.count(counter)
+        return status, len(self.proxy.seen) if self.proxy else disk.count(self._counter)
+
+    def _arm(self, store: Store, fault: Fault | None, at: int, kill: Callable[[], None]) -> None:
+        """Count from 0 on, and do the harm at request `at`."""
+        calls = {"worker": self.cluster.kill_worker, "raylet": self.cluster.kill_node, "pause": self.cluster.stop_node}
+        if self.proxy:
+            harm: Any = "none" if fault is None else "call" if fault in calls else fault
+            self.proxy.arm(Rule(harm=harm, at=at, callback=calls.get(fault or "", kill)))
+        else:
+            disk.watch(self._counter, Path(store.url), at if fault else 0, self._pid_file)
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.scratch / "driver"
+
+    @property
+    def _counter(self) -> Path:
+        return self.scratch / "counter"
 
     def first_row_s(self, store: Store, started: float, started_wall: float) -> float | None:
         """Seconds from `started` to the first new file of rows."""
@@ -132,14 +158,28 @@ def harness(command: str, examine: Callable[[Store], Findings], scratch: Path, *
         yield Harness(command=command, examine=examine, scratch=scratch, proxy=proxy, cluster=cluster, environment=environment)
 
 
+def begin(made: Harness, commands: Sequence[str]) -> None:
+    """Run these commands unharmed, once: every run from now on starts as a copy of what they leave."""
+    if commands:
+        base = made.fresh()
+        for command in commands:
+            _unharmed(made, base, command)
+        made.base = base
+
+
 def reference(made: Harness) -> tuple[Findings, int]:
     """What an uninterrupted run leaves, and how many storage requests it makes."""
     store = made.fresh()
-    status, requests = made.run(store)
-    if status != 0:
-        log = (made.scratch / f"{store.url.rpartition('/')[2]}.log").read_text(errors="replace")
-        raise ValueError(f"the command fails without any harm done to it (status {status}): {log[-600:]}")
+    requests = _unharmed(made, store)
     return made.examine(store), requests
+
+
+def _unharmed(made: Harness, store: Store, command: str | None = None) -> int:
+    status, requests = made.run(store, command=command)
+    if status != 0:
+        log = made.log(store).read_text(errors="replace")
+        raise ValueError(f"a command fails without any harm done to it (status {status}): {log[-600:]}")
+    return requests
 
 
 def point(made: Harness, wanted: Findings, fault: Fault, at: int) -> Point:

@@ -1,5 +1,7 @@
 """Figures for a curation's promises: the price of waves, of a resume, of flaky or full storage, of a second driver."""
 import contextlib
+import functools
+import hashlib
 import json
 import os
 import shlex
@@ -9,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,10 +23,10 @@ from pipeline.curate.chaos import example
 from pipeline.curate.chaos.cluster import moto_server
 from pipeline.curate.chaos.proxy import FaultProxy, Rule
 from pipeline.curate.chaos.verify import Findings, compare, examine
-from pipeline.curate.run import LEDGER, Curation
+from pipeline.curate.run import Curation
 from pipeline.curate.stage import start, through
-from pipeline.records import CLIP, INPUT, key_of
-from pipeline.storage import File, Store, commit, write_json, write_parquet
+from pipeline.records import CLIP, INPUT, LEDGER, VERDICT, key_of
+from pipeline.storage import File, Store, commit, write_parquet, write_sealed
 
 
 def overhead(wave_s: float, rounds: int, cpus: int) -> Iterator[dict[str, Any]]:
@@ -58,8 +59,9 @@ def resume(sizes: tuple[int, ...]) -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             finished_run(Store(folder), example.curation(size, wave_rows=2048), size)
             code = ("import time; began = time.monotonic()\n"
-                    "from pipeline.curate.chaos import example\nfrom pipeline.storage import Store\n"
-                    f"assert example.curation({size}, wave_rows=2048).is_finished(Store({folder!r}))\n"
+                    "from pipeline.curate import audit\nfrom pipeline.curate.chaos import example\n"
+                    "from pipeline.storage import Store\n"
+                    f"assert audit.is_done(Store({folder!r}), example.curation({size}, wave_rows=2048))\n"
                     # Not getrusage: a child begins with the peak of the process that forked it.
                     "print(time.monotonic() - began, int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024)")
             out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -68,22 +70,37 @@ def resume(sizes: tuple[int, ...]) -> Iterator[dict[str, Any]]:
 
 
 def finished_run(store: Store, toy: Curation, size: int) -> None:
-    """All that a finished run of `size` inputs has commits of, without the work: what a resume reads, and no rows."""
+    """A finished run of `size` inputs without the work: every manifest, scores of 16 kB and media of 1 MiB of zeros a part."""
     keys = pa.array([f"{i:032x}" for i in range(size)])
     blank = {field.name: pa.nulls(size, field.type) for field in INPUT}
     blank |= {"key": keys, "order": pa.array(range(size)), "url": pa.array([f"https://example.org/{i}" for i in range(size)])}
     inputs = waves.write_inputs(store, pa.table(blank, schema=INPUT))
     plan.bind(store, toy.name, toy.plan, plan.keys_digest(inputs["key"]))
     for number, wave in enumerate(plan.pin(store, inputs["key"], np.ones(size), toy.waves.wave_rows)):
-        files = [File(path=f"rows/000-{number:06d}-x/{i:016x}.parquet", size_bytes=1 << 20, sha256="0" * 64, rows=64)
-                 for i in range(32)]
+        files = [_zeros(store, f"rows/000-{number:06d}-0/{i:016x}.{kind}.parquet", size_bytes)
+                 for i in range(32) for kind, size_bytes in (("scores", 16 << 10), ("payload", 1 << 20))]
         commit(store, waves.name_of({"round": 0, "wave": number}), files, round=0, wave=number, inputs=wave.rows,
                counts={"episode/scored/": wave.rows})
     name = decide.name_of(store, toy.rules)
-    write_json(store, LEDGER, {"verdicts": name, "unit": toy.unit, "exported_rows": 0, "steps": {}})
-    index = asdict(write_parquet(store, "export/index.parquet", export.INDEX.empty_table()))
-    write_json(store, export.MANIFEST, {"made_from": toy.wanted(name), "files": [], "webdataset": [], "index": index,
-                                       "shards": []})
+    verdicts = write_parquet(store, f"verdicts/{name}-{{sha256}}.parquet", VERDICT.empty_table())
+    commit(store, f"verdicts/{name}.json", [verdicts], rules=[decide.describe(rule) for rule in toy.rules])
+    write_sealed(store, export.MANIFEST, {"made_from": toy.wanted(name), "files": [], "webdataset": [], "shards": []})
+    write_sealed(store, LEDGER, {"verdicts": name, "unit": toy.unit, "exported_rows": 0, "steps": {},
+                                 "export_sha256": hashlib.sha256(store.read(export.MANIFEST)).hexdigest()})
+
+
+def _zeros(store: Store, name: str, size_bytes: int) -> File:
+    """A file of zeros that takes no room on the disk."""
+    path = Path(store.path(name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size_bytes)
+    return File(path=name, size_bytes=size_bytes, sha256=_zeros_sha256(size_bytes), rows=64)
+
+
+@functools.cache
+def _zeros_sha256(size_bytes: int) -> str:
+    return hashlib.sha256(bytes(size_bytes)).hexdigest()
 
 
 def flaky(rates: tuple[float, ...], rounds: int, command: str) -> Iterator[dict[str, Any]]:

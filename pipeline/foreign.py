@@ -1,0 +1,143 @@
+"""What somebody else wrote, read with bounds: JSON files, manifests, and the configs of networks in them.
+
+A digest proves that a file arrived as it was made, and no more: whoever made the folder made its digests too.
+
+Guarantees: what is larger than such a file can be, or no regular file (a device, a pipe), is refused before it is read;
+what has another shape than it should is a CorruptFileError in one line, not an error of the code that met it. Cost: one
+small request a file.
+"""
+import json
+import math
+import os
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from pipeline import storage
+from pipeline.storage import CorruptFileError, File, Store
+
+T = TypeVar("T")
+
+JSON_BYTES = 1 << 20
+"""A config or a description: they have a few kB."""
+MANIFEST_BYTES = 64 << 20
+"""A manifest. That of a checkpoint of 1 TB, or of 250,000 shards, has about as much."""
+
+_INTEGER = 1 << 31
+"""No size of a network or a vocabulary needs more bits; it also keeps products of a few of them small."""
+_NUMBERS = 64
+"""Entries of a tuple in a config, which has one for each resolution or each component of a code."""
+
+
+def read(store: Store, name: str, limit: int = JSON_BYTES) -> bytes:
+    """All bytes of a file of at most `limit`; FileNotFoundError if there is none, or if it is no regular file."""
+    check_limit(store, name, limit)
+    return store.read(name)
+
+
+def check_limit(store: Store, name: str, limit: int) -> None:
+    """The errors of `read`, without reading."""
+    if (size_bytes := _size(store, name)) > limit:
+        raise CorruptFileError(f"{store.url}/{name} has {size_bytes} bytes, and {limit} at most are read; name another folder")
+
+
+def parsed(data: bytes, name: str) -> dict[str, Any]:
+    """A JSON object; CorruptFileError says that `name` is none."""
+    try:
+        value = json.loads(data, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{name} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CorruptFileError(f"{name} holds a {type(value).__name__}, and no object, as JSON; name another folder")
+    return value
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, for `json.loads`; ValueError if a key comes twice: two readers would take two different ones."""
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a key comes twice")
+    return found
+
+
+def manifest(store: Store, name: str) -> dict[str, Any] | None:
+    """What `storage.manifest` gives, with every entry of `files` checked."""
+    try:
+        check_limit(store, name, MANIFEST_BYTES)
+        found = storage.manifest(store, name)
+    except FileNotFoundError:
+        return None
+    except RecursionError as error:  # the seal of a value that is nested as deeply as JSON can be
+        raise CorruptFileError(f"{store.url}/{name} is no manifest: {error}") from error
+    for file in found["files"] if found else ():
+        check_file(file, f"{store.url}/{name}")
+    return found
+
+
+def check_file(file: File, name: str) -> None:
+    """CorruptFileError unless the manifest `name` describes this file by values of the right types."""
+    for key, kind in get_type_hints(File).items():
+        value = getattr(file, key)
+        if type(value) is not kind or (kind is int and value < 0):
+            raise CorruptFileError(f"{name} says that the {key} of a file is {shown(value)}; name another folder")
+    if file.path.startswith("/") or ".." in file.path.split("/"):
+        raise CorruptFileError(f"{name} names {shown(file.path)}, which is not within its folder; name another folder")
+
+
+def check_size(store: Store, file: File) -> None:
+    """CorruptFileError if a committed file is missing or has another size: found before it is read."""
+    try:
+        size_bytes = _size(store, file.path)
+    except FileNotFoundError as error:
+        raise CorruptFileError(f"{store.url}/{file.path} is committed but missing") from error
+    if size_bytes != file.size_bytes:
+        raise CorruptFileError(f"{store.url}/{file.path} is torn or altered: {size_bytes} bytes where the manifest says "
+                               f"{file.size_bytes}")
+
+
+def check_types(values: dict[str, Any], wanted: dict[str, type], name: str) -> None:
+    """CorruptFileError for the first of the keys `wanted` that the object `name` lacks, or has of another type."""
+    for key, kind in wanted.items():
+        if key not in values:
+            raise CorruptFileError(f"{name} has no {key}; name another folder")
+        if type(values[key]) is not kind:
+            raise CorruptFileError(f"{name} has the {key} {shown(values[key])}, which is no {kind.__name__}; name another folder")
+
+
+def config_of(kind: type[T], values: Any, name: str) -> T:
+    """A network's config (a dataclass) out of the JSON of the file `name`; CorruptFileError if it is none."""
+    hints = get_type_hints(kind)
+    try:
+        if not isinstance(values, dict):
+            raise ValueError(f"it is a {type(values).__name__}")
+        if unknown := sorted(values.keys() - hints.keys()):
+            raise ValueError(f"it has the size {shown(unknown[0])}")
+        return kind(**{key: _number(hints[key], key, value) for key, value in values.items()})
+    except (ValueError, TypeError, ArithmeticError) as error:  # a TypeError names what is missing
+        raise CorruptFileError(f"{name} describes a network that this version does not know ({error}); train it again, or name "
+                               "another folder") from error
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """A value as it may stand in a message: on one line, and short."""
+    text = repr(value) if isinstance(value, str | int | float) else json.dumps(value, default=repr)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _size(store: Store, name: str) -> int:
+    if store.is_local and not os.path.isfile(store.path(name)):  # to open a pipe is to wait for ever
+        raise FileNotFoundError(f"{store.url}/{name} is no file")
+    return store.size_bytes(name)
+
+
+def _number(hint: Any, key: str, value: Any) -> Any:
+    """`value`, or the tuple of a list, if it is of the type `hint` and within what a network can have."""
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list) or len(value) > _NUMBERS:
+            raise ValueError(f"{key} is {shown(value)}")
+        return tuple(_number(get_args(hint)[0], key, each) for each in value)
+    kind: Any = type(get_args(hint)[0]) if get_origin(hint) is Literal else hint
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind or (kind is int and not 0 <= value < _INTEGER):
+        raise ValueError(f"{key} is {shown(value)}")
+    if kind is float and not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{key} is {value}")
+    return value
