@@ -1,7 +1,8 @@
 """What every curation command has: where its run lives, how its work is cut, guarded and exported, and its `main`."""
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from jobs._main import note
 from jobs._ray import RayConfig, ray_session
@@ -10,6 +11,7 @@ from pipeline.curate.export import ExportConfig
 from pipeline.curate.fetch.discover import split_source
 from pipeline.curate.guard import Guard, GuardConfig
 from pipeline.curate.run import Curation, summary
+from pipeline.curate.stage import Resources
 from pipeline.curate.waves import WaveConfig
 from pipeline.lease import hold
 from pipeline.log import logger
@@ -24,6 +26,8 @@ class CurateConfig:
     """Folder of the run, any fsspec URL."""
     sources: tuple[str, ...]
     """Listings, each as KIND=URL."""
+    resources: tuple[str, ...] = ()
+    """What a worker of a stage needs, as STAGE.WHAT=VALUE: cpus, gpus, memory_mb, or workers (a pool of so many processes)."""
     waves: WaveConfig = field(default_factory=WaveConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
@@ -37,9 +41,32 @@ class CurateConfig:
             split_source(source)
 
     @property
+    def stage_resources(self) -> dict[str, Resources]:
+        """`resources` by the name of their stage; ValueError for what cannot be read."""
+        found: dict[str, Resources] = {}
+        for word in self.resources:
+            stage, what, value = _resource(word)
+            found[stage] = replace(found.get(stage, Resources()), **{what: value})
+        return found
+
+    @property
     def guarded(self) -> Guard:
         """The limits of the run's stages, and where their victims go."""
         return Guard(limits=self.guard, run_dir=self.run_dir)
+
+
+def _resource(word: str) -> tuple[str, str, Any]:
+    """STAGE.WHAT=VALUE -> its three parts."""
+    name, _, text = word.partition("=")
+    stage, _, what = name.partition(".")
+    kinds: dict[str, Callable[[str], Any]] = {"cpus": float, "gpus": float, "memory_mb": int, "workers": lambda n: (1, int(n))}
+    try:
+        value = kinds[what](text)
+        if not 0 <= (value[1] - 1 if what == "workers" else value) < math.inf:
+            raise ValueError("too small or too large")
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"resources takes STAGE.WHAT=VALUE with WHAT one of {', '.join(kinds)}, not {word!r}") from error
+    return stage, what, value
 
 
 C = TypeVar("C", bound=CurateConfig)

@@ -70,7 +70,7 @@ def options(store: Store) -> list[Finding]:
             return [Finding(path="config.json", problem="is missing", heals=_MEND, made_from_waves=True, goes=("config.json",))]
         with contextlib.redirect_stderr(io.StringIO()) as said:
             _, _, curation = open_curation(store.url)
-        changes = [*_changes(store, curation, [entry["config"] for entry in made])] if store.exists(LEDGER) else []
+        changes = [*_changes(store, curation, made)] if store.exists(LEDGER) else []
     except CorruptFileError:  # it is named already
         return []
     except (SystemExit, ValueError) as error:
@@ -80,9 +80,10 @@ def options(store: Store) -> list[Finding]:
 
 
 def _changes(store: Store, curation: Curation, accepted: list[dict[str, object]]) -> Iterator[str]:
-    wanted = json.loads(json.dumps(curation.plan))
-    if wanted not in accepted:
-        yield from difference(accepted[-1], wanted)
+    wanted = json.loads(json.dumps(curation.fingerprint(accepted[-1]["inputs"])))
+    same = [{name: entry[name] for name in entry if name not in ("code", "libraries")} for entry in (wanted, *accepted)]
+    if same[0] not in same[1:]:
+        yield from difference(same[-1], same[0])
     name = read_sealed(store, LEDGER)["verdicts"]
     decided, exported = manifest(store, f"verdicts/{name}.json"), manifest(store, export.MANIFEST)
     rules = json.loads(json.dumps([decide.describe(rule) for rule in curation.rules]))

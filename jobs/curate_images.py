@@ -4,11 +4,9 @@
     python -m jobs.curate_images --run-dir s3://bucket/images --sources list=https://example.org/urls.csv page=https://example.org/
 """
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from jobs._curate import CurateConfig, curate
 from jobs._main import run
-from pipeline.config import to_dict
 from pipeline.curate.decide import Rules
 from pipeline.curate.fetch.discover import DiscoverConfig, discover, split_source
 from pipeline.curate.fetch.download import Fetch
@@ -16,13 +14,8 @@ from pipeline.curate.fetch.http import FetchConfig
 from pipeline.curate.image.decode import DecodeImage
 from pipeline.curate.image.filters import DropAspect, DropFlat, DropSmallImage
 from pipeline.curate.run import Curation
-from pipeline.curate.stage import through
 from pipeline.curate.text.captions import DropFilenameCaption, DropLongCaption, DropShortCaption, ScoreCaption
 from pipeline.records import IMAGE
-from pipeline.redact import redacted_option
-
-if TYPE_CHECKING:
-    from ray.data import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +33,17 @@ class CurateImages(CurateConfig):
     long_caption: DropLongCaption = field(default_factory=DropLongCaption)
 
 
-def dag(config: CurateImages, inputs: "Dataset") -> "Dataset":
-    """inputs -> bytes -> pixels and their scores."""
-    return through(inputs, Fetch(config=config.fetch, into="image"), config.decode, ScoreCaption(), schema=IMAGE,
-                   guard=config.guarded)
-
-
 def curation(config: CurateImages) -> Curation:
     """The run that the config describes."""
     filters = (config.small, config.aspect, config.flat, DropFilenameCaption(), config.short_caption, config.long_caption)
     listings = DiscoverConfig(fetch=config.fetch)
     return Curation(
         name="curate_images", sources=config.sources, discover=lambda source: discover(*split_source(source), listings),
-        schema=IMAGE, unit="image", renamed={"caption": "text"}, dag=lambda inputs: dag(config, inputs),
+        schema=IMAGE, unit="image", renamed={"caption": "text"}, guard=config.guarded, resources=config.stage_resources,
+        stages=(Fetch(config=config.fetch, into="image"), config.decode, ScoreCaption()),
         rules=(Rules(unit="image", filters=filters, unique_by="pixel_sha256", unique_reason="duplicate_image"),),
         export_unit="image", export_columns=("key", "url", "page_url", "license", "sha256", "caption", "image", "width",
                                               "height"),
-        plan={"sources": [redacted_option(source) for source in config.sources]}
-        | {k: to_dict(getattr(config, k)) for k in ("fetch", "decode", "waves")},
         waves=config.waves, export=config.export,
     )
 

@@ -4,11 +4,9 @@
     python -m jobs.curate_speech --run-dir s3://bucket/speech --sources feed=https://example.org/feed.xml
 """
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from jobs._curate import CurateConfig, curate
 from jobs._main import run
-from pipeline.config import to_dict
 from pipeline.curate.audio.filters import DropClipDuration, DropClipped, DropNoSpeech, DropQuiet, DropTextRate
 from pipeline.curate.audio.segment import CutClips
 from pipeline.curate.decide import Rules
@@ -16,7 +14,6 @@ from pipeline.curate.fetch.discover import DiscoverConfig, discover, split_sourc
 from pipeline.curate.fetch.download import FetchEpisode
 from pipeline.curate.fetch.http import FetchConfig
 from pipeline.curate.run import Curation
-from pipeline.curate.stage import through
 from pipeline.curate.text.forensics import (
     DropAutoTranscript,
     DropLowerTranscript,
@@ -28,10 +25,6 @@ from pipeline.curate.text.forensics import (
 from pipeline.curate.text.language import DetectLanguage, DropLanguageMismatch
 from pipeline.curate.waves import WaveConfig
 from pipeline.records import CLIP
-from pipeline.redact import redacted_option
-
-if TYPE_CHECKING:
-    from ray.data import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +48,6 @@ class CurateSpeech(CurateConfig):
     waves: WaveConfig = field(default_factory=lambda: WaveConfig(wave_rows=256, split_rows=4))
 
 
-def dag(config: CurateSpeech, inputs: "Dataset") -> "Dataset":
-    """inputs -> audio and transcript -> scored episodes, and the clips cut from them."""
-    return through(inputs, FetchEpisode(config=config.fetch), ScoreTranscript(), DetectLanguage(), config.cut, schema=CLIP,
-                   guard=config.guarded)
-
-
 def rules(config: CurateSpeech) -> tuple[Rules, Rules]:
     """What an episode and then a clip has to pass. Rolling captions come first: they are lower-case as well."""
     episode = (DropAutoTranscript(), config.rolling, config.upper, config.lower, config.unpunctuated, config.language)
@@ -74,11 +61,11 @@ def curation(config: CurateSpeech) -> Curation:
     listings = DiscoverConfig(fetch=config.fetch)
     return Curation(
         name="curate_speech", sources=config.sources, discover=lambda source: discover(*split_source(source), listings),
-        schema=CLIP, unit="episode", dag=lambda inputs: dag(config, inputs), rules=rules(config), export_unit="clip",
+        schema=CLIP, unit="episode", guard=config.guarded, resources=config.stage_resources,
+        stages=(FetchEpisode(config=config.fetch), ScoreTranscript(), DetectLanguage(), config.cut),
+        rules=rules(config), export_unit="clip",
         export_columns=("key", "url", "page_url", "license", "audio", "text", "language", "start_s", "end_s", "duration_s",
                         "sample_rate"),
-        plan={"sources": [redacted_option(source) for source in config.sources]}
-        | {k: to_dict(getattr(config, k)) for k in ("fetch", "cut", "waves")},
         waves=config.waves, export=config.export,
     )
 

@@ -39,7 +39,7 @@ def main(config: Decide) -> None:
     store, before, old = open_curation(config.run_dir)
     words = [part for word in config.set for part in (f"--{word.partition('=')[0]}", word.partition("=")[2])]
     _, after, new = open_curation(config.run_dir, words)
-    if changes := difference(old.plan, new.plan):
+    if changes := difference(old.fingerprint(""), new.fingerprint("")):
         raise ValueError(f"{'; '.join(changes)}: that changes the scores, not the verdicts; it needs a new run")
     sweeps = tuple(_sweeps(config, before, after, new))
     with hold(store):  # so that nobody deletes what is not yet named

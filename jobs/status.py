@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from jobs._curations import positional
 from jobs._main import run
 from jobs.audit import begun, options
+from pipeline import lease
 from pipeline.curate import audit, decide, waves
 from pipeline.log import say
 from pipeline.records import LEDGER, STATES
@@ -31,8 +32,12 @@ class Status:
 def main(config: Status) -> None:
     """Print what is damaged, the inputs, then one table per unit."""
     store = begun(config.run_dir)
+    busy = _holder(store)
     found = audit.audit(store, limit_bytes=audit.QUICK_BYTES)
     findings = (*found.findings, *options(store))
+    if busy is not None:  # what is made from the waves is being made
+        say(f"held by {busy}, which works on it")
+        findings = tuple(finding for finding in findings if not finding.made_from_waves)
     for finding in findings[:_SHOWN]:
         say(f"DAMAGED   {finding}", limit=1000)
     if len(findings) > _SHOWN:
@@ -47,6 +52,13 @@ def main(config: Status) -> None:
             f"{found.read_bytes / 1e6:.1f} were read (jobs.audit reads all)")
     if not sound:
         raise SystemExit(1)
+
+
+def _holder(store: Store) -> lease.Holder | None:
+    try:
+        return lease.holder(store)
+    except ValueError:  # damaged: the audit names it
+        return None
 
 
 def _show(store: Store) -> bool:

@@ -113,6 +113,16 @@ def hold(store: Store) -> Iterator[Lease]:
             lease.beat(released=True)
 
 
+def holder(store: Store) -> Holder | None:
+    """Who holds the run now; None if nobody does."""
+    epoch = _latest(store)
+    try:
+        found = _read(store, epoch) if epoch else None
+    except FileNotFoundError:  # succeeded since it was listed
+        return holder(store)
+    return found if found is not None and found.is_alive() else None
+
+
 def _take(store: Store) -> Lease:
     for _ in range(_ATTEMPTS):
         epoch = _latest(store)

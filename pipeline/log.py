@@ -64,7 +64,10 @@ def _escape(text: str) -> str:
 
 def clean_url(url: str) -> str:
     """A URL without user info, query and fragment: signed URLs are secrets."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket that is not closed
+        return clean(url.partition("?")[0].partition("#")[0].rpartition("@")[2])
     return clean(urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")))
 
 

@@ -14,6 +14,7 @@ from pipeline import log
 
 def test_urls_lose_their_secrets_and_web_text_its_control_characters() -> None:
     assert log.clean_url("https://user:pw@example.org/a/b?X-Amz-Signature=s#f") == "https://example.org/a/b"
+    assert log.clean_url("http://user:pw@[x/a?sig=s#f") == "[x/a"
     assert log.clean("a\x1b[31mb\nc") == "a\\x1b[31mb\\nc"
     assert len(log.clean("x" * 1000)) == 300
 

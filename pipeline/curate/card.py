@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.config import digest
 from pipeline.curate import plan
 from pipeline.log import clean
 from pipeline.records import MEANING
@@ -51,7 +52,7 @@ def render(store: Store, export: Described, schema: pa.Schema, rows: pa.Table) -
         "", "## Hosts", "", *_table(_hosts(rows), "host"),
         "", "## Rules", "", *_rules(decided.get("rules", [])),
         "", "## Identity", "", f"- verdicts: `{export.verdicts}`", f"- sha256 of the keys in order: `{export.keys_sha256}`",
-        *(f"- code: `{found['code']}`, inputs: `{found['inputs']}`" for found in fingerprints),
+        *(f"- code: `{digest(found['code'])}`, inputs: `{found['inputs']}`" for found in fingerprints),
     ]
     return "\n".join(parts) + "\n"
 
@@ -91,8 +92,15 @@ def _licenses(rows: pa.Table) -> Counter[str]:
 def _hosts(rows: pa.Table) -> Counter[str]:
     hosts: Counter[str] = Counter()
     for url, number in _counts(rows["url"]):
-        hosts[urlsplit(url or "").hostname or "unknown"] += number
+        hosts[_host(url or "")] += number
     return hosts
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or "unknown"
+    except ValueError:  # a bracket that is not closed
+        return "unknown"
 
 
 def _counts(column: pa.ChunkedArray) -> list[tuple[str | None, int]]:

@@ -17,7 +17,8 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from pipeline.curate.stage import Batch, Stage, groups, table_of
+from pipeline.curate.stage import Batch, Stage
+from pipeline.curate.work import groups, table_of
 
 HEADER = struct.Struct("<cQ")
 STAGE, ROWS, BEGUN, DONE, ERROR = b"S", b"R", b"B", b"D", b"E"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 
 from pipeline.config import digest
-from pipeline.curate import revoke, sets, waves
-from pipeline.curate.stage import Filter, Row, failure, left, to_table
+from pipeline.curate import code, revoke, sets, waves
+from pipeline.curate.stage import Filter, Row, failure, left
+from pipeline.curate.work import to_table
 from pipeline.records import PAYLOAD, STATES, VERDICT
 from pipeline.storage import File, Store, commit, manifest, read_table, write_parquet
 
@@ -41,11 +42,11 @@ def name_by(store: Store, rules: list[dict[str, Any]]) -> str:
     return digest({"rules": rules, "scores": scores, "revoked": revoke.recorded(store).to_json()})[:12]
 
 
-def decide(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, *, partitions: int = 8) -> str:
+def decide(store: Store, rules: tuple[Rules, ...], schema: pa.Schema) -> str:
     """Judge every committed row; returns the name of the verdict table, which is made if it is not there yet."""
     name = name_of(store, rules)
     if manifest(store, f"verdicts/{name}.json") is None:
-        parts: Any = _judged(store, rules, schema, partitions).iter_batches(batch_size=None, batch_format="pyarrow")
+        parts: Any = _judged(store, rules, schema).iter_batches(batch_size=None, batch_format="pyarrow")
         table = pa.concat_tables([part.select(VERDICT.names).cast(VERDICT) for part in parts])
         table = table.sort_by([("order", "ascending"), ("start_s", "ascending"), ("key", "ascending")])
         file = write_parquet(store, f"verdicts/{name}-{{sha256}}.parquet", table, row_group_rows=65536)
@@ -89,10 +90,11 @@ def _plain(book: dict[str, Any]) -> dict[str, Any]:
     return book
 
 
-def _judged(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, partitions: int) -> "Dataset":
+def _judged(store: Store, rules: tuple[Rules, ...], schema: pa.Schema) -> "Dataset":
     narrow = pa.schema([f for f in schema if f.name not in PAYLOAD] + [VERDICT.field("file"), VERDICT.field("row")])
     by_unit = {rule.unit: rule for rule in rules}
     revoked = revoke.recorded(store)
+    buckets = sets.buckets(sum(part.scores.rows for part in waves.parts(store)))
 
     def judge(batch: pa.Table) -> Iterator[pa.Table]:
         yield to_table([_verdict(row, by_unit[row["unit"]].filters) for row in batch.to_pylist()], narrow)
@@ -103,10 +105,9 @@ def _judged(store: Store, rules: tuple[Rules, ...], schema: pa.Schema, partition
     dataset = scored(store, narrow).map_batches(judge, batch_format="pyarrow", batch_size=None)
     for rule in rules:
         if rule.unique_by:
-            dataset = sets.drop_duplicates(dataset, by=rule.unique_by, unit=rule.unit, reason=rule.unique_reason,
-                                           partitions=partitions)
+            dataset = sets.drop_duplicates(dataset, by=rule.unique_by, unit=rule.unit, reason=rule.unique_reason, buckets=buckets)
     if len(rules) > 1:
-        dataset = sets.drop_orphans(dataset, partitions=partitions)
+        dataset = sets.drop_orphans(dataset, buckets=buckets)
     return dataset.map_batches(settle, batch_format="pyarrow", batch_size=None)
 
 
@@ -163,8 +164,7 @@ def _settle(table: pa.Table, revoked: revoke.Revoked) -> pa.Table:
 
 
 def describe(rule: Rules) -> dict[str, Any]:
-    """A rule set as JSON."""
-    return {
-        "unit": rule.unit, "unique_by": rule.unique_by, "unique_reason": rule.unique_reason,
-        "filters": [{"rule": type(f).__name__} | asdict(cast(Any, f)) for f in rule.filters],
-    }
+    """A rule set as JSON, with the code that its filters use: a filter that was mended judges anew."""
+    filters = [{"rule": type(f).__name__} | asdict(cast(Any, f)) for f in rule.filters]
+    return {"unit": rule.unit, "unique_by": rule.unique_by, "unique_reason": rule.unique_reason, "filters": filters,
+            "code": digest(code.modules(rule.filters))}

@@ -50,7 +50,7 @@ def purge(store: Store, lease: Lease) -> int:
     if not revoked:
         return 0
     for name in store.list("quarantine", r"[0-9a-f]+\.parquet"):
-        if any(revoked.reasons(pq.read_table(pa.BufferReader(store.read(name))))):
+        if _is_bundle_of(store, name, revoked):
             store.delete(name)
     for name in _listings(store):
         lease.check()
@@ -128,6 +128,13 @@ def _purged(store: Store, part: Part, revoked: Revoked) -> tuple[Part, int]:
     folder = part.payload.path.rpartition("/")[0]
     file: File = write_parquet(store, f"{folder}/purged-{{sha256}}.payload.parquet", blank, row_group_rows=256)
     return replace(part, payload=file), sum(why is not None for why in reasons)
+
+
+def _is_bundle_of(store: Store, name: str, revoked: Revoked) -> bool:
+    try:
+        return any(revoked.reasons(pq.read_table(pa.BufferReader(store.read(name)))))
+    except pa.ArrowInvalid:  # damaged: it cannot be replayed, and nobody can say that nothing revoked is in it
+        return True
 
 
 def _listings(store: Store) -> list[str]:

@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 
 from pipeline.config import to_dict
 from pipeline.curate import child
-from pipeline.curate.stage import Batch, Leave, Row, Stage, left, to_table
+from pipeline.curate.stage import Batch, Leave, Row, Stage, left
+from pipeline.curate.work import to_table
 from pipeline.records import without_secrets
 from pipeline.redact import redacted_text
 from pipeline.storage import CorruptFileError, Store, parquet_bytes

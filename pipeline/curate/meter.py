@@ -47,6 +47,11 @@ def observe(stage: str, out: pa.Table, seconds: float) -> None:
     worked.inc(max(seconds, 1e-9), tags={"stage": stage})
 
 
+def _tag(text: str) -> str:
+    """What a tag may hold: a stage of a user's own may leave under any reason, and a metric must not cost a committed wave."""
+    return text.encode("ascii", "backslashreplace").decode()
+
+
 def queue(step: str, waiting: int) -> None:
     """Say how many inputs of a step are not committed yet."""
     if _in_session():
@@ -60,7 +65,7 @@ def committed(step: str, counts: dict[str, int], size_bytes: int, seconds: float
     rows = _counter("wave_rows", "Rows of committed waves.", "step", "unit", "state", "reason")
     for name, number in counts.items():
         unit, state, reason = name.split("/", 2)
-        rows.inc(number, tags={"step": step, "unit": unit, "state": state, "reason": reason})
+        rows.inc(number, tags={"step": step, "unit": _tag(unit), "state": state, "reason": _tag(reason)})
     if size_bytes:
         _counter("wave_bytes", "Bytes of committed waves.", "step").inc(size_bytes, tags={"step": step})
     _counter("wave_seconds", "Time that committed waves took.", "step").inc(max(seconds, 1e-9), tags={"step": step})

@@ -2,25 +2,22 @@
 
 Guarantees: the cut depends on the inputs and their estimated costs alone; it is listed in `plan.json`, each wave by the
 digest of its keys, and pinned there: a changed option never moves an input to another wave. A run is bound to its
-fingerprint (configuration, code, library versions, inputs); going on under another one is refused with the difference.
+fingerprint (all that its rows depend on: see `Curation.fingerprint`); going on under another one is refused with the
+difference.
 """
-import functools
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import difference, digest
+from pipeline.config import difference
 from pipeline.log import logger
 from pipeline.storage import File, Store, commit, manifest, read_sealed, read_table, sealed, write_parquet
 
-LIBRARIES = ("ray", "pyarrow", "aiohttp", "yt-dlp", "av", "Pillow", "webrtcvad-wheels", "webvtt-py", "pycld2", "soxr")
 NAMES = r"\d{3,}\.json"
 """What plans of rounds and fingerprints are called, within their folders."""
 
@@ -113,12 +110,12 @@ def keys_digest(keys: pa.Array | pa.ChunkedArray) -> str:
     return sha256.hexdigest()
 
 
-def bind(store: Store, job: str, config: dict[str, Any], inputs_sha256: str, *, accept: bool = False) -> None:
+def bind(store: Store, fingerprint: dict[str, Any], *, accept: bool = False) -> None:
     """Bind a run to its fingerprint, or refuse to go on under another one.
 
     Raises ValueError that shows each difference; `accept` records the new fingerprint beside the old one instead.
     """
-    ours = _fingerprint(job, config, inputs_sha256)
+    ours = json.loads(json.dumps(fingerprint))
     data = sealed(ours)
     if store.create("fingerprints/000.json", data) or ours in (accepted := fingerprints(store)):
         return
@@ -130,36 +127,14 @@ def bind(store: Store, job: str, config: dict[str, Any], inputs_sha256: str, *, 
     logger.warning("going on under a changed plan: %s", changes)
 
 
-def is_bound(store: Store, job: str, config: dict[str, Any], inputs_sha256: str) -> bool:
+def is_bound(store: Store, fingerprint: dict[str, Any]) -> bool:
     """True if the run was made under this very fingerprint."""
-    return _fingerprint(job, config, inputs_sha256) in fingerprints(store)
+    return json.loads(json.dumps(fingerprint)) in fingerprints(store)
 
 
 def fingerprints(store: Store) -> list[dict[str, Any]]:
     """Every fingerprint that the run went on under, oldest first."""
     return [read_sealed(store, name) for name in store.list("fingerprints", NAMES)]
-
-
-def _fingerprint(job: str, config: dict[str, Any], inputs_sha256: str) -> dict[str, Any]:
-    config = json.loads(json.dumps(config))
-    return {"job": job, "config": config, "code": code_digest(), "libraries": _versions(), "inputs": inputs_sha256}
-
-
-@functools.cache
-def code_digest() -> str:
-    """Sha256 of the curation code that this process began with."""
-    root = Path(__file__).parent
-    return digest({str(p.relative_to(root)): p.read_text(encoding="utf-8") for p in sorted(root.rglob("*.py"))})
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "missing"
-    return found
 
 
 def _listing(keys: pa.ChunkedArray, costs: np.ndarray, wave_rows: int) -> list[dict[str, Any]]:

@@ -15,13 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import to_dict
-from pipeline.curate import decide, export, forget, plan, revoke, sweep, waves
-from pipeline.curate.stage import Row, start
+from pipeline.curate import code, decide, export, forget, plan, revoke, sweep, waves
+from pipeline.curate.guard import Guard
+from pipeline.curate.stage import Resources, Row, Stage
+from pipeline.curate.through import through
 from pipeline.curate.waves import Step
+from pipeline.curate.work import start
 from pipeline.lease import Lease, hold
 from pipeline.log import clean, logger
 from pipeline.records import INPUT, LEDGER, key_of
-from pipeline.redact import is_redacted, redacted_text
+from pipeline.redact import is_redacted, redacted_option, redacted_text
 from pipeline.storage import Store, read_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -40,22 +43,43 @@ class Curation:
     unit: str
     """What an input becomes a row of; parts that stages split off carry another unit."""
     renamed: dict[str, str] = field(default_factory=dict)
-    dag: "Callable[[Dataset], Dataset]"
+    """Column of the schema -> its name among the inputs, where they differ."""
+    stages: tuple[Stage, ...]
+    """What turns inputs into rows with every score; the DAG, and what binds a run to it, are derived from them."""
+    guard: Guard | None = None
+    """Limits of the processes that stages work in; without one they work in Ray's own."""
+    resources: dict[str, Resources] = field(default_factory=dict)
+    """Name of a stage -> what one of its workers needs, where that is not what the stage says itself."""
     rules: tuple[decide.Rules, ...]
     export_unit: str
     export_columns: tuple[str, ...]
-    plan: dict[str, Any]
-    """What the scores depend on: resuming under another plan is refused. Thresholds are not part of it."""
     waves: waves.WaveConfig
     export: export.ExportConfig
-    shuffle_partitions: int = 2
+
+    def __post_init__(self) -> None:
+        names = [type(stage).__name__ for stage in self.stages]
+        if unknown := [name for name in self.resources if name not in names]:
+            raise ValueError(f"there is no stage {unknown[0]!r} to give resources to; name one of {', '.join(names)}")
+
+    def fingerprint(self, inputs_sha256: str) -> dict[str, Any]:
+        """All that the rows depend on: sources, stages in their order with every field, code, libraries, schema, cut.
+
+        Thresholds are not part of it, nor are limits and resources: they change no row.
+        """
+        stages = {f"{i} {type(stage).__name__}": to_dict(stage) | stage.depends_on() for i, stage in enumerate(self.stages)}
+        return {
+            "job": self.name, "sources": [redacted_option(source) for source in self.sources], "stages": stages,
+            "unit": self.unit, "renamed": self.renamed, "waves": to_dict(self.waves),
+            "schema": {column.name: str(column.type) for column in self.schema},
+            "code": code.modules(self.stages), "libraries": code.libraries(self.stages), "inputs": inputs_sha256,
+        }
 
     def is_finished(self, store: Store) -> bool:
         """True if this very curation has been done; needs neither Ray nor the network."""
         inputs = waves.read_inputs(store, ["key"])
         if inputs is None or not waves.is_complete(store) or not store.exists(LEDGER):
             return False
-        if not plan.is_bound(store, self.name, self.plan, plan.keys_digest(inputs["key"])):
+        if not plan.is_bound(store, self.fingerprint(plan.keys_digest(inputs["key"]))):
             return False
         name = decide.name_of(store, self.rules)
         return is_settled(store, name) and export.is_current(store, self.wanted(name))
@@ -108,11 +132,11 @@ class Curation:
 
     def decide(self, store: Store) -> str:
         """The name of the verdicts of this curation's rules, which are made if they are not there yet. Needs Ray."""
-        return decide.decide(store, self.rules, self.schema, partitions=self.shuffle_partitions)
+        return decide.decide(store, self.rules, self.schema)
 
     def _work(self, store: Store, lease: Lease, inputs: pa.Table, accept_plan: bool) -> None:
         """Every wave of every round that is not committed yet, under the plan that the run is bound to."""
-        plan.bind(store, self.name, self.plan, plan.keys_digest(inputs["key"]), accept=accept_plan)
+        plan.bind(store, self.fingerprint(plan.keys_digest(inputs["key"])), accept=accept_plan)
         waves.run(store, self._started(inputs), self._step(store, lease), expected=inputs["expected_bytes"])
 
     def _settle(self, store: Store, lease: Lease) -> dict[str, Any]:
@@ -138,8 +162,11 @@ class Curation:
 
     def _step(self, store: Store, lease: Lease) -> Step:
         revoked = revoke.recorded(store)
-        return Step(name=self.name, dag=self.dag, config=self.waves, lease=lease,
+        return Step(name=self.name, dag=self._dag, config=self.waves, lease=lease,
                     refuse=lambda rows: revoke.mark(rows, revoked, only=None, reason=revoke.BEFORE))
+
+    def _dag(self, inputs: "Dataset") -> "Dataset":
+        return through(inputs, *self.stages, schema=self.schema, guard=self.guard, resources=self.resources)
 
     def _started(self, inputs: pa.Table) -> pa.Table:
         return start(inputs, self.schema, unit=self.unit, **self.renamed)

@@ -1,27 +1,14 @@
-"""The contract between a curation step and Ray Data; the only adapter to it.
+"""The contract of a curation step.
 
 A stage is a frozen dataclass: its fields are its config, its one method is its work, and it knows nothing of Ray.
 Rows are dicts. A row whose `state` is set has left: it keeps its key and its reason and passes every later stage
-untouched, so one pass writes rows that stay and rows that left alike.
-
-Guarantees: an exception in a stage costs one row, which becomes *failed* with the exception's class as its reason;
-`through` casts every block to one declared schema, so types never depend on what a block happens to hold.
+untouched, so one pass writes rows that stay and rows that left alike. A filter decides on numbers that an earlier stage
+stored (`score`), so that thresholds can be replayed.
 """
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from pipeline.curate import meter
-
-if TYPE_CHECKING:
-    from ray.data import Dataset
-
-    from pipeline.curate.guard import Guard
+from typing import Any, ClassVar, Literal
 
 Row = dict[str, Any]
 State = Literal["kept", "dropped", "failed", "unknown", "deferred"]
@@ -59,10 +46,13 @@ def failure(error: Exception) -> Leave:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one worker of a stage needs; `workers` (least, most) makes it a pool of actors, None stateless tasks."""
+    """What one worker of a stage needs; `workers` (least, most) makes it a pool of actors, None stateless tasks.
+
+    `memory_mb` is what Ray sets aside for it on its node; None leaves that to Ray."""
 
     cpus: float = 1.0
     gpus: float = 0.0
+    memory_mb: int | None = None
     workers: tuple[int, int] | None = None
 
 
@@ -75,6 +65,10 @@ class Stage:
     def rows(self, batch: list[Row]) -> Iterator[Row]:
         """What becomes of rows that have not left; exceptions are the caller's to handle."""
         raise NotImplementedError
+
+    def depends_on(self) -> dict[str, str]:
+        """What the rows depend on beside fields and code: of a model its weights' sha256, under a name that says so."""
+        return {}
 
 
 class Map(Stage):
@@ -127,107 +121,9 @@ class Batch(Stage):
         yield from out
 
 
-def apply(stage: Stage, rows: list[Row]) -> list[Row]:
-    """Run a stage over rows, without Ray: those that left pass by, and an error costs the one row that caused it."""
-    out = [row for row in rows if row.get("state") is not None]
-    for _, made in groups(stage, [row for row in rows if row.get("state") is None]):
-        out += made
-    return out
-
-
-def groups(stage: Stage, rows: list[Row]) -> list[tuple[Row, list[Row]]]:
-    """Each row that had not left, and what became of it."""
-    if isinstance(stage, Batch):
-        return _bisect(stage, rows)
-    return [pair for row in rows for pair in _bisect(stage, [row])]
-
-
-def _bisect(stage: Stage, rows: list[Row]) -> list[tuple[Row, list[Row]]]:
-    if not rows:
-        return []
-    try:
-        made = list(stage.rows(rows))
-        return [(row, [out]) for row, out in zip(rows, made, strict=True)] if isinstance(stage, Batch) else [(rows[0], made)]
-    except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a row
-        if len(rows) == 1:
-            return [(rows[0], [left(rows[0], failure(error))])]
-    middle = len(rows) // 2
-    return _bisect(stage, rows[:middle]) + _bisect(stage, rows[middle:])
-
-
-def through(dataset: "Dataset", *stages: Stage, schema: pa.Schema, guard: "Guard | None" = None) -> "Dataset":
-    """Send a dataset through stages; every block that leaves one has `schema`.
-
-    With a `guard`, stages work in child processes within its limits, so that a row which kills or hangs its process
-    costs itself alone.
-    """
-    from ray.data import ActorPoolStrategy  # so that stages are tested without starting Ray
-
-    for stage in stages:
-        needs = stage.resources
-        compute = ActorPoolStrategy(min_size=needs.workers[0], max_size=needs.workers[1]) if needs.workers else None
-        dataset = dataset.map_batches(
-            _worker(stage, schema, guard), batch_format="pyarrow", batch_size=stage.batch_rows, zero_copy_batch=True,
-            compute=compute, num_cpus=needs.cpus, num_gpus=needs.gpus or None,
-        )
-    return dataset
-
-
-def start(inputs: pa.Table, schema: pa.Schema, *, unit: str, **renamed: str) -> pa.Table:
-    """Inputs as rows of a step: columns of `schema` by name, or by `column="its name among the inputs"`; the rest is null."""
-    columns = {"input_key": inputs["key"], "unit": pa.array([unit] * inputs.num_rows, pa.string())}
-    for field in schema:
-        source = renamed.get(field.name, field.name)
-        if field.name not in columns and source in inputs.column_names:
-            columns[field.name] = inputs[source]
-    return pa.table([columns[f.name].cast(f.type) if f.name in columns else pa.nulls(inputs.num_rows, f.type) for f in schema],
-                    schema=schema)
-
-
-def to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    """Rows as a table of exactly `schema`; a column that the schema lacks is an error of ours."""
-    unknown = {name for row in rows for name in row} - set(schema.names)
-    assert not unknown, f"columns {sorted(unknown)} are not in the schema of this step"
-    return pa.Table.from_pylist(rows, schema=schema)
-
-
-def table_of(done: list[tuple[Row, list[Row]]], schema: pa.Schema) -> pa.Table:
-    """What became of rows as a table; a value that its column cannot hold costs the one row it was made from."""
-    try:
-        return to_table([row for _, made in done for row in made], schema)
-    except (pa.ArrowException, UnicodeError, ValueError, TypeError, OverflowError) as error:
-        if len(done) == 1:
-            return to_table([left(done[0][0], failure(error))], schema)
-    middle = len(done) // 2
-    return pa.concat_tables([table_of(done[:middle], schema), table_of(done[middle:], schema)])
-
-
-def process(stage: Stage, table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Run a stage over a table in this process."""
-    gone, waiting = _parted(table, schema)
-    return pa.concat_tables([gone, table_of(groups(stage, waiting.to_pylist()), schema)]) if waiting.num_rows else gone
-
-
-def _parted(table: pa.Table, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
-    waits = pc.is_null(table["state"])
-    return table.filter(pc.invert(waits)).cast(schema), table.filter(waits)
-
-
-def _worker(stage: Stage, schema: pa.Schema, guard: "Guard | None") -> Callable[[pa.Table], pa.Table] | type:
-    def work(table: pa.Table) -> pa.Table:
-        started = time.monotonic()
-        if guard is None:
-            out = process(stage, table, schema)
-        else:
-            gone, waiting = _parted(table, schema)
-            out = pa.concat_tables([gone, guard.run(stage, waiting, schema)]) if waiting.num_rows else gone
-        meter.observe(type(stage).__name__, out, time.monotonic() - started)
-        return out
-
-    class Worker:
-        def __call__(self, table: pa.Table) -> pa.Table:
-            return work(table)
-
-    fn = Worker if stage.resources.workers else work
-    fn.__name__ = fn.__qualname__ = type(stage).__name__  # what Ray shows in its progress and stats
-    return fn
+def score(row: Row, name: str) -> Any:
+    """A stored score; leaves as unknown `<name>_missing` if it was never computed, which is neither good nor bad."""
+    value = row.get(name)
+    if value is None:
+        raise Leave("unknown", f"{name}_missing")
+    return value

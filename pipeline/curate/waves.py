@@ -206,8 +206,7 @@ def _run_round(store: Store, number: int, inputs: pa.Table, costs: np.ndarray, s
 def _run_wave(store: Store, at: tuple[int, int], rows: pa.Table, costs: np.ndarray, step: Step, progress: Progress) -> None:
     started = time.monotonic()
     work = rows if step.refuse is None else step.refuse(rows)
-    ends = plan.cut(costs, step.config.split_rows)
-    splits = [work.slice(start, end - start).combine_chunks() for start, end in zip([0, *ends], ends, strict=False)]
+    splits = _splits(work, plan.cut(costs, step.config.split_rows))
     written = list(_written(store, f"rows/{_wave_name(*at)}-{secrets.token_hex(6)}", splits, step, progress))
     _check_books(at[1], rows, written)
     totals: Counter[str] = Counter()
@@ -226,6 +225,10 @@ def _run_wave(store: Store, at: tuple[int, int], rows: pa.Table, costs: np.ndarr
         logger.warning("wave %d was committed by another driver; this attempt is void", at[1])
         return
     meter.committed(step.name, totals, sum(file.size_bytes for file in files), time.monotonic() - started)
+
+
+def _splits(rows: pa.Table, ends: list[int]) -> list[pa.Table]:
+    return [rows.slice(start, end - start).combine_chunks() for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _written(store: Store, attempt: str, splits: list[pa.Table], step: Step, progress: Progress) -> Iterator[dict[str, Any]]:

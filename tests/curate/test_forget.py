@@ -81,3 +81,10 @@ def test_secrets_stay_while_they_are_needed(store: Store) -> None:
         assert waves.read_inputs(store).drop_columns("url").equals(table.drop_columns("url"))
         sweep.sweep(store)
     assert len(store.list("inputs")) == 1, "what held the secrets is gone"
+
+
+def test_a_damaged_bundle_goes_with_what_is_revoked(store: Store, finished: Store) -> None:
+    store.write(f"quarantine/{'ab' * 16}.parquet", b"")
+    store.write("quarantine/notes.txt", b"mine")
+    curation(f"{finished.url}-back").revoke(store, [Revocation(kind="key", value=listing("a")[14]["key"])])
+    assert store.list("quarantine") == ["quarantine/notes.txt"]

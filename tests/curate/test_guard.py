@@ -6,7 +6,9 @@ import pytest
 
 from pipeline.curate import guard
 from pipeline.curate.guard import Guard, GuardConfig
-from pipeline.curate.stage import Stage, start, through
+from pipeline.curate.stage import Stage
+from pipeline.curate.through import through
+from pipeline.curate.work import start
 from pipeline.records import CLIP, INPUT, key_of
 from pipeline.storage import Store
 from tests.curate.poison import Harm, HarmBatch
@@ -39,7 +41,7 @@ def test_four_poison_rows_of_a_thousand_cost_four(tmp_path: Path, local_ray: Non
 
 def test_a_batch_is_bisected_and_each_death_is_named(tmp_path: Path) -> None:
     poison = {3: "segfault", 9: "exit"}
-    out = limited(tmp_path).run(HarmBatch(), rows(16, poison), CLIP).to_pylist()
+    out = limited(tmp_path, 60.0).run(HarmBatch(), rows(16, poison), CLIP).to_pylist()
     assert {row["order"]: row["reason"] for row in out if row["state"]} == {3: "worker_killed", 9: "worker_killed"}
     assert "SIGSEGV" in out[3]["detail"] and "poison.py" in out[3]["detail"] and out[9]["detail"] == "exit status 3"
     assert len(out) == 16

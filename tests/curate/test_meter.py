@@ -62,3 +62,8 @@ def test_outside_a_session_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     meter.queue("speech", 1)
     meter.committed("speech", {"a/b/c": 1}, 1, 1.0)
     assert not SEEN
+
+
+def test_a_reason_of_any_text_costs_no_committed_wave(session: None) -> None:
+    meter.committed("toy", {"clip/failed/\x9bü": 2}, 1, 1.0)
+    assert SEEN["triptych_wave_rows", "toy", "clip", "failed", "\\x9b\\xfc"] == 2

@@ -49,10 +49,11 @@ def test_a_pinned_plan_stays_whatever_is_asked_later(tmp_path: Path) -> None:
 
 def test_a_changed_plan_is_refused_with_the_difference(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    plan.bind(store, "toy", {"min_s": 1}, "abc")
-    plan.bind(store, "toy", {"min_s": 1}, "abc")
-    with pytest.raises(ValueError, match=r"config\.min_s: 1 -> 2.*--accept-plan"):
-        plan.bind(store, "toy", {"min_s": 2}, "abc")
-    plan.bind(store, "toy", {"min_s": 2}, "abc", accept=True)
-    plan.bind(store, "toy", {"min_s": 2}, "abc")
-    assert plan.is_bound(store, "toy", {"min_s": 1}, "abc") and not plan.is_bound(store, "toy", {"min_s": 3}, "abc")
+    one, two, three = ({"job": "toy", "stages": {"0 Cut": {"min_s": n, "sizes": (1, n)}}} for n in (1, 2, 3))
+    plan.bind(store, one)
+    plan.bind(store, one)
+    with pytest.raises(ValueError, match=r"stages\.0 Cut\.min_s: 1 -> 2.*--accept-plan"):
+        plan.bind(store, two)
+    plan.bind(store, two, accept=True)
+    plan.bind(store, two)
+    assert plan.is_bound(store, one) and not plan.is_bound(store, three)

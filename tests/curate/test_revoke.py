@@ -13,7 +13,8 @@ from pipeline.curate.explain import explain, matching
 from pipeline.curate.guard import GuardConfig
 from pipeline.curate.revoke import Revocation
 from pipeline.curate.run import LEDGER
-from pipeline.curate.stage import Leave, start
+from pipeline.curate.stage import Leave
+from pipeline.curate.work import start
 from pipeline.records import CLIP, INPUT
 from pipeline.storage import Store, read_file, read_json, read_table
 from tests.curate.toy import Cut, curation, listing
@@ -105,7 +106,7 @@ def test_what_a_revocation_matches(kind: revoke.Kind, value: str, hit: bool) -> 
 
 def test_another_threshold_gives_what_a_new_run_would_give(finished: Store, store: Store, tmp_path: Path) -> None:
     new, fresh = curation(f"{finished.url}-back", min_s=2.5), Store(str(tmp_path / "fresh"))
-    name = decide.decide(store, new.rules, new.schema, partitions=2)
+    name = decide.decide(store, new.rules, new.schema)
     new.run(fresh)
     assert [(r["key"], r["state"], r["reason"]) for r in decide.verdicts(store, name).to_pylist()] == [
         (r["key"], r["state"], r["reason"]) for r in table(fresh)]

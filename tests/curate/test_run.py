@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.curate import decide, export, waves
 from pipeline.curate.run import LEDGER, Curation
-from pipeline.curate.stage import Leave, Row, left, through
+from pipeline.curate.stage import Leave, Row, Stage, left
 from pipeline.records import CLIP, INPUT, key_of
 from pipeline.storage import Store, read_sealed
 from tests.curate.toy import Cut, DropShort
@@ -21,11 +21,11 @@ def listing(source: str) -> list[Row]:
     return [blank | {"key": key_of(source, str(min(i, 9))), "url": f"{source}/{min(i, 9)}"} for i in range(11)]
 
 
-def curation(*sources: str, plan: int = 1) -> Curation:
+def curation(*sources: str, more: tuple[Stage, ...] = ()) -> Curation:
     return Curation(
         name="toy", sources=sources, discover=listing, schema=CLIP, unit="episode",
-        dag=lambda inputs: through(inputs, Cut(), schema=CLIP), rules=RULES, export_unit="clip",
-        export_columns=("key", "audio", "text"), plan={"version": plan}, waves=waves.WaveConfig(wave_rows=8, split_rows=4),
+        stages=(Cut(), *more), rules=RULES, export_unit="clip",
+        export_columns=("key", "audio", "text"), waves=waves.WaveConfig(wave_rows=8, split_rows=4),
         export=export.ExportConfig())
 
 
@@ -40,6 +40,6 @@ def test_every_listed_line_is_an_input(local_ray: None, tmp_path) -> None:
     assert inputs["order"].to_pylist() == list(range(23)) and inputs["source"].to_pylist() == ["a"] * 11 + ["gone"] + ["b"] * 11
     assert isinstance(inputs, pa.Table) and len(set(inputs["key"].to_pylist())) == 23
     assert toy.is_finished(store) and read_sealed(store, LEDGER) == ledger
-    assert not curation("a", "gone", "b", plan=2).is_finished(store)
-    with pytest.raises(ValueError, match=r"config\.version: 1 -> 2"):
-        curation("a", "gone", "b", plan=2).run(store)
+    assert not curation("a", "gone", "b", more=(DropShort(),)).is_finished(store)
+    with pytest.raises(ValueError, match=r"stages\.1 DropShort: None -> {'min_s': 1\.5}"):
+        curation("a", "gone", "b", more=(DropShort(),)).run(store)

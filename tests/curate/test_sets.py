@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.curate import sets
-from pipeline.curate.stage import to_table
+from pipeline.curate.work import to_table
 from pipeline.records import CLIP
 
 
@@ -34,7 +34,7 @@ def test_duplicates_and_orphans(local_ray: None, seed: int) -> None:
         {"unit": "clip", "key": "b1", "input_key": "b", "order": 1},
     ]
     random.Random(seed).shuffle(rows)
-    found = sets.drop_duplicates(dataset(rows, 1 + seed * 2), by="sha256", unit="episode", reason="duplicate_audio", partitions=2)
-    assert collected(sets.drop_orphans(found, partitions=2)) == {
+    found = sets.drop_duplicates(dataset(rows, 1 + seed * 2), by="sha256", unit="episode", reason="duplicate_audio", buckets=2)
+    assert collected(sets.drop_orphans(found, buckets=2)) == {
         "b": (None, None), "a": ("dropped", "duplicate_audio"), "gone": ("failed", "http_404"), "none": (None, None),
         "a1": ("dropped", "episode_dropped"), "b1": (None, None)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.curate import decide, export, waves
-from pipeline.curate.stage import through
+from pipeline.curate.through import through
 from pipeline.log import cause_of
 from pipeline.records import CLIP
 from pipeline.storage import CorruptFileError, Store
@@ -33,7 +33,7 @@ def step(**config: int) -> waves.Step:
 
 
 def finish(store: Store, **config: int) -> dict[str, str]:
-    name = decide.decide(store, RULES, CLIP, partitions=2)
+    name = decide.decide(store, RULES, CLIP)
     wanted = {"verdicts": name, "unit": "clip", "columns": ["key", "audio", "text"], "as": config}
     shards = export.export(store, wanted, CLIP, export.ExportConfig(**{"shard_rows": 40} | config))
     return {file.path: file.sha256 for file in shards}
@@ -45,7 +45,7 @@ def whole(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_every_input_ends_in_one_state(whole: Store) -> None:
-    table = decide.verdicts(whole, decide.decide(whole, RULES, CLIP, partitions=2))
+    table = decide.verdicts(whole, decide.decide(whole, RULES, CLIP))
     books = decide.books(table)
     assert all(decide.balances(book) for book in books.values())
     failed = {3, 28, 53}
@@ -100,7 +100,7 @@ def test_another_attempts_files_are_not_seen_and_not_deleted(tmp_path: Path, loc
 
 def test_an_altered_file_is_named(tmp_path: Path, local_ray: None) -> None:
     store = curate(str(tmp_path / "run"), count=25)
-    name = decide.decide(store, RULES, CLIP, partitions=2)
+    name = decide.decide(store, RULES, CLIP)
     victim = waves.parts(store)[0]
     flip(store, victim.payload.path)
     with pytest.raises(Exception, match=victim.payload.path) as caught:
@@ -109,7 +109,7 @@ def test_an_altered_file_is_named(tmp_path: Path, local_ray: None) -> None:
     flip(store, victim.scores.path)
     stricter = (RULES[0], replace(RULES[1], filters=(DropShort(min_s=2.5),)))
     with pytest.raises(Exception, match=victim.scores.path) as caught:
-        decide.decide(store, stricter, CLIP, partitions=2)
+        decide.decide(store, stricter, CLIP)
     assert isinstance(cause_of(caught.value), CorruptFileError), "scores are not believed unread"
 
 

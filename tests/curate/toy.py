@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from pipeline.curate import decide, export, waves
 from pipeline.curate.run import Curation
-from pipeline.curate.stage import Filter, Leave, Map, Row, Split, start, through
+from pipeline.curate.stage import Filter, Leave, Map, Row, Split
+from pipeline.curate.work import start
 from pipeline.records import CLIP, INPUT, key_of
 
 
@@ -64,8 +65,8 @@ def curation(back: str, min_s: float = 1.5) -> Curation:
     """A whole curation of `listing`, in shards of five clips."""
     return Curation(
         name="toy", sources=("a",), discover=listing, schema=CLIP, unit="episode",
-        dag=lambda inputs: through(inputs, Visit(back=back), Cut(), schema=CLIP),
+        stages=(Visit(back=back), Cut()),
         rules=(decide.Rules(unit="episode", unique_by="sha256", unique_reason="duplicate_audio"),
                decide.Rules(unit="clip", filters=(DropShort(min_s=min_s),))),
-        export_unit="clip", export_columns=("key", "audio", "text", "url", "license"), plan={},
+        export_unit="clip", export_columns=("key", "audio", "text", "url", "license"),
         waves=waves.WaveConfig(wave_rows=16, split_rows=4), export=export.ExportConfig(shard_rows=5, webdataset=True))

@@ -19,7 +19,8 @@ import pytest
 from pipeline.curate import decide, export, guard, waves
 from pipeline.curate.guard import GuardConfig
 from pipeline.curate.run import Curation
-from pipeline.curate.stage import Leave, Map, Row, start, through
+from pipeline.curate.stage import Leave, Map, Row
+from pipeline.curate.work import start
 from pipeline.records import CLIP, INPUT, LEDGER
 from pipeline.storage import Store, parquet_bytes, read_file, read_sealed
 from tests.curate import toy
@@ -75,7 +76,7 @@ class Cut(toy.Cut):
 def curation(config: Toy) -> Curation:
     columns = ("key", "audio", "text", "url", "page_url", "license", "language")
     return dataclasses.replace(toy.curation("", config.short.min_s), discover=listing, export_columns=columns,
-                               export=config.export, dag=lambda inputs: through(inputs, Speak(), Cut(), schema=CLIP))
+                               export=config.export, stages=(Speak(), Cut()))
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,12 @@ import pytest
 
 from jobs import _curate, _curations, _main, audit, decide, diff, explain, replay_failure, retry, revoke, rows, status
 from jobs._curate import CurateConfig
-from pipeline.curate import guard, plan
+from pipeline.curate import guard
 from pipeline.curate.export import ExportConfig
 from pipeline.curate.guard import GuardConfig
 from pipeline.curate.run import Curation
-from pipeline.curate.stage import Leave, start
+from pipeline.curate.stage import Leave
+from pipeline.curate.work import start
 from pipeline.log import setup
 from pipeline.records import CLIP, INPUT
 from pipeline.storage import Store
@@ -40,7 +41,6 @@ def as_job(make: Callable[[Toy], Curation] = curation) -> Iterator[None]:
     """`toy` is a job like others, and commands work on the Ray that is there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(_curations.JOBS, "toy", (Toy, make))
-        patch.setattr(plan, "code_digest", lambda: "0" * 64)  # sixty files, read each time that a run is opened
         for job in (_curate, retry, revoke, decide):
             patch.setattr(job, "ray_session", lambda config, verbose: contextlib.nullcontext())
         yield

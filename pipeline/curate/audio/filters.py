@@ -1,8 +1,7 @@
 """Filters of clips; they read scores that `CutClips` stored and let episodes pass."""
 from dataclasses import dataclass
 
-from pipeline.curate.scores import score
-from pipeline.curate.stage import Filter, Row
+from pipeline.curate.stage import Filter, Row, score
 
 
 @dataclass(frozen=True, kw_only=True)

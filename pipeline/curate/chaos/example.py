@@ -5,8 +5,8 @@ threshold, a revocation. And the same work on Ray Data's own job checkpoint, as 
 """
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
@@ -15,7 +15,7 @@ from pipeline.curate.decide import Rules
 from pipeline.curate.export import ExportConfig
 from pipeline.curate.revoke import Revocation
 from pipeline.curate.run import Curation
-from pipeline.curate.stage import Filter, Leave, Row, Split, through
+from pipeline.curate.stage import Filter, Leave, Row, Split
 from pipeline.curate.waves import WaveConfig
 from pipeline.lease import Lease
 from pipeline.records import CLIP, INPUT, key_of
@@ -35,14 +35,21 @@ class Cut(Split):
     """Three clips an episode; every ninth episode fails, and every fifth holds the bytes of the one before it."""
 
     pause_s: float = 0.0
-    is_back: bool = True
-    """False: every second episode is away; a half of those are deferred, the others fail for a reason that may pass."""
+    is_away: ClassVar[bool] = False
+    """Of the world, not of the config: every second episode is away; a half of those are deferred, the others fail for a
+    reason that may pass."""
+
+    def while_away(self) -> "Cut":
+        """The same stage in such a world."""
+        stage = replace(self)
+        object.__setattr__(stage, "is_away", True)
+        return stage
 
     def split(self, row: Row) -> Iterator[Row]:
         """The episode and its clips."""
         number = row["order"]
         time.sleep(self.pause_s)
-        if not self.is_back and number % 2:
+        if self.is_away and number % 2:
             raise Leave("deferred", "retry_later") if number % 4 == 1 else Leave("failed", "timeout", retryable=True)
         if number % 9 == 4:
             raise KeyError("no such codec")
@@ -71,15 +78,16 @@ def listing(count: int) -> list[Row]:
 
 
 def curation(inputs: int = 24, wave_rows: int = 8, pause_s: float = 0.0, *, step: Step = "run") -> Curation:
-    """The example as a curation; neither what is away nor the threshold is part of its plan."""
+    """The example as a curation; neither what is away nor the threshold binds a run of it."""
+    cut = Cut(pause_s=pause_s)
     return Curation(
         name="chaos_example", sources=("example",), discover=lambda source: listing(inputs), schema=CLIP, unit="episode",
-        dag=lambda rows: through(rows, Cut(pause_s=pause_s, is_back=step != "first"), schema=CLIP),
+        stages=(cut.while_away() if step == "first" else cut,),
         rules=(Rules(unit="episode", unique_by="sha256", unique_reason="duplicate_audio"),
                Rules(unit="clip", filters=(DropShort(min_s=2.5 if step == "decide" else 1.5),))),
-        export_unit="clip", export_columns=("key", "audio", "text"), plan={"inputs": inputs},
+        export_unit="clip", export_columns=("key", "audio", "text"),
         waves=WaveConfig(wave_rows=wave_rows, split_rows=max(1, wave_rows // 2)),
-        export=ExportConfig(shard_rows=16, webdataset=True), shuffle_partitions=1)
+        export=ExportConfig(shard_rows=16, webdataset=True))
 
 
 def is_done(store: Store, toy: Curation, step: Step) -> bool:

@@ -24,7 +24,8 @@ from pipeline.curate.chaos.cluster import moto_server
 from pipeline.curate.chaos.proxy import FaultProxy, Rule
 from pipeline.curate.chaos.verify import Findings, compare, examine
 from pipeline.curate.run import Curation
-from pipeline.curate.stage import start, through
+from pipeline.curate.through import through
+from pipeline.curate.work import start
 from pipeline.records import CLIP, INPUT, LEDGER, VERDICT, key_of
 from pipeline.storage import File, Store, commit, write_parquet, write_sealed
 
@@ -75,7 +76,7 @@ def finished_run(store: Store, toy: Curation, size: int) -> None:
     blank = {field.name: pa.nulls(size, field.type) for field in INPUT}
     blank |= {"key": keys, "order": pa.array(range(size)), "url": pa.array([f"https://example.org/{i}" for i in range(size)])}
     inputs = waves.write_inputs(store, pa.table(blank, schema=INPUT))
-    plan.bind(store, toy.name, toy.plan, plan.keys_digest(inputs["key"]))
+    plan.bind(store, toy.fingerprint(plan.keys_digest(inputs["key"])))
     for number, wave in enumerate(plan.pin(store, inputs["key"], np.ones(size), toy.waves.wave_rows)):
         files = [_zeros(store, f"rows/000-{number:06d}-0/{i:016x}.{kind}.parquet", size_bytes)
                  for i in range(32) for kind, size_bytes in (("scores", 16 << 10), ("payload", 1 << 20))]

@@ -1,8 +1,7 @@
 """Filters of pictures; they read scores that `DecodeImage` stored."""
 from dataclasses import dataclass
 
-from pipeline.curate.scores import score
-from pipeline.curate.stage import Filter, Row
+from pipeline.curate.stage import Filter, Row, score
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,7 @@
 import re
 from dataclasses import dataclass
 
-from pipeline.curate.scores import score
-from pipeline.curate.stage import Filter, Map, Row
+from pipeline.curate.stage import Filter, Map, Row, score
 from pipeline.curate.text.words import count_words
 
 _EXTENSION = re.compile(r"\S\.(jpe?g|jfif|png|gif|webp|bmp|tiff?|heic|avif|svg|raw|cr2|nef|psd)$", re.IGNORECASE)

@@ -10,8 +10,7 @@ case as well, and the most specific reason should stand in the ledger.
 import re
 from dataclasses import dataclass
 
-from pipeline.curate.scores import score
-from pipeline.curate.stage import Filter, Map, Row
+from pipeline.curate.stage import Filter, Map, Row, score
 from pipeline.curate.text.transcripts import Cue, read_transcript, spoken
 from pipeline.curate.text.words import shape
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import pycld2
 
-from pipeline.curate.scores import score
-from pipeline.curate.stage import Filter, Leave, Map, Row
+from pipeline.curate.stage import Filter, Leave, Map, Row, score
 from pipeline.curate.text.transcripts import read_transcript, spoken
 
 # CLD2 and old publishers say it in codes that ISO 639 has since replaced, or that name one language twice.

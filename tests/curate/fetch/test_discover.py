@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.curate.fetch.discover import DiscoverConfig, discover
-from pipeline.curate.stage import to_table
+from pipeline.curate.work import to_table
 from pipeline.records import INPUT, key_of
 
 FEED = '<rss><channel><item><enclosure url="a.mp3"/></item><item><enclosure url="a.mp3"/></item></channel></rss>'

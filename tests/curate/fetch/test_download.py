@@ -9,7 +9,8 @@ from aiohttp import web
 
 from pipeline.curate.fetch.download import Fetch, FetchEpisode, decode_text, media_type
 from pipeline.curate.fetch.rows import input_row
-from pipeline.curate.stage import Leave, apply, start, to_table
+from pipeline.curate.stage import Leave
+from pipeline.curate.work import apply, start, to_table
 from pipeline.records import CLIP, IMAGE, INPUT
 
 

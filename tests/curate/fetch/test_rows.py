@@ -3,7 +3,8 @@
 import pytest
 
 from pipeline.curate.fetch.rows import declared_bytes, input_row, listing_row
-from pipeline.curate.stage import Leave, start, to_table
+from pipeline.curate.stage import Leave
+from pipeline.curate.work import start, to_table
 from pipeline.records import CLIP, IMAGE, INPUT, key_of
 
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from pipeline.curate.image.decode import DecodeImage, encode_png, is_truncated, open_image
-from pipeline.curate.stage import Leave, apply, to_table
+from pipeline.curate.stage import Leave
+from pipeline.curate.work import apply, to_table
 from pipeline.records import IMAGE
 
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pipeline.curate.stage import Leave, to_table
+from pipeline.curate.stage import Leave
 from pipeline.curate.text.forensics import (
     DropAutoTranscript,
     DropLowerTranscript,
@@ -14,6 +14,7 @@ from pipeline.curate.text.forensics import (
     ScoreTranscript,
     machine_filters,
 )
+from pipeline.curate.work import to_table
 from pipeline.records import CLIP
 
 SENTENCES = [
