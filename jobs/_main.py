@@ -131,12 +131,10 @@ def _status(error: BaseException, verbose: bool) -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    """End the process as Python does, but for one thing: while C++ takes its globals down, threads of Ray that still run
-    abort the process now and then, after all was done well."""
+    """End the process as Python does, but for one thing: while C++ takes its globals down, threads that still run (Ray's,
+    pyarrow's) abort the process now and then, after all was done well."""
     status = _flush(status)
     stopped = signals.status() is not None
-    if "ray" not in sys.modules and not stopped:
-        raise SystemExit(status)
     if not stopped:  # else nobody waits for them
         threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
