@@ -17,6 +17,7 @@ from pipeline.curate.revoke import Kind, Revocation
 from pipeline.curate.run import summary
 from pipeline.lease import hold
 from pipeline.log import say
+from pipeline.redact import redacted_text
 from pipeline.storage import CorruptFileError, Store
 
 
@@ -56,7 +57,7 @@ def main(config: Revoke) -> None:
 
 def _tell(store: Store, wanted: list[Revocation]) -> None:
     hits = forget.hits(store, wanted)
-    missed = [f"--{revocation.kind} {revocation.value}" for revocation, hit in zip(wanted, hits, strict=True)
+    missed = [f"--{revocation.kind} {redacted_text(revocation.value)}" for revocation, hit in zip(wanted, hits, strict=True)
               if not (hit.keys or hit.inputs)]
     if missed:
         raise ValueError(f"{' and '.join(missed)}: no input or row of {store.url} is named so, and nothing was revoked; "
@@ -67,7 +68,8 @@ def _tell(store: Store, wanted: list[Revocation]) -> None:
         if index is not None:
             exported = index.filter(pc.is_in(index["key"], pa.array(hit.keys, pa.string())))
             files |= {path for name in ("shard", "tar") for path in exported[name].to_pylist() if path}
-        say(f"--{revocation.kind} {revocation.value}: {hit.inputs} inputs, {len(hit.keys)} rows, in {len(files)} files")
+        named = f"--{revocation.kind} {redacted_text(revocation.value)}"
+        say(f"{named}: {hit.inputs} inputs, {len(hit.keys)} rows, in {len(files)} files")
 
 
 def _index(store: Store) -> pa.Table | None:

@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 from pipeline.curate import decide, export, revoke, waves
 from pipeline.log import clean
 from pipeline.records import PAYLOAD
+from pipeline.redact import redacted_text
 from pipeline.storage import CorruptFileError, Store, read_table
 
 _PLAIN = ("key", "input_key", "unit", "order", "state", "reason", "retryable", "detail", "url", "page_url", "source",
@@ -25,7 +26,7 @@ def matching(store: Store, name: str, verdicts: str) -> list[dict[str, Any]]:
         named = revoke.Revocation(kind="url", value=name)
         rows = [row for row in table.to_pylist() if named.matches({"url": row["url"]})]
         if not rows:
-            raise ValueError(f"no row of {store.url} was had from {clean(name)}; jobs.rows lists them")
+            raise ValueError(f"no row of {store.url} was had from {clean(redacted_text(name))}; jobs.rows lists them")
         return sorted(rows, key=lambda row: row["key"] != row["input_key"])[:_SHOWN]
     table = table.filter(pc.starts_with(table["key"], name))
     if table.num_rows != 1:
