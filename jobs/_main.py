@@ -4,6 +4,7 @@
 """
 import ast
 import atexit
+import contextlib
 import difflib
 import importlib.metadata
 import os
@@ -72,9 +73,10 @@ def cli() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("--help", "-h"):
         say("usage: triptych NAME [config.toml] [--option value ...]; triptych NAME --help lists its options")
-        for job in names:
-            say(f"  {job:<17} {_summary(job)}")
-        return
+        with contextlib.suppress(BrokenPipeError):  # `triptych | head`
+            for job in names:
+                say(f"  {job:<17} {_summary(job)}")
+        raise SystemExit(_flush(0))
     if name == "--version":
         say(f"triptych {_version()}")
         return
