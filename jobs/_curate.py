@@ -1,7 +1,7 @@
 """What every curation command has: where its run lives, how its work is cut, guarded and exported, and its `main`."""
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from jobs._main import note
@@ -11,7 +11,6 @@ from pipeline.curate.export import ExportConfig
 from pipeline.curate.fetch.discover import split_source
 from pipeline.curate.guard import Guard, GuardConfig
 from pipeline.curate.run import Curation, summary
-from pipeline.curate.stage import Resources
 from pipeline.curate.waves import WaveConfig
 from pipeline.lease import hold
 from pipeline.log import logger
@@ -41,13 +40,13 @@ class CurateConfig:
             split_source(source)
 
     @property
-    def stage_resources(self) -> dict[str, Resources]:
+    def stage_resources(self) -> dict[str, dict[str, Any]]:
         """`resources` by the name of their stage; ValueError for what cannot be read."""
-        found: dict[str, Resources] = {}
+        given: dict[str, dict[str, Any]] = {}
         for word in self.resources:
             stage, what, value = _resource(word)
-            found[stage] = replace(found.get(stage, Resources()), **{what: value})
-        return found
+            given.setdefault(stage, {})[what] = value
+        return given
 
     @property
     def guarded(self) -> Guard:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pipeline.config import to_dict
 from pipeline.curate import code, decide, export, forget, plan, revoke, sweep, waves
 from pipeline.curate.guard import Guard
-from pipeline.curate.stage import Resources, Row, Stage
+from pipeline.curate.stage import Row, Stage
 from pipeline.curate.through import through
 from pipeline.curate.waves import Step
 from pipeline.curate.work import start
@@ -48,8 +48,8 @@ class Curation:
     """What turns inputs into rows with every score; the DAG, and what binds a run to it, are derived from them."""
     guard: Guard | None = None
     """Limits of the processes that stages work in; without one they work in Ray's own."""
-    resources: dict[str, Resources] = field(default_factory=dict)
-    """Name of a stage -> what one of its workers needs, where that is not what the stage says itself."""
+    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name of a stage -> fields of its `Resources` that are not as the stage says itself."""
     rules: tuple[decide.Rules, ...]
     export_unit: str
     export_columns: tuple[str, ...]

@@ -1,7 +1,8 @@
 """The one adapter between stages and Ray Data; every block that leaves a stage has one declared schema."""
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def through(dataset: "Dataset", *stages: Stage, schema: pa.Schema, guard: Guard | None = None,
-            resources: Mapping[str, Resources] | None = None) -> "Dataset":
+            resources: Mapping[str, Mapping[str, Any]] | None = None) -> "Dataset":
     """Send a dataset through stages; every block that leaves one has `schema`.
 
     With a `guard`, stages work in child processes within its limits, so that a row which kills or hangs its process
@@ -24,7 +25,7 @@ def through(dataset: "Dataset", *stages: Stage, schema: pa.Schema, guard: Guard 
     from ray.data import ActorPoolStrategy  # so that stages are tested without starting Ray
 
     for stage in stages:
-        needs = (resources or {}).get(type(stage).__name__, stage.resources)
+        needs = replace(stage.resources, **(resources or {}).get(type(stage).__name__, {}))
         memory = {} if needs.memory_mb is None else {"memory": needs.memory_mb << 20}
         compute = ActorPoolStrategy(min_size=needs.workers[0], max_size=needs.workers[1]) if needs.workers else None
         dataset = dataset.map_batches(

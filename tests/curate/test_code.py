@@ -16,7 +16,7 @@ from pipeline.curate.decide import Rules
 from pipeline.curate.export import ExportConfig
 from pipeline.curate.image.decode import DecodeImage
 from pipeline.curate.run import Curation
-from pipeline.curate.stage import Map, Resources, Row
+from pipeline.curate.stage import Map, Row
 from pipeline.records import IMAGE, INPUT, key_of
 from pipeline.storage import Store
 
@@ -102,11 +102,11 @@ def test_every_part_of_a_curation_that_makes_rows_binds_them(change, named: str)
 
 def test_what_makes_no_row_does_not_bind() -> None:
     before = curation(Score())
-    after = replace(before, resources={"Score": Resources(cpus=4, workers=(2, 2))}, rules=(), export_columns=("key",),
+    after = replace(before, resources={"Score": {"cpus": 4, "workers": (2, 2)}}, rules=(), export_columns=("key",),
                     export=ExportConfig(shard_rows=5))
     assert before.fingerprint("x") == after.fingerprint("x")
     with pytest.raises(ValueError, match="no stage 'Decode' .* name one of Score"):
-        replace(before, resources={"Decode": Resources()})
+        replace(before, resources={"Decode": {}})
 
 
 def test_the_modules_are_those_that_stages_use() -> None:

@@ -98,3 +98,16 @@ def test_a_run_does_not_differ_from_itself_and_has_nothing_in_quarantine(
     assert capsys.readouterr().out.split("\n")[:2] == ["plan      the same", "no sample differs"]
     replay_failure.main(replay_failure.ReplayFailure(run_dir=finished.url))
     assert capsys.readouterr().out == ""
+
+
+def test_resources_change_what_they_name_and_nothing_else() -> None:
+    from jobs.curate_images import CurateImages, curation
+
+    made = CurateImages(run_dir="x", sources=("list=https://example.org/l.csv",),
+                        resources=("Fetch.workers=3", "DecodeImage.cpus=0.25", "Fetch.memory_mb=100"))
+    assert curation(made).resources == {"Fetch": {"workers": (1, 3), "memory_mb": 100}, "DecodeImage": {"cpus": 0.25}}
+    for word in ("Fetch.workers=0", "Fetch.cpus=nan", "Fetch.ram=1", "Fetch", "Fetch.cpus=-1"):
+        with pytest.raises(ValueError, match="resources takes STAGE.WHAT=VALUE"):
+            curation(dataclasses.replace(made, resources=(word,)))
+    with pytest.raises(ValueError, match="no stage 'Decode'"):
+        curation(dataclasses.replace(made, resources=("Decode.cpus=1",)))
