@@ -22,7 +22,8 @@ chaos: $(STAMP)  ## the matrices and figures of docs/reliability.md: hours; stat
 	-$(BIN)/python -m jobs.chaos --baseline --out runs/chaos/baseline
 	for trial in overhead resume flaky disk_full two_drivers workers; do $(BIN)/python -m jobs.bench_curation --trial $$trial || exit 1; done
 
-check: $(STAMP)  ## style
+check: $(STAMP)  ## style and types
+	$(BIN)/ruff format --check pipeline jobs tests
 	$(BIN)/ruff check pipeline jobs tests
 
 clean:  ## forget the demo's results

@@ -1,4 +1,5 @@
 """The commands: one file = one command, a config dataclass and its wiring."""
+
 import os
 import sys
 
@@ -6,7 +7,8 @@ from pipeline import signals
 
 
 def _is_command() -> bool:
-    """True in `python -m jobs.NAME` and `triptych NAME`; tests and Ray's workers, which also import jobs, keep their handlers."""
+    """True in `python -m jobs.NAME` and `triptych NAME`; tests and Ray's workers, which also import jobs, keep their
+    handlers."""
     given = [*sys.orig_argv, ""]
     module = given[given.index("-m") + 1] if "-m" in given else ""
     return os.path.basename(sys.argv[0]) == "triptych" or (sys.argv[0] == "-m" and module.startswith("jobs."))

@@ -1,4 +1,5 @@
 """What every curation command has: where its run lives, how its work is cut, guarded and exported, and its `main`."""
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ class CurateConfig:
     sources: tuple[str, ...]
     """Listings, each as KIND=URL."""
     resources: tuple[str, ...] = ()
-    """What a worker of a stage needs, as STAGE.WHAT=VALUE: cpus, gpus, memory_mb, or workers (a pool of so many processes)."""
+    """What a worker of a stage needs, as STAGE.WHAT=VALUE: cpus, gpus, memory_mb, or workers (a pool of so many
+    processes)."""
     waves: WaveConfig = field(default_factory=WaveConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
@@ -58,13 +60,20 @@ def _resource(word: str) -> tuple[str, str, Any]:
     """STAGE.WHAT=VALUE -> its three parts."""
     name, _, text = word.partition("=")
     stage, _, what = name.partition(".")
-    kinds: dict[str, Callable[[str], Any]] = {"cpus": float, "gpus": float, "memory_mb": int, "workers": lambda n: (1, int(n))}
+    kinds: dict[str, Callable[[str], Any]] = {
+        "cpus": float,
+        "gpus": float,
+        "memory_mb": int,
+        "workers": lambda n: (1, int(n)),
+    }
     try:
         value = kinds[what](text)
         if not 0 <= (value[1] - 1 if what == "workers" else value) < math.inf:
             raise ValueError("too small or too large")
     except (KeyError, ValueError) as error:
-        raise ValueError(f"resources takes STAGE.WHAT=VALUE with WHAT one of {', '.join(kinds)}, not {word!r}") from error
+        raise ValueError(
+            f"resources takes STAGE.WHAT=VALUE with WHAT one of {', '.join(kinds)}, not {word!r}"
+        ) from error
     return stage, what, value
 
 
@@ -85,4 +94,3 @@ def curate(config: C, describe: Callable[[C], Curation]) -> None:
         note(store, config)
         with ray_session(config.ray, verbose=config.verbose):
             summary(wanted.name, wanted.run(store, lease, accept_plan=config.accept_plan))
-

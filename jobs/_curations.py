@@ -1,4 +1,5 @@
 """What the commands share that look into a curation run: which job made it, and with which options."""
+
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -25,7 +26,9 @@ def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, A
         raise ValueError(f"{run_dir} is no curation run, or has not begun; run a curation job with --run-dir {run_dir}")
     name = made[-1]["job"]
     if name not in JOBS:
-        raise ValueError(f"{run_dir} was made by {name!r}, which is none of {', '.join(JOBS)}; add it to jobs/_curations.py")
+        raise ValueError(
+            f"{run_dir} was made by {name!r}, which is none of {', '.join(JOBS)}; add it to jobs/_curations.py"
+        )
     schema, curation = JOBS[name]
     if not store.exists("config.json"):
         raise ValueError(f"{run_dir}/config.json is missing; run {name} again with the options of the run")
@@ -38,7 +41,8 @@ def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, A
 
 
 def positional(*names: str) -> None:
-    """Let the first words of the command line stand for the options `names`: `RUN KEY` for `--run-dir RUN --key KEY`."""
+    """Let the first words of the command line stand for the options `names`: `RUN KEY` for `--run-dir RUN --key
+    KEY`."""
     words, rest = [], sys.argv[1:]
     for name in names:
         if not rest or rest[0].startswith("-") or rest[0].endswith((".toml", ".json")):

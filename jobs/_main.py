@@ -1,7 +1,8 @@
 """How every command starts and ends: options, one clear line for what the user can mend, the folder of its run.
 
-    python -m jobs.NAME [config.toml] [--section.key value ...]      or      triptych NAME ...
+python -m jobs.NAME [config.toml] [--section.key value ...]      or      triptych NAME ...
 """
+
 import ast
 import atexit
 import contextlib
@@ -30,8 +31,8 @@ _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell sees it from programs that SIGPI
 
 
 def run(schema: type[T], main: Callable[[T], None]) -> None:
-    """Load the config, do the work, and end the process; bad input, or training that diverged, is one line and status 2, a
-    signal one line and 128 + its number, a failure of ours a traceback and status 1."""
+    """Load the config, do the work, and end the process; bad input, or training that diverged, is one line and status
+    2, a signal one line and 128 + its number, a failure of ours a traceback and status 1."""
     signals.install()
     setup()
     config = configs.load(schema, prog=_prog())
@@ -82,7 +83,9 @@ def cli() -> None:
         return
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
-        configs.fail(f"no command {name!r}; " + (f"did you mean {near[0]}?" if near else f"use one of {', '.join(names)}"))
+        configs.fail(
+            f"no command {name!r}; " + (f"did you mean {near[0]}?" if near else f"use one of {', '.join(names)}")
+        )
     del sys.argv[1]
     runpy.run_module(f"jobs.{name}", run_name="__main__", alter_sys=True)
 
@@ -133,8 +136,8 @@ def _status(error: BaseException, verbose: bool) -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    """End the process as Python does, but for one thing: while C++ takes its globals down, threads that still run (Ray's,
-    pyarrow's) abort the process now and then, after all was done well."""
+    """End the process as Python does, but for one thing: while C++ takes its globals down, threads that still run
+    (Ray's, pyarrow's) abort the process now and then, after all was done well."""
     status = _flush(status)
     stopped = signals.status() is not None
     if not stopped:  # else nobody waits for them
@@ -147,7 +150,8 @@ def _leave(status: int) -> NoReturn:
 
 
 def _flush(status: int) -> int:
-    """Write out what was printed; if nobody reads it any more, as in `triptych rows ... | head`, end as other programs do."""
+    """Write out what was printed; if nobody reads it any more, as in `triptych rows ... | head`, end as other programs
+    do."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,5 @@
 """The Ray that a command works on: the cluster that was named, or one of its own on this machine."""
+
 import contextlib
 import logging
 import os
@@ -23,7 +24,8 @@ class RayConfig:
     """Where the work runs."""
 
     address: str | None = None
-    """A running cluster (`auto`, or host:port); without one, and without RAY_ADDRESS, the job starts Ray on this machine."""
+    """A running cluster (`auto`, or host:port); without one, and without RAY_ADDRESS, the job starts Ray on this
+    machine."""
     cpus: int | None = None
     """CPUs of the local Ray; all of this machine's by default. Ignored on a running cluster."""
     object_store_mb: int = 512
@@ -32,7 +34,8 @@ class RayConfig:
 
 @contextlib.contextmanager
 def ray_session(config: RayConfig, *, verbose: bool, min_cpus: int = 1) -> Iterator[None]:
-    """Connect to the cluster that was named, or start Ray here, reachable from this machine only and by a token of its own."""
+    """Connect to the cluster that was named, or start Ray here, reachable from this machine only and by a token of its
+    own."""
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # what Ray does after its end must not find another cluster
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -61,24 +64,32 @@ def _start(config: RayConfig, *, verbose: bool, min_cpus: int) -> None:
 
         for name in () if verbose else ("ray.data", "ray.train"):  # they come with handlers of their own
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        ray.init(log_to_driver=verbose, logging_level="INFO" if verbose else "ERROR", configure_logging=verbose, **options)
+        ray.init(
+            log_to_driver=verbose, logging_level="INFO" if verbose else "ERROR", configure_logging=verbose, **options
+        )
     except Exception as error:
         if verbose:
             raise
-        raise ValueError(f"Ray could not start: {reason_of(error)[:300]}; {_MEND_ADDRESS if address else _MEND_HERE}") from error
+        raise ValueError(
+            f"Ray could not start: {reason_of(error)[:300]}; {_MEND_ADDRESS if address else _MEND_HERE}"
+        ) from error
 
 
 def _check(address: str | None) -> None:
     """ValueError for what Ray would answer with minutes of waiting, or with the end of this process."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if not address and 0 <= limit < _ADDRESS_SPACE:
-        raise ValueError(f"Ray needs {_ADDRESS_SPACE >> 30} GiB of address space or more, and here {limit / 2**30:.1f} GiB are "
-                         "allowed; raise that with `ulimit -v unlimited`")
+        raise ValueError(
+            f"Ray needs {_ADDRESS_SPACE >> 30} GiB of address space or more, and here {limit / 2**30:.1f} GiB are "
+            "allowed; raise that with `ulimit -v unlimited`"
+        )
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     folder = f"{folder}/ray" if os.path.isdir(f"{folder}/ray") else folder
     if not address and shutil.disk_usage(folder).free < _LOG_SPACE:
-        raise ValueError(f"Ray keeps its logs under {folder}, where less than {_LOG_SPACE >> 20} MiB are free; make room, or set "
-                         "RAY_TMPDIR to another folder")
+        raise ValueError(
+            f"Ray keeps its logs under {folder}, where less than {_LOG_SPACE >> 20} MiB are free; make room, or set "
+            "RAY_TMPDIR to another folder"
+        )
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         try:
@@ -88,12 +99,18 @@ def _check(address: str | None) -> None:
 
 
 def _local(config: RayConfig, min_cpus: int) -> dict[str, object]:
-    # A token of this process alone, in the environment: Ray would otherwise leave one readable by all in the home folder.
+    # A token of this process alone, in the environment: Ray would otherwise leave one readable by all in the home
+    # folder.
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     # Read where it was set when Ray started: how long workers are waited for that wait for a dead one.
     os.environ.setdefault("TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S", "3")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # the only machine there is: nobody drains it
     cpus = max(config.cpus or os.cpu_count() or 1, min_cpus)
-    return {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1",
-            "object_store_memory": config.object_store_mb << 20}
+    return {
+        "address": "local",
+        "num_cpus": cpus,
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+        "object_store_memory": config.object_store_mb << 20,
+    }

@@ -1,4 +1,6 @@
-"""What the three training jobs share: images by id, the start of the workers, and what a run notes once it is accepted."""
+"""What the three training jobs share: images by id, the start of the workers, and what a run notes once it is
+accepted."""
+
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +11,9 @@ from pipeline import config as configs
 from pipeline.log import logger
 from pipeline.storage import Store, read_json
 from pipeline.tokenize.corpus import source_files
-from pipeline.train.batches import check_split
+from pipeline.train.data.batches import check_split
+from pipeline.train.data.rows import Rows
 from pipeline.train.loop import finished
-from pipeline.train.rows import Rows
 
 _ELSEWHERE = ("cluster", "ray", "run_dir", "verbose")
 """Options that say where and how a run runs, not what it trains."""
@@ -23,22 +25,32 @@ def open_rows(url: str) -> Rows:
 
 
 def launch(worker: Callable[..., None], config: Any, name: str) -> bool:
-    """Run `worker({"config": config}, host)` on the workers of a Ray session, to the last step; False if that is done."""
+    """Run `worker({"config": config}, host)` on the workers of a Ray session, to the last step; False if that is
+    done."""
     store = Store(config.run_dir)
     store.check_writable()
     if finished(config.train, store):
         logger.info("%s: nothing left to do in %s", name, config.run_dir)
         for changed in _changes(store, config):
-            logger.warning("warning: %s was trained with another %s; choose a new run_dir to train with this one",
-                           config.run_dir, changed)
+            logger.warning(
+                "warning: %s was trained with another %s; choose a new run_dir to train with this one",
+                config.run_dir,
+                changed,
+            )
         return False
     for world in range(config.cluster.num_workers, (config.cluster.max_workers or config.cluster.num_workers) + 1):
         check_split(config.train.global_batch, config.train.micro_batch, world=world)
     with ray_session(config.ray, verbose=config.verbose, min_cpus=config.cluster.cpus):
-        from pipeline.train.launch import fit  # imports Ray, whose environment the session has to set first
+        from pipeline.train.launch.fit import fit  # imports Ray, whose environment the session has to set first
 
-        fit(worker, {"config": config}, name=name, run_dir=config.run_dir, cluster=config.cluster,
-            total_steps=config.train.steps)
+        fit(
+            worker,
+            {"config": config},
+            name=name,
+            run_dir=config.run_dir,
+            cluster=config.cluster,
+            total_steps=config.train.steps,
+        )
     return True
 
 

@@ -1,8 +1,9 @@
 """Read every byte of a curation run, name each file that is missing, altered or surplus, and say what heals it.
 
-    python -m jobs.audit RUN
-    python -m jobs.audit RUN --heal         # delete what can be made or fetched again; then run its job
+python -m jobs.audit RUN
+python -m jobs.audit RUN --heal         # delete what can be made or fetched again; then run its job
 """
+
 import contextlib
 import io
 import json
@@ -67,7 +68,11 @@ def options(store: Store) -> list[Finding]:
         if not made or made[-1]["job"] not in JOBS:
             return []
         if not store.exists("config.json"):
-            return [Finding(path="config.json", problem="is missing", heals=_MEND, made_from_waves=True, goes=("config.json",))]
+            return [
+                Finding(
+                    path="config.json", problem="is missing", heals=_MEND, made_from_waves=True, goes=("config.json",)
+                )
+            ]
         with contextlib.redirect_stderr(io.StringIO()) as said:
             _, _, curation = open_curation(store.url)
         changes = [*_changes(store, curation, made)] if store.exists(LEDGER) else []

@@ -5,8 +5,10 @@
     python -m jobs.bench loader         # batches of committed tables against other ways to read the same rows
     python -m jobs.bench recovery       # seconds from a worker's death to the next step
 
-`--out FILE.json` or `FILE.md` keeps the result. Options are read by argparse: train_step runs where there is only torch.
+`--out FILE.json` or `FILE.md` keeps the result. Options are read by argparse: train_step runs where there is only
+torch.
 """
+
 import argparse
 import contextlib
 import importlib
@@ -26,7 +28,7 @@ from pipeline import signals
 
 TRIALS, NEEDS_RAY = ("train_step", "ddp", "loader", "recovery"), ("ddp", "recovery")
 CONFIGS = {"train_step": "TrainStep", "ddp": "Ddp"}
-"""Modules of pipeline.train.bench whose `measure` takes a config; that of the others takes the options themselves."""
+"""Modules of pipeline.bench whose `measure` takes a config; that of the others takes the options themselves."""
 
 
 def machine() -> dict[str, Any]:
@@ -34,8 +36,13 @@ def machine() -> dict[str, Any]:
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    out = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": platform.machine(), "cpus": os.cpu_count(), "gpu": gpu,
-           "python": platform.python_version()}
+    out = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "gpu": gpu,
+        "python": platform.python_version(),
+    }
     for name in ("torch", "ray", "deepspeed"):
         with contextlib.suppress(PackageNotFoundError):
             out[name] = version(name)
@@ -50,14 +57,22 @@ def add_options(parser: argparse.ArgumentParser, takes: Callable[..., Any]) -> N
         required = default is parameter.empty
         number = next((kind for kind in (hint, *get_args(hint)) if kind in (int, float)), str)
         parser.add_argument(
-            f"--{name.replace('_', '-')}", type=number, nargs="+" if get_origin(hint) is tuple else None, required=required,
-            choices=get_args(hint) if get_origin(hint) is Literal else None, default=None if required else default,
-            help="required" if required else f"default: {default}")
+            f"--{name.replace('_', '-')}",
+            type=number,
+            nargs="+" if get_origin(hint) is tuple else None,
+            required=required,
+            choices=get_args(hint) if get_origin(hint) is Literal else None,
+            default=None if required else default,
+            help="required" if required else f"default: {default}",
+        )
 
 
 def document(facts: dict[str, Any], lines: list[dict[str, Any]]) -> str:
     """A result as Markdown: one table for each run of lines with the same names."""
-    parts = [f"# `{facts['command']}`", ", ".join(f"{name} {value}" for name, value in facts.items() if name != "command")]
+    parts = [
+        f"# `{facts['command']}`",
+        ", ".join(f"{name} {value}" for name, value in facts.items() if name != "command"),
+    ]
     for names, group in itertools.groupby(lines, key=tuple):
         rows = [names, ["---"] * len(names), *(line.values() for line in group)]
         parts.append("\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows))
@@ -66,10 +81,12 @@ def document(facts: dict[str, Any], lines: list[dict[str, Any]]) -> str:
 
 def main(argv: list[str]) -> None:
     """Print the machine, then one JSON object a measurement; ValueError for what the user can mend."""
-    parser = argparse.ArgumentParser("python -m jobs.bench", None, __doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m jobs.bench", None, __doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("trial", choices=TRIALS)
     trial = parser.parse_args(argv[:1]).trial
-    module = importlib.import_module(f"pipeline.train.bench.{trial}")
+    module = importlib.import_module(f"pipeline.bench.{trial}")
     takes = getattr(module, CONFIGS[trial]) if trial in CONFIGS else module.measure
     parser = argparse.ArgumentParser(f"python -m jobs.bench {trial}", None, module.__doc__)
     parser.add_argument("--out", help="keep the result in this file, .json or .md")
@@ -91,7 +108,9 @@ def main(argv: list[str]) -> None:
             print(json.dumps(line), flush=True)
             lines.append(line)
             if out.name:  # after each line: what follows may fail
-                out.write_text(document(facts, lines) if out.suffix == ".md" else json.dumps(facts | {"lines": lines}, indent=2))
+                out.write_text(
+                    document(facts, lines) if out.suffix == ".md" else json.dumps(facts | {"lines": lines}, indent=2)
+                )
 
 
 if __name__ == "__main__":

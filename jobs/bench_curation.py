@@ -1,13 +1,15 @@
 """Measure what a curation's promises cost, on this machine, each beside its baseline.
 
-    python -m jobs.bench_curation --trial overhead      # waves against one plain Ray Data pass, in turn
-    python -m jobs.bench_curation --trial resume        # a finished run of 10^4, 10^5 and 10^6 inputs
-    python -m jobs.bench_curation --trial flaky         # 5 % and 20 % of storage requests answered 503 or reset
-    python -m jobs.bench_curation --trial disk_full     # a full tmpfs; needs root
-    python -m jobs.bench_curation --trial two_drivers
-    python -m jobs.bench_curation --trial workers       # the same bytes from 1, 2 and 4 workers
-    python -m jobs.bench_curation --trial signals       # SIGTERM and SIGINT at random moments of the example, or of --command
+python -m jobs.bench_curation --trial overhead      # waves against one plain Ray Data pass, in turn
+python -m jobs.bench_curation --trial resume        # a finished run of 10^4, 10^5 and 10^6 inputs
+python -m jobs.bench_curation --trial flaky         # 5 % and 20 % of storage requests answered 503 or reset
+python -m jobs.bench_curation --trial disk_full     # a full tmpfs; needs root
+python -m jobs.bench_curation --trial two_drivers
+python -m jobs.bench_curation --trial workers       # the same bytes from 1, 2 and 4 workers
+python -m jobs.bench_curation --trial signals       # SIGTERM and SIGINT at random moments of the example, or of
+--command
 """
+
 import json
 import os
 import platform
@@ -21,7 +23,8 @@ from typing import Any, Literal
 
 from jobs._main import run
 from jobs._ray import RayConfig, ray_session
-from pipeline.curate.chaos import signals, trials
+from pipeline.bench import curation
+from pipeline.chaos import signals
 
 Trial = Literal["overhead", "resume", "flaky", "disk_full", "two_drivers", "workers", "signals"]
 _EXAMPLE = f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --pause-s"
@@ -52,8 +55,18 @@ class BenchCuration:
 def main(config: BenchCuration) -> None:
     """Print the machine, then one JSON object a measurement."""
     libraries = {name: version(name) for name in ("ray", "pyarrow", "s3fs")}
-    print(json.dumps({"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": platform.machine(), "cpus": os.cpu_count(),
-                      "python": platform.python_version()} | libraries), flush=True)
+    print(
+        json.dumps(
+            {
+                "date": f"{datetime.now(UTC):%Y-%m-%d}",
+                "machine": platform.machine(),
+                "cpus": os.cpu_count(),
+                "python": platform.python_version(),
+            }
+            | libraries
+        ),
+        flush=True,
+    )
     for line in _measure(config):
         print(json.dumps(line), flush=True)
 
@@ -63,22 +76,24 @@ def _measure(config: BenchCuration) -> Iterator[dict[str, Any]]:
         cpus = config.ray.cpus or os.cpu_count() or 1
         with ray_session(config.ray, verbose=config.verbose):
             found = []
-            for line in trials.overhead(config.wave_s, config.rounds, cpus):
+            for line in curation.overhead(config.wave_s, config.rounds, cpus):
                 found.append(line)
                 yield line
-            yield {name: median(line[name] for line in found) for name in ("waves_s", "plain_s", "overhead")} | {"of": "medians"}
+            yield {name: median(line[name] for line in found) for name in ("waves_s", "plain_s", "overhead")} | {
+                "of": "medians"
+            }
     elif config.trial == "resume":
-        yield from trials.resume(config.sizes)
+        yield from curation.resume(config.sizes)
     elif config.trial == "flaky":
-        yield from trials.flaky(config.rates, config.rounds, f"{_EXAMPLE} 0.2")
+        yield from curation.flaky(config.rates, config.rounds, f"{_EXAMPLE} 0.2")
     elif config.trial == "disk_full":
-        yield trials.disk_full(f"{_EXAMPLE} 0.0")
+        yield curation.disk_full(f"{_EXAMPLE} 0.0")
     elif config.trial == "workers":
-        yield trials.workers(_EXAMPLE + " 0.05 --cpus {cpus}", (1, 2, 4))
+        yield curation.workers(_EXAMPLE + " 0.05 --cpus {cpus}", (1, 2, 4))
     elif config.trial == "signals":
         yield from signals.trial(config.command or f"{_EXAMPLE} 0.2", config.moments)
     else:
-        yield trials.two_drivers(f"{_EXAMPLE} 2.0")
+        yield curation.two_drivers(f"{_EXAMPLE} 2.0")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Harm a curation at every one of its storage requests, resume it, and certify that nothing was lost or doubled.
 
-    python -m jobs.chaos                                        # the built-in example, S3 on loopback, the driver killed
-    python -m jobs.chaos --storage disk
-    python -m jobs.chaos --faults drop 503 worker raylet pause --every 4
+    python -m jobs.chaos                                        # the built-in example, S3 on loopback, the driver
+    killed python -m jobs.chaos --storage disk python -m jobs.chaos --faults drop 503 worker raylet pause --every 4
     python -m jobs.chaos --step retry                           # or decide, revoke: steps of the example's finished run
-    python -m jobs.chaos --command "python -m jobs.curate_images my.toml --run-dir {run_dir}"
-    python -m jobs.chaos --before "python -m jobs.curate_images my.toml --run-dir {run_dir}" \
+    python -m jobs.chaos --command "python -m jobs.curate_images my.toml --run-dir {run_dir}" python -m jobs.chaos
+    --before "python -m jobs.curate_images my.toml --run-dir {run_dir}" \
         --command "python -m jobs.revoke {run_dir} --host example.org"
     python -m jobs.chaos --baseline                             # the same work on Ray Data's own job checkpoint
 """
+
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from typing import Literal
 
 from jobs._main import run
 from jobs._ray import RayConfig, ray_session
+from pipeline.chaos import example, verify
+from pipeline.chaos.matrix import Fault, Harness, Point, as_json, begin, certificate, harness, point, reference
 from pipeline.curate import audit
-from pipeline.curate.chaos import example, verify
-from pipeline.curate.chaos.matrix import Fault, Harness, Point, as_json, begin, certificate, harness, point, reference
 from pipeline.lease import hold
 from pipeline.log import Progress, logger
 from pipeline.storage import Store, write_json
@@ -32,16 +32,18 @@ class Chaos:
     command: str | None = None
     """What to run, with {run_dir} for the folder of the run; the built-in example by default. Keep it small."""
     before: tuple[str, ...] = ()
-    """Commands that come before it, in this order and unharmed: once, and each harmed run starts as a copy of what they left."""
+    """Commands that come before it, in this order and unharmed: once, and each harmed run starts as a copy of what they
+    left."""
     step: example.Step = "run"
-    """Of the built-in example: a whole run, one that half of the inputs are away from, or what is done to a finished run."""
+    """Of the built-in example: a whole run, one that half of the inputs are away from, or what is done to a finished
+    run."""
     storage: Literal["s3", "disk"] = "s3"
     """Where runs live: an S3 server behind a fault proxy, or a folder of this machine (there, only `kill`)."""
     endpoint: str | None = None
     """An S3 endpoint to stand behind the proxy, with AWS_* set and a bucket named `chaos`; one in memory by default."""
     faults: tuple[Fault, ...] = ("kill",)
-    """What to do at a request: kill the driver before or after it is carried out, drop its answer, answer 503, reset the
-    connection, kill a worker, kill a raylet, or stop a raylet until it is declared dead and then let it go on."""
+    """What to do at a request: kill the driver before or after it is carried out, drop its answer, answer 503, reset
+    the connection, kill a worker, kill a raylet, or stop a raylet until it is declared dead and then let it go on."""
     every: int = 1
     """Harm every so manyth request."""
     at: tuple[int, ...] = ()
@@ -68,8 +70,10 @@ class Chaos:
 
     def of_example(self, step: example.Step) -> str:
         """The command that does a step of the example."""
-        return (f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --pause-s {self.pause_s} --step {step}"
-                + " --baseline" * self.baseline)
+        return (
+            f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --pause-s {self.pause_s} --step {step}"
+            + " --baseline" * self.baseline
+        )
 
 
 def main(config: Chaos) -> None:
@@ -80,9 +84,16 @@ def main(config: Chaos) -> None:
     if config.storage == "disk" and set(config.faults) != {"kill"}:
         raise ValueError(f"on a disk the only fault is kill, not {', '.join(config.faults)}; use --storage s3")
     examine = verify.examine_baseline if config.baseline else verify.examine
-    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch, harness(
-            config.command or config.of_example(config.step), examine, Path(scratch), storage=config.storage,
-            endpoint=config.endpoint) as made:
+    with (
+        tempfile.TemporaryDirectory(prefix="chaos-") as scratch,
+        harness(
+            config.command or config.of_example(config.step),
+            examine,
+            Path(scratch),
+            storage=config.storage,
+            endpoint=config.endpoint,
+        ) as made,
+    ):
         begin(made, config.before if config.command else tuple(map(config.of_example, example.BEFORE[config.step])))
         points, requests = _enumerate(config, made)
     print(certificate(points, requests))

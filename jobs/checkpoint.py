@@ -1,9 +1,10 @@
 """Look at, check, or export the checkpoints of a training run, without Ray and DeepSpeed.
 
-    python -m jobs.checkpoint inspect RUN
-    python -m jobs.checkpoint verify RUN                          status 1, naming the files, if any is damaged
-    python -m jobs.checkpoint export RUN --out FOLDER --which best
+python -m jobs.checkpoint inspect RUN
+python -m jobs.checkpoint verify RUN                          status 1, naming the files, if any is damaged
+python -m jobs.checkpoint export RUN --out FOLDER --which best
 """
+
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,8 +50,10 @@ def inspect(store: Store, names: list[str]) -> None:
             continue
         how = "torch" if found["engine"]["backend"] == "torch" else f"ZeRO {found['engine']['zero_stage']}"
         worth = " ".join(f"{metric} {value:.6g}" for metric, value in found["metrics"].items())
-        print(f"{name:<19}{found['kind']:<10}{found['world_size']:>6}{how:>8}{found['parameters']:>14}"
-              f"{found['size_bytes'] / 1e6:>9.2f}  {'yes' if found['averaged'] else 'no':<7}  {worth}")
+        print(
+            f"{name:<19}{found['kind']:<10}{found['world_size']:>6}{how:>8}{found['parameters']:>14}"
+            f"{found['size_bytes'] / 1e6:>9.2f}  {'yes' if found['averaged'] else 'no':<7}  {worth}"
+        )
     if (share := metrics.share(metrics.read(store), "checkpoint_s")) is not None:
         print(f"training waited for checkpoints {100 * share:.2f} % of its time")
 

@@ -1,8 +1,9 @@
 """Curate captioned images: URL lists and pages -> fetched, decoded, scored, judged, exported.
 
-    python -m jobs.curate_images jobs/configs/curate_images_demo.toml --sources list=http://127.0.0.1:8765/images/list.jsonl
-    python -m jobs.curate_images --run-dir s3://bucket/images --sources list=https://example.org/urls.csv page=https://example.org/
+python -m jobs.curate_images jobs/configs/curate_images_demo.toml --sources list=http://127.0.0.1:8765/images/list.jsonl
+python -m jobs.curate_images --run-dir s3://bucket/images --sources list=https://example.org/urls.csv page=https://example.org/
 """
+
 from dataclasses import dataclass, field
 
 from jobs._curate import CurateConfig, curate
@@ -35,16 +36,30 @@ class CurateImages(CurateConfig):
 
 def curation(config: CurateImages) -> Curation:
     """The run that the config describes."""
-    filters = (config.small, config.aspect, config.flat, DropFilenameCaption(), config.short_caption, config.long_caption)
+    filters = (
+        config.small,
+        config.aspect,
+        config.flat,
+        DropFilenameCaption(),
+        config.short_caption,
+        config.long_caption,
+    )
     listings = DiscoverConfig(fetch=config.fetch)
     return Curation(
-        name="curate_images", sources=config.sources, discover=lambda source: discover(*split_source(source), listings),
-        schema=IMAGE, unit="image", renamed={"caption": "text"}, guard=config.guarded, resources=config.stage_resources,
+        name="curate_images",
+        sources=config.sources,
+        discover=lambda source: discover(*split_source(source), listings),
+        schema=IMAGE,
+        unit="image",
+        renamed={"caption": "text"},
+        guard=config.guarded,
+        resources=config.stage_resources,
         stages=(Fetch(config=config.fetch, into="image"), config.decode, ScoreCaption()),
         rules=(Rules(unit="image", filters=filters, unique_by="pixel_sha256", unique_reason="duplicate_image"),),
-        export_unit="image", export_columns=("key", "url", "page_url", "license", "sha256", "caption", "image", "width",
-                                              "height"),
-        waves=config.waves, export=config.export,
+        export_unit="image",
+        export_columns=("key", "url", "page_url", "license", "sha256", "caption", "image", "width", "height"),
+        waves=config.waves,
+        export=config.export,
     )
 
 

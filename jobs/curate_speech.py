@@ -1,8 +1,10 @@
-"""Curate transcribed speech: podcast feeds and pages with captions -> fetched, cut into clips, scored, judged, exported.
+"""Curate transcribed speech: podcast feeds and pages with captions -> fetched, cut into clips, scored, judged,
+exported.
 
-    python -m jobs.curate_speech jobs/configs/curate_speech_demo.toml --sources feed=http://127.0.0.1:8765/podcast/feed.xml
-    python -m jobs.curate_speech --run-dir s3://bucket/speech --sources feed=https://example.org/feed.xml
+python -m jobs.curate_speech jobs/configs/curate_speech_demo.toml --sources feed=http://127.0.0.1:8765/podcast/feed.xml
+python -m jobs.curate_speech --run-dir s3://bucket/speech --sources feed=https://example.org/feed.xml
 """
+
 from dataclasses import dataclass, field
 
 from jobs._curate import CurateConfig, curate
@@ -52,21 +54,41 @@ def rules(config: CurateSpeech) -> tuple[Rules, Rules]:
     """What an episode and then a clip has to pass. Rolling captions come first: they are lower-case as well."""
     episode = (DropAutoTranscript(), config.rolling, config.upper, config.lower, config.unpunctuated, config.language)
     clip = (config.duration, config.speech, config.quiet, config.clipped, config.text_rate)
-    return (Rules(unit="episode", filters=episode, unique_by="sha256", unique_reason="duplicate_audio"),
-            Rules(unit="clip", filters=clip))
+    return (
+        Rules(unit="episode", filters=episode, unique_by="sha256", unique_reason="duplicate_audio"),
+        Rules(unit="clip", filters=clip),
+    )
 
 
 def curation(config: CurateSpeech) -> Curation:
     """The run that the config describes."""
     listings = DiscoverConfig(fetch=config.fetch)
     return Curation(
-        name="curate_speech", sources=config.sources, discover=lambda source: discover(*split_source(source), listings),
-        schema=CLIP, unit="episode", guard=config.guarded, resources=config.stage_resources,
+        name="curate_speech",
+        sources=config.sources,
+        discover=lambda source: discover(*split_source(source), listings),
+        schema=CLIP,
+        unit="episode",
+        guard=config.guarded,
+        resources=config.stage_resources,
         stages=(FetchEpisode(config=config.fetch), ScoreTranscript(), DetectLanguage(), config.cut),
-        rules=rules(config), export_unit="clip",
-        export_columns=("key", "url", "page_url", "license", "audio", "text", "language", "start_s", "end_s", "duration_s",
-                        "sample_rate"),
-        waves=config.waves, export=config.export,
+        rules=rules(config),
+        export_unit="clip",
+        export_columns=(
+            "key",
+            "url",
+            "page_url",
+            "license",
+            "audio",
+            "text",
+            "language",
+            "start_s",
+            "end_s",
+            "duration_s",
+            "sample_rate",
+        ),
+        waves=config.waves,
+        export=config.export,
     )
 
 

@@ -1,7 +1,8 @@
 """Replay thresholds over a run's stored scores: nothing is fetched, nothing decoded, the run itself stays as it is.
 
-    python -m jobs.decide RUN --set duration.min_s=2 speech.min_speech_ratio=0.5
+python -m jobs.decide RUN --set duration.min_s=2 speech.min_speech_ratio=0.5
 """
+
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from jobs._curations import open_curation, positional
 from jobs._main import run
 from jobs._ray import ray_session
 from pipeline.config import difference
-from pipeline.curate import audit, decide, replay
+from pipeline.curate import audit, decide, survey
 from pipeline.curate.run import Curation
 from pipeline.lease import hold
 from pipeline.log import say
@@ -46,13 +47,15 @@ def main(config: Decide) -> None:
         audit.check(store, only="verdicts/")  # no more is made here
         with ray_session(before.ray, verbose=config.verbose):
             names = [old.decide(store), new.decide(store)]
-            found = replay.survey(store, new.rules, new.schema, sweeps)
+            found = survey.survey(store, new.rules, new.schema, sweeps)
     tables = [decide.verdicts(store, name) for name in names]
     for unit, book in decide.books(tables[1]).items():
         was = decide.books(tables[0])[unit]
-        say(f"{unit}: kept {was['kept']} -> {book['kept']} of {book['in']}, "
-              f"{was['hours'].get(STATES[0], 0):.3f} -> {book['hours'].get(STATES[0], 0):.3f} hours")
-    for (unit, end, now), rows in sorted(replay.moved(*tables).items()):
+        say(
+            f"{unit}: kept {was['kept']} -> {book['kept']} of {book['in']}, "
+            f"{was['hours'].get(STATES[0], 0):.3f} -> {book['hours'].get(STATES[0], 0):.3f} hours"
+        )
+    for (unit, end, now), rows in sorted(survey.moved(*tables).items()):
         say(f"  {rows} {unit} rows: {end} -> {now}")
     for unit, pairs in found.objections.items():
         _matrix(unit, pairs, found.alone[unit])
@@ -62,18 +65,27 @@ def main(config: Decide) -> None:
         for value, rows, hours in points:
             say(f"  {value:<12g} {rows:>9} rows {hours:>10.3f} h")
     say()
-    say(f"verdicts {names[1]} (were {names[0]}); to export them, run the job with " + (" ".join(words) or "its options"))
+    say(
+        f"verdicts {names[1]} (were {names[0]}); to export them, run the job with " + (" ".join(words) or "its options")
+    )
 
 
-def _sweeps(config: Decide, before: Any, after: Any, curation: Curation) -> list[replay.Sweep]:
+def _sweeps(config: Decide, before: Any, after: Any, curation: Curation) -> list[survey.Sweep]:
     sweeps = []
     for word in config.set:
         section, _, name = word.partition("=")[0].replace("-", "_").partition(".")
         old, new = (getattr(getattr(c, section, None), name, None) for c in (before, after))
-        spots = [(rule.unit, i) for rule in curation.rules for i, f in enumerate(rule.filters) if f is getattr(after, section)]
+        spots = [
+            (rule.unit, i)
+            for rule in curation.rules
+            for i, f in enumerate(rule.filters)
+            if f is getattr(after, section)
+        ]
         if spots and isinstance(old, int | float) and isinstance(new, int | float) and old != new:
-            values = np.unique(np.linspace(old, new, config.points).astype(int if isinstance(new, int) else float)).tolist()
-            sweeps.append(replay.Sweep(unit=spots[0][0], place=spots[0][1], field=name, values=tuple(values)))
+            values = np.unique(
+                np.linspace(old, new, config.points).astype(int if isinstance(new, int) else float)
+            ).tolist()
+            sweeps.append(survey.Sweep(unit=spots[0][0], place=spots[0][1], field=name, values=tuple(values)))
     return sweeps
 
 

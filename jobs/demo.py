@@ -4,6 +4,7 @@
     python -m jobs.demo --profile debug --run-dir /tmp/demo    # a reduced size: shows that it runs, learns little
 Run it again after a kill: it goes on. Run it again when it is done: it says so and changes nothing.
 """
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,11 @@ def main(config: Demo) -> None:
     """Run what is left to do."""
     store = Store(config.run_dir)
     identity = digest({"profile": config.profile, "port": config.port})
-    if store.exists("report.json") and store.exists("report.html") and read_json(store, "demo.json")["identity"] == identity:
+    if (
+        store.exists("report.json")
+        and store.exists("report.html")
+        and read_json(store, "demo.json")["identity"] == identity
+    ):
         logger.info("demo: nothing left to do; open %s/report.html", config.run_dir)
         return
     store = open_run(config.run_dir, config)
@@ -50,9 +55,14 @@ def main(config: Demo) -> None:
     store.write("report.html", render(report.page).encode())
     write_json(store, "report.json", report.figures)
     generation = report.figures["generation"]
-    logger.info("demo: done in %.0f s; %.1f %% of %d generated digits read as asked (real ones: %.1f %%); open %s/report.html",
-                report.figures["wall_s"], 100 * generation["digit_accuracy"], generation["n"],
-                100 * generation["digit_accuracy_real"], config.run_dir)
+    logger.info(
+        "demo: done in %.0f s; %.1f %% of %d generated digits read as asked (real ones: %.1f %%); open %s/report.html",
+        report.figures["wall_s"],
+        100 * generation["digit_accuracy"],
+        generation["n"],
+        100 * generation["digit_accuracy_real"],
+        config.run_dir,
+    )
 
 
 def _curate(config: Demo) -> None:
@@ -61,7 +71,13 @@ def _curate(config: Demo) -> None:
     with DemoServer(config.port) as server:
         sources = {"images": site.image_sources(), "speech": site.speech_sources()}
         for corpus, listings in sources.items():
-            _job(config, f"curate_{corpus}", corpus, "--sources", *(f"{kind}={server.url(path)}" for kind, path in listings))
+            _job(
+                config,
+                f"curate_{corpus}",
+                corpus,
+                "--sources",
+                *(f"{kind}={server.url(path)}" for kind, path in listings),
+            )
 
 
 def _train(config: Demo) -> None:
@@ -70,7 +86,9 @@ def _train(config: Demo) -> None:
     _job(config, "train_dvae", "dvae", "--images", f"{at}/images", *as_fast)
     _job(config, "tokenize_corpus", "codes", "--images", f"{at}/images", "--tokenizer", f"{at}/dvae/tokenizer")
     _job(config, "train_gpt", "gpt", "--codes", f"{at}/codes", *as_fast)
-    _job(config, "train_decoder", "decoder", "--images", f"{at}/images", "--tokenizer", f"{at}/dvae/tokenizer", *as_fast)
+    _job(
+        config, "train_decoder", "decoder", "--images", f"{at}/images", "--tokenizer", f"{at}/dvae/tokenizer", *as_fast
+    )
     models = ("--tokenizer", f"{at}/dvae/tokenizer", "--gpt", f"{at}/gpt", "--decoder", f"{at}/decoder")
     if not Store(at).exists("grid.png"):
         options = ("--prompt", "a handwritten seven", "--num", "16", "--out", f"{at}/grid.png")
@@ -89,7 +107,13 @@ def multiplies_bf16() -> bool:
 
 def _job(config: Demo, name: str, folder: str, *options: str) -> None:
     verbose = ["--verbose"] if config.verbose else []
-    arguments = [str(CONFIGS / f"{name}_{config.profile}.toml"), "--run-dir", f"{config.run_dir}/{folder}", *options, *verbose]
+    arguments = [
+        str(CONFIGS / f"{name}_{config.profile}.toml"),
+        "--run-dir",
+        f"{config.run_dir}/{folder}",
+        *options,
+        *verbose,
+    ]
     print(f"$ python -m jobs.{name} {' '.join(arguments)}", file=sys.stderr)
     run_job(name, arguments)
 

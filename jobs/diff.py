@@ -1,7 +1,8 @@
 """Name each sample in which two curation runs differ, and why; status 1 if they do.
 
-    python -m jobs.diff RUN_A RUN_B
+python -m jobs.diff RUN_A RUN_B
 """
+
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass

@@ -5,6 +5,7 @@
 A support-vector machine trained on the real training digits reads them; its score on the held-out real digits is the
 ceiling that stands beside.
 """
+
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,8 +55,15 @@ def reconstructions(config: Evaluate, stack: Stack, store: Store) -> dict[str, d
     for i in range(SHOWN):
         for name, batch in (("original", truth), ("dvae", blurry), ("decoder", sharp)):
             store.write(f"reconstructions/{i:02d}-{name}.png", to_png(batch[i].numpy()))
-    rows = [{"modality": "image", "text": corpus.prompt(int(label)), "codes": grid.flatten().tolist(), "shape": list(grid.shape)}
-            for label, grid in zip(labels, codes, strict=True)]
+    rows = [
+        {
+            "modality": "image",
+            "text": corpus.prompt(int(label)),
+            "codes": grid.flatten().tolist(),
+            "shape": list(grid.shape),
+        }
+        for label, grid in zip(labels, codes, strict=True)
+    ]
     use = codebook_use(codes, stack.tokenizer.codebook_size)
     return {
         "dvae": {"psnr_db": psnr_db(blurry, truth), "codebook_usage": use.usage, "codebook_perplexity": use.perplexity},
@@ -71,12 +79,24 @@ def generation(config: Evaluate, stack: Stack, store: Store) -> dict[str, float]
     heldout, heldout_labels = corpus.heldout()
     digits = np.repeat(np.arange(10), config.per_digit)
     prompts = [corpus.prompt(int(digit), corpus.PROMPTS[i % len(corpus.PROMPTS)]) for i, digit in enumerate(digits)]
-    made = generate_images(prompts, stack.gpt, stack.grammar, stack.text, stack.tokenizer, stack.denoiser,
-                           sampling=config.sampling, decoding=config.decoding, seed=config.seed)
+    made = generate_images(
+        prompts,
+        stack.gpt,
+        stack.grammar,
+        stack.text,
+        stack.tokenizer,
+        stack.denoiser,
+        sampling=config.sampling,
+        decoding=config.decoding,
+        seed=config.seed,
+    )
     write_generated(store.sub("generated"), made.images.numpy(), prompts)
-    return {"digit_accuracy": judge.accuracy(made.images, digits),
-            "digit_accuracy_dvae": judge.accuracy(made.dvae_images, digits),
-            "digit_accuracy_real": judge.accuracy(torch.from_numpy(heldout), heldout_labels), "n": len(digits)}
+    return {
+        "digit_accuracy": judge.accuracy(made.images, digits),
+        "digit_accuracy_dvae": judge.accuracy(made.dvae_images, digits),
+        "digit_accuracy_real": judge.accuracy(torch.from_numpy(heldout), heldout_labels),
+        "n": len(digits),
+    }
 
 
 def main(config: Evaluate) -> None:

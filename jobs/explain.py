@@ -1,8 +1,9 @@
 """Show where one row came from and where it went, by its key or its URL.
 
-    python -m jobs.explain RUN KEY
-    python -m jobs.explain RUN https://example.org/a.png
+python -m jobs.explain RUN KEY
+python -m jobs.explain RUN https://example.org/a.png
 """
+
 from dataclasses import dataclass
 
 from jobs._curations import open_curation, positional

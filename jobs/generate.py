@@ -1,7 +1,8 @@
 """Draw images from a prompt: codes from the transformer, a first picture from the DVAE, the last word to the decoder.
 
-    python -m jobs.generate --prompt "a handwritten seven" --num 16 --out grid.png
+python -m jobs.generate --prompt "a handwritten seven" --num 16 --out grid.png
 """
+
 import io
 import math
 from dataclasses import dataclass, field
@@ -47,8 +48,17 @@ class Generate:
 
 def draw(stack: Stack, prompts: list[str], config: Generate) -> np.ndarray:
     """One image per prompt, uint8 (N, H, W, C)."""
-    made = generate_images(prompts, stack.gpt, stack.grammar, stack.text, stack.tokenizer, stack.denoiser,
-                           sampling=config.sampling, decoding=config.decoding, seed=config.seed)
+    made = generate_images(
+        prompts,
+        stack.gpt,
+        stack.grammar,
+        stack.text,
+        stack.tokenizer,
+        stack.denoiser,
+        sampling=config.sampling,
+        decoding=config.decoding,
+        seed=config.seed,
+    )
     return to_bytes(made.images.numpy())
 
 

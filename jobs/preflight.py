@@ -1,8 +1,9 @@
 """Say what a training run will need before it starts; refuse one that cannot fit; afterwards, how right that was.
 
-    python -m jobs.preflight jobs/configs/train_gpt_demo.toml --job train_gpt --gpu-memory-gb 80 --peak-tflops 989
-    python -m jobs.preflight runs/demo/gpt/config.json --job train_gpt --measure --compare runs/demo/gpt
+python -m jobs.preflight jobs/configs/train_gpt_demo.toml --job train_gpt --gpu-memory-gb 80 --peak-tflops 989
+python -m jobs.preflight runs/demo/gpt/config.json --job train_gpt --measure --compare runs/demo/gpt
 """
+
 import math
 import sys
 from dataclasses import dataclass
@@ -62,14 +63,19 @@ def main(config: Preflight) -> None:
     if config.measure:
         mfu = plan.step_s(here, world) / preflight.measure(net, job.train, world, ranks.device(not on_cpu))
     step_s = plan.step_s(mfu * peak, world, 1e9 / 8 * (config.network_gbps or math.inf))
-    shown = {"parameters": f"{plan.parameters:,}",
-             **{f"memory of a rank, {name}": f"{size / 1e9:.3f} GB" for name, size in plan.memory.items()}}
-    shown |= {"memory of a rank": f"{plan.total / 1e9:.3f} GB", "checkpoint": f"{plan.checkpoint_bytes / 1e6:.3f} MB",
-              "sent by a rank": f"{plan.sent_bytes_per_step / 1e6:.4g} MB a step",
-              "step": f"{step_s:.4g} s: {plan.flops_per_step / 1e12:.4g} TFLOP on {world} ranks of {peak / 1e12:.4g} TFLOP/s "
-                      f"at {mfu:.0%}{', as measured here' * config.measure}",
-              "run": f"{(hours := job.train.steps * step_s / 3600):.4g} h of {job.train.steps} steps, "
-                     f"{hours * world * config.price_per_hour:.2f} in price"}
+    shown = {
+        "parameters": f"{plan.parameters:,}",
+        **{f"memory of a rank, {name}": f"{size / 1e9:.3f} GB" for name, size in plan.memory.items()},
+    }
+    shown |= {
+        "memory of a rank": f"{plan.total / 1e9:.3f} GB",
+        "checkpoint": f"{plan.checkpoint_bytes / 1e6:.3f} MB",
+        "sent by a rank": f"{plan.sent_bytes_per_step / 1e6:.4g} MB a step",
+        "step": f"{step_s:.4g} s: {plan.flops_per_step / 1e12:.4g} TFLOP on {world} ranks of {peak / 1e12:.4g} TFLOP/s "
+        f"at {mfu:.0%}{', as measured here' * config.measure}",
+        "run": f"{(hours := job.train.steps * step_s / 3600):.4g} h of {job.train.steps} steps, "
+        f"{hours * world * config.price_per_hour:.2f} in price",
+    }
     predicted = {"memory_gb": plan.total / 1e9, "step_s": step_s, "checkpoint_mb": plan.checkpoint_bytes / 1e6}
     for name, found in preflight.measured(config.compare).items() if config.compare else ():
         shown[f"measured {name}"] = f"{found:.4g}, predicted {predicted[name]:.4g}: {predicted[name] / found - 1:+.1%}"

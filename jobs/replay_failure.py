@@ -1,8 +1,9 @@
 """Run a quarantined row again, alone, in a process of its own, and tell what it does.
 
-    python -m jobs.replay_failure RUN KEY
-    python -m jobs.replay_failure --run-dir RUN --key KEY --timeout-s 3600
+python -m jobs.replay_failure RUN KEY
+python -m jobs.replay_failure --run-dir RUN --key KEY --timeout-s 3600
 """
+
 from dataclasses import dataclass
 
 from jobs._curations import positional

@@ -1,8 +1,9 @@
 """Work again on the inputs that a host deferred or that failed for a reason that may pass; nothing else moves.
 
-    python -m jobs.retry RUN
-    python -m jobs.retry --run-dir s3://bucket/images --every
+python -m jobs.retry RUN
+python -m jobs.retry --run-dir s3://bucket/images --every
 """
+
 from dataclasses import dataclass
 
 from jobs._curations import open_curation, positional

@@ -1,8 +1,9 @@
 """Take back what must not be kept: recorded, taken out of the waves and the export, never fetched again.
 
-    python -m jobs.revoke RUN --host example.org
-    python -m jobs.revoke RUN --url https://example.org/a.png --key 0f3a… --license CC-BY-NC-4.0 --note "mail of 3 May"
+python -m jobs.revoke RUN --host example.org
+python -m jobs.revoke RUN --url https://example.org/a.png --key 0f3a… --license CC-BY-NC-4.0 --note "mail of 3 May"
 """
+
 from dataclasses import dataclass
 from typing import get_args
 
@@ -44,7 +45,11 @@ class Revoke:
 
 def main(config: Revoke) -> None:
     """Say what each argument hits, record, and obey; nothing is recorded if one of them hits nothing."""
-    wanted = [Revocation(kind=kind, value=value, note=config.note) for kind in get_args(Kind) for value in getattr(config, kind)]
+    wanted = [
+        Revocation(kind=kind, value=value, note=config.note)
+        for kind in get_args(Kind)
+        for value in getattr(config, kind)
+    ]
     if not wanted:
         raise ValueError("nothing to revoke; name a --host, --url, --key, --license or --sha256")
     store, job, curation = open_curation(config.run_dir)
@@ -57,11 +62,16 @@ def main(config: Revoke) -> None:
 
 def _tell(store: Store, wanted: list[Revocation]) -> None:
     hits = forget.hits(store, wanted)
-    missed = [f"--{revocation.kind} {redacted_text(revocation.value)}" for revocation, hit in zip(wanted, hits, strict=True)
-              if not (hit.keys or hit.inputs)]
+    missed = [
+        f"--{revocation.kind} {redacted_text(revocation.value)}"
+        for revocation, hit in zip(wanted, hits, strict=True)
+        if not (hit.keys or hit.inputs)
+    ]
     if missed:
-        raise ValueError(f"{' and '.join(missed)}: no input or row of {store.url} is named so, and nothing was revoked; "
-                         "jobs.rows lists what there is")
+        raise ValueError(
+            f"{' and '.join(missed)}: no input or row of {store.url} is named so, and nothing was revoked; "
+            "jobs.rows lists what there is"
+        )
     index = _index(store)
     for revocation, hit in zip(wanted, hits, strict=True):
         files = set(hit.files)

@@ -1,8 +1,9 @@
 """List the rows of a curation run that ended in one way: keys, URLs, and what was said of them.
 
-    python -m jobs.rows RUN --state failed --reason http_404
-    python -m jobs.rows RUN --state dropped --out dropped.csv       # or .jsonl, .parquet; any fsspec URL
+python -m jobs.rows RUN --state failed --reason http_404
+python -m jobs.rows RUN --state dropped --out dropped.csv       # or .jsonl, .parquet; any fsspec URL
 """
+
 import csv
 import io
 import json
@@ -64,11 +65,20 @@ def main(config: Rows) -> None:
         end = f"{row['state']} {row['reason'] or ''}".rstrip()
         say("  ".join(filter(None, [f"{end:<34}", row["key"], row["url"], clean(row["detail"] or "", 200)])), limit=800)
     hidden = 0 if config.out else max(0, table.num_rows - config.limit)
-    logger.info("%d rows%s", table.num_rows, f", written to {config.out}" if config.out else
-                f", of which {hidden} are not shown; see --limit and --out" if hidden else "")
+    logger.info(
+        "%d rows%s",
+        table.num_rows,
+        f", written to {config.out}"
+        if config.out
+        else f", of which {hidden} are not shown; see --limit and --out"
+        if hidden
+        else "",
+    )
     if table.num_rows == 0:
-        ends = Counter(f"{state} {reason or ''}".rstrip() for state, reason in
-                       zip(whole["state"].to_pylist(), whole["reason"].to_pylist(), strict=True))
+        ends = Counter(
+            f"{state} {reason or ''}".rstrip()
+            for state, reason in zip(whole["state"].to_pylist(), whole["reason"].to_pylist(), strict=True)
+        )
         logger.info("rows there are: %s", ", ".join(f"{number} {end}" for end, number in sorted(ends.items())))
 
 

@@ -1,7 +1,9 @@
-"""Show where every input of a curation run is, in rows, hours and MB; status 1 if it is damaged or its books do not balance.
+"""Show where every input of a curation run is, in rows, hours and MB; status 1 if it is damaged or its books do not
+balance.
 
-    python -m jobs.status RUN
+python -m jobs.status RUN
 """
+
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +50,10 @@ def main(config: Status) -> None:
         say(f"not shown: {error}", limit=1000)
         sound = False
     if found.read_bytes < found.size_bytes:
-        say(f"files: {found.files} there and as large as they were; of {found.size_bytes / 1e6:.1f} MB "
-            f"{found.read_bytes / 1e6:.1f} were read (jobs.audit reads all)")
+        say(
+            f"files: {found.files} there and as large as they were; of {found.size_bytes / 1e6:.1f} MB "
+            f"{found.read_bytes / 1e6:.1f} were read (jobs.audit reads all)"
+        )
     if not sound:
         raise SystemExit(1)
 
@@ -69,12 +73,16 @@ def _show(store: Store) -> bool:
     manifests = waves.every_manifest(store)
     done = sum(wave["inputs"] for wave in manifests if wave["round"] == 0)
     again = len(waves.superseded(manifests))
-    say(f"{inputs.num_rows} inputs: {done} in committed waves, {inputs.num_rows - done} pending"
-        + (f"; {again} were worked on again" if again else ""))
+    say(
+        f"{inputs.num_rows} inputs: {done} in committed waves, {inputs.num_rows - done} pending"
+        + (f"; {again} were worked on again" if again else "")
+    )
     balanced = done <= inputs.num_rows
     if store.exists(LEDGER):
         ledger = read_sealed(store, LEDGER)
-        table = decide.verdicts(store, ledger["verdicts"], ["unit", "state", "reason", "retryable", "duration_s", "size_bytes"])
+        table = decide.verdicts(
+            store, ledger["verdicts"], ["unit", "state", "reason", "retryable", "duration_s", "size_bytes"]
+        )
         balanced &= ledger["steps"].get(ledger["unit"], {"in": 0})["in"] == done == inputs.num_rows
         for unit, book in ledger["steps"].items():
             _show_unit(unit, book, table.filter(pc.equal(table["unit"], unit)))
@@ -92,13 +100,23 @@ def _show_unit(unit: str, book: dict[str, Any], table: pa.Table) -> None:
     say(f"{unit:<34} {'rows':>8} {'hours':>9} {'MB':>9}")
     _line("in", book["in"], sum(book["hours"].values()), sum(book["bytes"].values()))
     retryable = table.set_column(3, "retryable", pc.cast(pc.fill_null(table["retryable"], False), pa.int64()))
-    groups = retryable.group_by(["state", "reason"]).aggregate(
-        [("retryable", "sum"), ("duration_s", "sum"), ("size_bytes", "sum"), ("state", "count")]).to_pylist()
+    groups = (
+        retryable.group_by(["state", "reason"])
+        .aggregate([("retryable", "sum"), ("duration_s", "sum"), ("size_bytes", "sum"), ("state", "count")])
+        .to_pylist()
+    )
     for state in STATES:
-        for group in sorted((g for g in groups if g["state"] == state and state != "kept"), key=lambda g: -g["state_count"]):
+        for group in sorted(
+            (g for g in groups if g["state"] == state and state != "kept"), key=lambda g: -g["state_count"]
+        ):
             note = f"  ({group['retryable_sum']} retryable)" if state == "failed" else ""
-            _line(f"{state:<9} {group['reason']}", group["state_count"], (group["duration_s_sum"] or 0) / 3600,
-                  group["size_bytes_sum"] or 0, note)
+            _line(
+                f"{state:<9} {group['reason']}",
+                group["state_count"],
+                (group["duration_s_sum"] or 0) / 3600,
+                group["size_bytes_sum"] or 0,
+                note,
+            )
         rows = book["kept"] if state == "kept" else sum(book[state].values())
         _line(f"{state:<9} in all", rows, book["hours"].get(state, 0), book["bytes"].get(state, 0))
 

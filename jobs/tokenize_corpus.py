@@ -1,8 +1,9 @@
 """Turn a curated corpus into integers with a trained tokenizer, and train the text tokenizer on its captions.
 
-    python -m jobs.tokenize_corpus jobs/configs/tokenize_corpus_demo.toml
-    python -m jobs.tokenize_corpus --run-dir s3://b/codes --images s3://b/images --tokenizer s3://b/dvae/tokenizer
+python -m jobs.tokenize_corpus jobs/configs/tokenize_corpus_demo.toml
+python -m jobs.tokenize_corpus --run-dir s3://b/codes --images s3://b/images --tokenizer s3://b/dvae/tokenizer
 """
+
 from dataclasses import dataclass, field
 
 from jobs._main import open_run, run
@@ -26,7 +27,8 @@ class TokenizeCorpus:
     text_vocab_size: int = 512
     """Most ids that the text tokenizer may use; 256 of them are bytes."""
     text: str | None = None
-    """Folder of an earlier jobs.tokenize_corpus run whose text tokenizer is used here too, so that both can be mixed."""
+    """Folder of an earlier jobs.tokenize_corpus run whose text tokenizer is used here too, so that both can be
+    mixed."""
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
 
@@ -42,7 +44,9 @@ def main(config: TokenizeCorpus) -> None:
         logger.info("tokenize_corpus: nothing left to do in %s", config.run_dir)
         return
     with ray_session(config.ray, verbose=config.verbose):
-        corpus.tokenize(source, files, config.tokenizer, tokenizer, store, text_vocab_size=config.text_vocab_size, text=text)
+        corpus.tokenize(
+            source, files, config.tokenizer, tokenizer, store, text_vocab_size=config.text_vocab_size, text=text
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Train the diffusion decoder: from a tokenizer's codes and blurry reconstructions back to the images.
 
-    python -m jobs.train_decoder jobs/configs/train_decoder_demo.toml
-    python -m jobs.train_decoder --run-dir s3://b/decoder --images s3://b/images --tokenizer s3://b/dvae/tokenizer
+python -m jobs.train_decoder jobs/configs/train_decoder_demo.toml
+python -m jobs.train_decoder --run-dir s3://b/decoder --images s3://b/images --tokenizer s3://b/dvae/tokenizer
 """
+
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +23,10 @@ from pipeline.tokenize.corpus import source_files
 from pipeline.tokenize.package import Tokenizer
 from pipeline.tokenize.pixels import grid
 from pipeline.train import ranks
-from pipeline.train.cluster import ClusterConfig
+from pipeline.train.data.rows import Rows
 from pipeline.train.heldout import held_out
+from pipeline.train.launch.config import ClusterConfig
 from pipeline.train.loop import Host, Sample, TrainConfig, train
-from pipeline.train.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,9 @@ class TrainDecoder:
 
     def __post_init__(self) -> None:
         check_range(self, "max_corruption", low=0, high=1)
-        DenoiserConfig(levels=(8,), width=self.width, multipliers=self.multipliers, blocks=self.blocks)  # refuses bad sizes
+        DenoiserConfig(
+            levels=(8,), width=self.width, multipliers=self.multipliers, blocks=self.blocks
+        )  # refuses bad sizes
 
 
 def sampler(rows: Rows, tokenizer: Tokenizer) -> Sample:
@@ -76,15 +79,32 @@ def worker(payload: dict[str, Any], host: Host) -> None:
     config: TrainDecoder = payload["config"]
     device = ranks.device(config.cluster.use_gpu)
     tokenizer = package.load(Store(config.tokenizer), device)  # the loader runs it: on a CPU it would starve a GPU
-    model = DenoiserConfig(levels=tokenizer.config.levels, channels=tokenizer.config.channels, width=config.width,
-                           multipliers=config.multipliers, blocks=config.blocks)
+    model = DenoiserConfig(
+        levels=tokenizer.config.levels,
+        channels=tokenizer.config.channels,
+        width=config.width,
+        multipliers=config.multipliers,
+        blocks=config.blocks,
+    )
     torch.manual_seed(config.train.seed)
     rows, collate = open_rows(config.images), DecoderCollate(tokenizer=tokenizer, max_corruption=config.max_corruption)
     unseen = open_rows(config.held_out) if config.held_out else None
-    train(config.train, model=Denoiser(model), loss_fn=denoiser_loss, rows=rows, collate=collate, store=Store(config.run_dir),
-          kind="denoiser", model_config=to_dict(model), facts={"tokenizer_sha256": tokenizer.sha256}, device=device, host=host,
-          evaluate=held_out(unseen, collate, denoiser_loss, config.train, device) if unseen else None,
-          sample=sampler(rows, tokenizer) if config.train.sample_every else None, accepted=lambda: accept(config))
+    train(
+        config.train,
+        model=Denoiser(model),
+        loss_fn=denoiser_loss,
+        rows=rows,
+        collate=collate,
+        store=Store(config.run_dir),
+        kind="denoiser",
+        model_config=to_dict(model),
+        facts={"tokenizer_sha256": tokenizer.sha256},
+        device=device,
+        host=host,
+        evaluate=held_out(unseen, collate, denoiser_loss, config.train, device) if unseen else None,
+        sample=sampler(rows, tokenizer) if config.train.sample_every else None,
+        accepted=lambda: accept(config),
+    )
 
 
 def main(config: TrainDecoder) -> None:

@@ -1,8 +1,9 @@
 """Train the discrete VAE on curated images and export it as a tokenizer package.
 
-    python -m jobs.train_dvae jobs/configs/train_dvae_demo.toml
-    python -m jobs.train_dvae --run-dir s3://b/dvae --images s3://b/images --cluster.num-workers 8 --cluster.use-gpu
+python -m jobs.train_dvae jobs/configs/train_dvae_demo.toml
+python -m jobs.train_dvae --run-dir s3://b/dvae --images s3://b/images --cluster.num-workers 8 --cluster.use-gpu
 """
+
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +23,10 @@ from pipeline.tokenize.collate import ImageCollate, pictures
 from pipeline.tokenize.corpus import source_files
 from pipeline.tokenize.pixels import grid
 from pipeline.train import ranks
-from pipeline.train.cluster import ClusterConfig
+from pipeline.train.data.rows import Rows
 from pipeline.train.heldout import held_out
+from pipeline.train.launch.config import ClusterConfig
 from pipeline.train.loop import Host, Sample, TrainConfig, train
-from pipeline.train.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,10 @@ class TrainDVAE:
 
     def __post_init__(self) -> None:
         if self.model.dims != 2 or self.model.channels not in (1, 3):
-            raise ValueError(f"model.dims is {self.model.dims} and model.channels {self.model.channels}; images have 2 dims and "
-                             "1 or 3 channels")
+            raise ValueError(
+                f"model.dims is {self.model.dims} and model.channels {self.model.channels}; images have 2 dims and "
+                "1 or 3 channels"
+            )
 
 
 def sampler(rows: Rows, model: DVAEConfig) -> Sample:
@@ -69,9 +72,19 @@ def worker(payload: dict[str, Any], host: Host) -> None:
     device = ranks.device(config.cluster.use_gpu)
     collate = ImageCollate(channels=config.model.channels, size=config.model.image_size)
     train(
-        config.train, model=DVAE(config.model), loss_fn=dvae_loss, rows=rows, collate=collate, store=Store(config.run_dir),
-        kind="dvae", model_config=to_dict(config.model), device=device, host=host,
-        evaluate=held_out(open_rows(config.held_out), collate, dvae_loss, config.train, device) if config.held_out else None,
+        config.train,
+        model=DVAE(config.model),
+        loss_fn=dvae_loss,
+        rows=rows,
+        collate=collate,
+        store=Store(config.run_dir),
+        kind="dvae",
+        model_config=to_dict(config.model),
+        device=device,
+        host=host,
+        evaluate=held_out(open_rows(config.held_out), collate, dvae_loss, config.train, device)
+        if config.held_out
+        else None,
         sample=sampler(rows, config.model) if config.train.sample_every else None,
         accepted=lambda: accept(config, "tokenizer"),
     )
@@ -82,7 +95,9 @@ def export(config: TrainDVAE, store: Store) -> None:
     model, rows = load_model(store.sub("model"), "dvae").model, open_rows(config.images)
     some = rows.take(torch.arange(min(len(rows), 4 * package.NUM_GOLDEN)).numpy())
     golden = pictures(some, config.model.channels, config.model.image_size)
-    package.export(model, store.sub("tokenizer"), golden, data_facts={"dataset_sha256": rows.digest, "images": len(rows)})
+    package.export(
+        model, store.sub("tokenizer"), golden, data_facts={"dataset_sha256": rows.digest, "images": len(rows)}
+    )
 
 
 def main(config: TrainDVAE) -> None:

@@ -1,9 +1,10 @@
 """Train the causal transformer on tables of codes.
 
-    python -m jobs.train_gpt jobs/configs/train_gpt_demo.toml
-    python -m jobs.train_gpt --run-dir s3://b/gpt --codes s3://b/codes --size base --cluster.num-workers 8 --cluster.use-gpu
-    python -m jobs.train_gpt --run-dir runs/gpt --codes runs/digits/codes runs/photos/codes --weights 0.2 0.8
+python -m jobs.train_gpt jobs/configs/train_gpt_demo.toml
+python -m jobs.train_gpt --run-dir s3://b/gpt --codes s3://b/codes --size base --cluster.num-workers 8 --cluster.use-gpu
+python -m jobs.train_gpt --run-dir runs/gpt --codes runs/digits/codes runs/photos/codes --weights 0.2 0.8
 """
+
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,11 +21,11 @@ from pipeline.tokenize.corpus import MANIFEST, check_rows, shared_facts
 from pipeline.tokenize.grammar import Grammar
 from pipeline.tokenize.text import TextTokenizer
 from pipeline.train import ranks
-from pipeline.train.cluster import ClusterConfig
+from pipeline.train.data.mixture import MixedRows, check_weights
+from pipeline.train.data.rows import Rows
 from pipeline.train.heldout import held_out
+from pipeline.train.launch.config import ClusterConfig
 from pipeline.train.loop import Host, TrainConfig, train
-from pipeline.train.mixture import MixedRows, check_weights
-from pipeline.train.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +79,31 @@ def worker(payload: dict[str, Any], host: Host) -> None:
     unseen = MixedRows([rows.pop()]) if config.held_out else None
     grammar = Grammar.from_json(facts["grammar"])
     model, text = GPTConfig(vocab_size=grammar.vocab_size, **config.sizes), TextTokenizer.load(stores[0])
-    collate = SequenceCollate(grammar=grammar, text=text, tokenizer_sha256=facts["tokenizer_sha256"], seq_len=model.seq_len,
-                              text_first=config.text_first, drop_condition=config.drop_condition)
+    collate = SequenceCollate(
+        grammar=grammar,
+        text=text,
+        tokenizer_sha256=facts["tokenizer_sha256"],
+        seq_len=model.seq_len,
+        text_first=config.text_first,
+        drop_condition=config.drop_condition,
+    )
     device = ranks.device(config.cluster.use_gpu)
     torch.manual_seed(config.train.seed)
-    train(config.train, model=GPT(model), loss_fn=gpt_loss, rows=MixedRows(rows, config.weights), collate=collate,
-          store=Store(config.run_dir), kind="gpt", model_config=to_dict(model), device=device, host=host,
-          facts={name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")},
-          evaluate=held_out(unseen, collate, gpt_loss, config.train, device) if unseen else None, accepted=lambda: accept(config))
+    train(
+        config.train,
+        model=GPT(model),
+        loss_fn=gpt_loss,
+        rows=MixedRows(rows, config.weights),
+        collate=collate,
+        store=Store(config.run_dir),
+        kind="gpt",
+        model_config=to_dict(model),
+        device=device,
+        host=host,
+        facts={name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")},
+        evaluate=held_out(unseen, collate, gpt_loss, config.train, device) if unseen else None,
+        accepted=lambda: accept(config),
+    )
 
 
 def main(config: TrainGPT) -> None:

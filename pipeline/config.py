@@ -2,9 +2,10 @@
 
 A config file is flags written down: each entry becomes the `--section.key value` that a user would type, placed before
 the real command line, so every value is checked once, by tyro, against the types. Guarantees: an unknown key, a wrong
-type, a number that is not finite or a failed `__post_init__` check is one line on stderr and exit status 2; a config saved
-by `save` loads to an equal config; nothing is read from the environment, so secrets have no place in a config.
+type, a number that is not finite or a failed `__post_init__` check is one line on stderr and exit status 2; a config
+saved by `save` loads to an equal config; nothing is read from the environment, so secrets have no place in a config.
 """
+
 import contextlib
 import dataclasses
 import difflib
@@ -57,7 +58,9 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def check_range(config: Any, *names: str, low: float = -math.inf, above: float = -math.inf, high: float = math.inf) -> None:
+def check_range(
+    config: Any, *names: str, low: float = -math.inf, above: float = -math.inf, high: float = math.inf
+) -> None:
     """ValueError for the first of these options that is a number (not None) outside of the bounds, or nan."""
     bounds = {"{:g} or more": low, "more than {:g}": above, "{:g} at most": high}
     wanted = ", ".join(words.format(bound) for words, bound in bounds.items() if math.isfinite(bound))
@@ -70,14 +73,19 @@ def check_range(config: Any, *names: str, low: float = -math.inf, above: float =
 def to_dict(config: Any) -> dict[str, Any]:
     """The resolved config as JSON types, nested as its dataclasses are; `None` values are left out, being defaults."""
     return {
-        f.name: to_dict(value) if dataclasses.is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        f.name: to_dict(value)
+        if dataclasses.is_dataclass(value)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
         for f in dataclasses.fields(config)
         if (value := getattr(config, f.name)) is not None
     }
 
 
 def dumps(config: Any) -> bytes:
-    """The bytes of `config.json`: stable, so that an unchanged config rewrites nothing. URLs in it lose their secrets."""
+    """The bytes of `config.json`: stable, so that an unchanged config rewrites nothing. URLs in it lose their
+    secrets."""
     return (json.dumps(_redacted(to_dict(config)), indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -153,7 +161,9 @@ def _check_flag(schema: type, word: str) -> None:
     known = list(_options(schema))
     if flag not in known:
         near = difflib.get_close_matches(flag, known, n=1)
-        fail(f"no option {word.split('=')[0]}" + (f"; did you mean {near[0]}?" if near else "; --help lists the options"))
+        fail(
+            f"no option {word.split('=')[0]}" + (f"; did you mean {near[0]}?" if near else "; --help lists the options")
+        )
 
 
 def _check_values(config: Any, prefix: str = "--") -> None:

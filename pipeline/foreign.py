@@ -6,6 +6,7 @@ Guarantees: what is larger than such a file can be, or no regular file (a device
 what has another shape than it should is a CorruptFileError in one line, not an error of the code that met it. Cost: one
 small request a file.
 """
+
 import json
 import math
 import os
@@ -36,7 +37,9 @@ def read(store: Store, name: str, limit: int = JSON_BYTES) -> bytes:
 def check_limit(store: Store, name: str, limit: int) -> None:
     """The errors of `read`, without reading."""
     if (size_bytes := _size(store, name)) > limit:
-        raise CorruptFileError(f"{store.url}/{name} has {size_bytes} bytes, and {limit} at most are read; name another folder")
+        raise CorruptFileError(
+            f"{store.url}/{name} has {size_bytes} bytes, and {limit} at most are read; name another folder"
+        )
 
 
 def parsed(data: bytes, name: str) -> dict[str, Any]:
@@ -88,8 +91,9 @@ def check_size(store: Store, file: File) -> None:
     except FileNotFoundError as error:
         raise CorruptFileError(f"{store.url}/{file.path} is committed but missing") from error
     if size_bytes != file.size_bytes:
-        raise CorruptFileError(f"{store.url}/{file.path} is torn or altered: {size_bytes} bytes where the manifest says "
-                               f"{file.size_bytes}")
+        raise CorruptFileError(
+            f"{store.url}/{file.path} is torn or altered: {size_bytes} bytes where the manifest says {file.size_bytes}"
+        )
 
 
 def check_types(values: dict[str, Any], wanted: dict[str, type], name: str) -> None:
@@ -98,7 +102,9 @@ def check_types(values: dict[str, Any], wanted: dict[str, type], name: str) -> N
         if key not in values:
             raise CorruptFileError(f"{name} has no {key}; name another folder")
         if type(values[key]) is not kind:
-            raise CorruptFileError(f"{name} has the {key} {shown(values[key])}, which is no {kind.__name__}; name another folder")
+            raise CorruptFileError(
+                f"{name} has the {key} {shown(values[key])}, which is no {kind.__name__}; name another folder"
+            )
 
 
 def config_of(kind: type[T], values: Any, name: str) -> T:
@@ -111,8 +117,10 @@ def config_of(kind: type[T], values: Any, name: str) -> T:
             raise ValueError(f"it has the size {shown(unknown[0])}")
         return kind(**{key: _number(hints[key], key, value) for key, value in values.items()})
     except (ValueError, TypeError, ArithmeticError) as error:  # a TypeError names what is missing
-        raise CorruptFileError(f"{name} describes a network that this version does not know ({error}); train it again, or name "
-                               "another folder") from error
+        raise CorruptFileError(
+            f"{name} describes a network that this version does not know ({error}); train it again, or name "
+            "another folder"
+        ) from error
 
 
 def shown(value: Any, limit: int = 60) -> str:

@@ -1,12 +1,13 @@
 """One driver a run: a lease on the run's folder, on local disks and on S3.
 
 Guarantees: of any number of drivers one holds the run; each other is refused with the holder named. A holder that is
-dead is succeeded: at once if it ran on this machine, otherwise once its last heartbeat is `EXPIRY_S` away, whether before
-or after our time: a clock that is a year ahead holds nothing for a year. Each holder has an
-epoch of its own, taken by an exclusive create; one that was succeeded while it slept finds out before it commits.
-Nothing's correctness hangs on clocks: a commit is exclusive whoever makes it, the lease only keeps drivers from working
-against each other. Cost: one small write every `BEAT_S` seconds, one listing a commit.
+dead is succeeded: at once if it ran on this machine, otherwise once its last heartbeat is `EXPIRY_S` away, whether
+before or after our time: a clock that is a year ahead holds nothing for a year. Each holder has an epoch of its own,
+taken by an exclusive create; one that was succeeded while it slept finds out before it commits. Nothing's correctness
+hangs on clocks: a commit is exclusive whoever makes it, the lease only keeps drivers from working against each other.
+Cost: one small write every `BEAT_S` seconds, one listing a commit.
 """
+
 import contextlib
 import functools
 import json
@@ -45,7 +46,8 @@ class FencedError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who holds a run: `machine` is this boot of this host, `started_s` tells a process from a later one of its number."""
+    """Who holds a run: `machine` is this boot of this host, `started_s` tells a process from a later one of its
+    number."""
 
     host: str
     machine: str
@@ -68,7 +70,11 @@ class Holder:
 
     def __str__(self) -> str:
         age_s = time.time() - self.beat_s
-        heard = f"last heard of {max(age_s, 0.0):.0f} s ago" if age_s > -EXPIRY_S else f"its clock {-age_s:.0f} s ahead of ours"
+        heard = (
+            f"last heard of {max(age_s, 0.0):.0f} s ago"
+            if age_s > -EXPIRY_S
+            else f"its clock {-age_s:.0f} s ahead of ours"
+        )
         return f"process {self.pid} on {clean(self.host)} ({heard})"
 
 
@@ -88,8 +94,10 @@ class Lease:
     def check(self) -> None:
         """FencedError if another driver has taken over; call it before each commit."""
         if (latest := _latest(self.store)) != self.epoch:
-            raise FencedError(f"{self.store.url} was taken over by another driver (epoch {latest}, ours is {self.epoch}); "
-                              "what this one has not committed is void")
+            raise FencedError(
+                f"{self.store.url} was taken over by another driver (epoch {latest}, ours is {self.epoch}); "
+                "what this one has not committed is void"
+            )
 
     def beat(self, *, released: bool = False) -> None:
         """Say that we are alive, or that we are done."""
@@ -153,8 +161,10 @@ def _read(store: Store, epoch: int) -> Holder:
             raise TypeError
         return Holder(**written)
     except (ValueError, RecursionError, LookupError, TypeError) as error:
-        raise ValueError(f"{at} is not a lease that this version wrote; if no other driver works on the run, delete it and run "
-                         "this again") from error
+        raise ValueError(
+            f"{at} is not a lease that this version wrote; if no other driver works on the run, delete it and run "
+            "this again"
+        ) from error
 
 
 def _beat(lease: Lease, stop: threading.Event) -> None:
@@ -174,14 +184,21 @@ def _latest(store: Store) -> int:
 
 
 def _me() -> Holder:
-    return Holder(host=socket.gethostname(), machine=_machine(), pid=os.getpid(),
-                  started_s=psutil.Process().create_time(), driver=secrets.token_hex(8), beat_s=time.time())
+    return Holder(
+        host=socket.gethostname(),
+        machine=_machine(),
+        pid=os.getpid(),
+        started_s=psutil.Process().create_time(),
+        driver=secrets.token_hex(8),
+        beat_s=time.time(),
+    )
 
 
 def _machine() -> str:
     """This boot of this host, and within it this namespace of process numbers."""
     with contextlib.suppress(OSError):
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text('ascii').strip()}:{os.stat('/proc/self/ns/pid').st_ino}"
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot_id}:{os.stat('/proc/self/ns/pid').st_ino}"
     return f"{socket.gethostname()}:{psutil.boot_time()}"
 
 

@@ -1,10 +1,11 @@
 """What a person sees while work runs: one logger, one progress line; and JSONL metrics for machines.
 
 Guarantees: nothing that a user passes as a secret is printed (URLs lose user info and query strings in `clean_url`);
-whatever a message, a progress line or `say` carries from the web, no control, format or bidi character of it reaches the
-terminal; a terminal without Unicode gets escapes; a progress line costs at most one write every 100 ms on a terminal and one
-every 10 s elsewhere.
+whatever a message, a progress line or `say` carries from the web, no control, format or bidi character of it reaches
+the terminal; a terminal without Unicode gets escapes; a progress line costs at most one write every 100 ms on a
+terminal and one every 10 s elsewhere.
 """
+
 import io
 import json
 import logging
@@ -19,7 +20,9 @@ T = TypeVar("T")
 
 logger = logging.getLogger("triptych")
 
-_RAY_ADVICE = re.compile(r"(\\n|\s|['\"],)*\s*['\"]?Failed to [^\n]{1,200}? after \d+/\d+ attempts \(total backoff.*", re.DOTALL)
+_RAY_ADVICE = re.compile(
+    r"(\\n|\s|['\"],)*\s*['\"]?Failed to [^\n]{1,200}? after \d+/\d+ attempts \(total backoff.*", re.DOTALL
+)
 
 
 class _SafeFormatter(logging.Formatter):
@@ -59,7 +62,11 @@ def clean(text: str, limit: int = 300) -> str:
 
 def _escape(text: str) -> str:
     # Not printable are the categories C (control, format, surrogate, private, unassigned) and Z but for the space.
-    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    )
 
 
 def clean_url(url: str) -> str:

@@ -3,6 +3,7 @@
 Media are encoded bytes, text is text, anything ragged is JSON; so every block of every run has the same types, and a
 column in which all values are missing is still typed. Keys come from content or URL, never from counters.
 """
+
 import hashlib
 
 import pyarrow as pa
@@ -17,7 +18,8 @@ asked us to wait; `dropped` is a verdict of a rule about good input."""
 LEDGER = "ledger.json"
 """Where a finished curation run says where every row ended."""
 PAYLOAD = ("audio", "image", "transcript", "text", "caption")
-"""Columns that hold what was published: media and words. They lie apart from the scores, and go when a row is revoked."""
+"""Columns that hold what was published: media and words. They lie apart from the scores, and go when a row is
+revoked."""
 CONTENT = ("sha256", "pixel_sha256")
 """Columns by which two rows are known to hold the same thing."""
 WEB_TEXT = ("url", "page_url", "transcript_url", "source", "license", "detail")
@@ -26,52 +28,116 @@ WEB_TEXT = ("url", "page_url", "transcript_url", "source", "license", "detail")
 # What every row of curation carries. `unit` says what is counted, `input_key` is the input that the row came from, and
 # `order` that input's place in the plan: it settles ties and the order of export, never identity.
 _ROW = [
-    ("key", pa.string()), ("input_key", pa.string()), ("unit", pa.string()), ("order", pa.int64()),
-    ("url", pa.string()), ("page_url", pa.string()), ("license", pa.string()), ("source", pa.string()),
-    ("state", pa.string()), ("reason", pa.string()), ("retryable", pa.bool_()), ("detail", pa.string()),
-    ("http_status", pa.int32()), ("size_bytes", pa.int64()), ("sha256", pa.string()),
+    ("key", pa.string()),
+    ("input_key", pa.string()),
+    ("unit", pa.string()),
+    ("order", pa.int64()),
+    ("url", pa.string()),
+    ("page_url", pa.string()),
+    ("license", pa.string()),
+    ("source", pa.string()),
+    ("state", pa.string()),
+    ("reason", pa.string()),
+    ("retryable", pa.bool_()),
+    ("detail", pa.string()),
+    ("http_status", pa.int32()),
+    ("size_bytes", pa.int64()),
+    ("sha256", pa.string()),
 ]
 
-INPUT = pa.schema([
-    ("key", pa.string()), ("order", pa.int64()), ("url", pa.string()), ("page_url", pa.string()), ("source", pa.string()),
-    ("text", pa.string()), ("language", pa.string()), ("license", pa.string()),
-    ("transcript_url", pa.string()), ("transcript_type", pa.string()), ("transcript_kind", pa.string()),
-    ("expected_bytes", pa.int64()),
-    ("state", pa.string()), ("reason", pa.string()), ("retryable", pa.bool_()), ("detail", pa.string()),
-])
+INPUT = pa.schema(
+    [
+        ("key", pa.string()),
+        ("order", pa.int64()),
+        ("url", pa.string()),
+        ("page_url", pa.string()),
+        ("source", pa.string()),
+        ("text", pa.string()),
+        ("language", pa.string()),
+        ("license", pa.string()),
+        ("transcript_url", pa.string()),
+        ("transcript_type", pa.string()),
+        ("transcript_kind", pa.string()),
+        ("expected_bytes", pa.int64()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("retryable", pa.bool_()),
+        ("detail", pa.string()),
+    ]
+)
 """What a source found: one file to fetch and what the page or feed said of it. `text` is an image's caption;
 `language` and `expected_bytes` are what the publisher declared; `transcript_kind` is manual, auto, translated or
 unknown. A row with a `state` is a listing (page, feed, list) that could not be read."""
 
-IMAGE = pa.schema([
-    *_ROW,
-    ("caption", pa.string()), ("image", pa.large_binary()), ("width", pa.int32()), ("height", pa.int32()),
-    ("aspect_ratio", pa.float64()), ("entropy_bits", pa.float64()),
-    ("caption_chars", pa.int32()), ("caption_words", pa.int32()), ("caption_is_filename", pa.bool_()),
-    ("pixel_sha256", pa.string()),
-])
+IMAGE = pa.schema(
+    [
+        *_ROW,
+        ("caption", pa.string()),
+        ("image", pa.large_binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("aspect_ratio", pa.float64()),
+        ("entropy_bits", pa.float64()),
+        ("caption_chars", pa.int32()),
+        ("caption_words", pa.int32()),
+        ("caption_is_filename", pa.bool_()),
+        ("pixel_sha256", pa.string()),
+    ]
+)
 """One picture and its caption, with every score that a filter reads; `image` is PNG."""
 
-CLIP = pa.schema([
-    *_ROW,
-    ("audio", pa.large_binary()), ("text", pa.string()), ("language", pa.string()),
-    ("start_s", pa.float64()), ("end_s", pa.float64()), ("duration_s", pa.float64()), ("sample_rate", pa.int32()),
-    ("speech_ratio", pa.float64()), ("rms_db", pa.float64()), ("clipped_ratio", pa.float64()), ("chars_per_s", pa.float64()),
-    ("transcript", pa.large_string()), ("transcript_url", pa.string()), ("transcript_type", pa.string()),
-    ("transcript_kind", pa.string()),
-    ("text_language", pa.string()), ("text_language_prob", pa.float64()),
-    ("lower_ratio", pa.float64()), ("upper_ratio", pa.float64()), ("punctuation_per_100_words", pa.float64()),
-    ("rolling_ratio", pa.float64()), ("word_timed_ratio", pa.float64()), ("num_cues", pa.int32()), ("num_words", pa.int32()),
-])
+CLIP = pa.schema(
+    [
+        *_ROW,
+        ("audio", pa.large_binary()),
+        ("text", pa.string()),
+        ("language", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("duration_s", pa.float64()),
+        ("sample_rate", pa.int32()),
+        ("speech_ratio", pa.float64()),
+        ("rms_db", pa.float64()),
+        ("clipped_ratio", pa.float64()),
+        ("chars_per_s", pa.float64()),
+        ("transcript", pa.large_string()),
+        ("transcript_url", pa.string()),
+        ("transcript_type", pa.string()),
+        ("transcript_kind", pa.string()),
+        ("text_language", pa.string()),
+        ("text_language_prob", pa.float64()),
+        ("lower_ratio", pa.float64()),
+        ("upper_ratio", pa.float64()),
+        ("punctuation_per_100_words", pa.float64()),
+        ("rolling_ratio", pa.float64()),
+        ("word_timed_ratio", pa.float64()),
+        ("num_cues", pa.int32()),
+        ("num_words", pa.int32()),
+    ]
+)
 """An episode (`unit` episode: transcript and its scores, no audio) or a clip cut from one (`unit` clip: FLAC audio,
 the words said in it, and the clip's own scores)."""
 
-VERDICT = pa.schema([
-    ("key", pa.string()), ("input_key", pa.string()), ("unit", pa.string()), ("order", pa.int64()), ("url", pa.string()),
-    ("license", pa.string()), ("state", pa.string()), ("reason", pa.string()), ("retryable", pa.bool_()), ("detail", pa.string()),
-    ("size_bytes", pa.int64()), ("sha256", pa.string()), ("duration_s", pa.float64()), ("start_s", pa.float64()),
-    ("file", pa.string()), ("row", pa.int64()),
-])
+VERDICT = pa.schema(
+    [
+        ("key", pa.string()),
+        ("input_key", pa.string()),
+        ("unit", pa.string()),
+        ("order", pa.int64()),
+        ("url", pa.string()),
+        ("license", pa.string()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("retryable", pa.bool_()),
+        ("detail", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("duration_s", pa.float64()),
+        ("start_s", pa.float64()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+    ]
+)
 """Where each row ended, and where it lies (`file` of scores of a wave, `row` within it)."""
 
 MEANING = {
@@ -94,10 +160,16 @@ MEANING = {
 }
 """What the columns of an export mean to who reads it."""
 
-CODES = pa.schema([
-    ("key", pa.string()), ("modality", pa.string()), ("text", pa.string()),
-    ("codes", pa.list_(pa.int32())), ("shape", pa.list_(pa.int32())), ("tokenizer_sha256", pa.string()),
-])
+CODES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("modality", pa.string()),
+        ("text", pa.string()),
+        ("codes", pa.list_(pa.int32())),
+        ("shape", pa.list_(pa.int32())),
+        ("tokenizer_sha256", pa.string()),
+    ]
+)
 """One sample as integers: `codes` in raster order, `shape` (h, w) or (t,), under the tokenizer named by its digest."""
 
 

@@ -1,12 +1,12 @@
 """How a command ends when it is told to: SIGINT (Ctrl-C) and SIGTERM (`kill`, a scheduler that wants the machine back).
 
-Guarantees, from `install` on and whatever the process is doing: one line on stderr, status 128 + the signal's number, no
-traceback. While it works, the first signal raises `Stopped` in the main thread, so that all is left in order. It ends at once
-outside of work (imports, the start of Ray, the way out), at a second signal, and `_PATIENCE_S` after the first; then its
-children end with it, and what it holds is released if that takes no longer than `_RELEASE_S`. Signals that were ignored
-when the process began stay so.
-Cost: two threads that sleep.
+Guarantees, from `install` on and whatever the process is doing: one line on stderr, status 128 + the signal's number,
+no traceback. While it works, the first signal raises `Stopped` in the main thread, so that all is left in order. It
+ends at once outside of work (imports, the start of Ray, the way out), at a second signal, and `_PATIENCE_S` after the
+first; then its children end with it, and what it holds is released if that takes no longer than `_RELEASE_S`. Signals
+that were ignored when the process began stay so. Cost: two threads that sleep.
 """
+
 import contextlib
 import os
 import queue
@@ -50,12 +50,15 @@ _now = _State()
 def install() -> None:
     """Take both signals over, in a main thread, once; `work` has to follow.
 
-    They stay blocked for good, here and in all threads and children that are not forked by Python code, and a thread waits
-    for them: while Ray starts, its core puts a handler in place that aborts the process, and when it ends the default one.
+    They stay blocked for good, here and in all threads and children that are not forked by Python code, and a thread
+    waits for them: while Ray starts, its core puts a handler in place that aborts the process, and when it ends the
+    default one.
     """
     if _now.installed or threading.current_thread() is not threading.main_thread():
         return
-    _now.signals = {number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN}
+    _now.signals = {
+        number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN
+    }
     _now.installed = bool(_now.signals)
     if _now.installed:
         signal.pthread_sigmask(signal.SIG_BLOCK, _now.signals)
@@ -120,8 +123,8 @@ def told(number: int) -> None:
 
 
 def say(text: str) -> None:
-    """Print the one line, past all buffers and locks; it is the last on stderr: what threads whose ground is taken away, and
-    Ray's core, have to say of it is of no use."""
+    """Print the one line, past all buffers and locks; it is the last on stderr: what threads whose ground is taken
+    away, and Ray's core, have to say of it is of no use."""
     with contextlib.suppress(OSError):
         if not os.environ.get(QUIET):
             clear = "\r\x1b[2K" if os.isatty(2) else ""  # over a line of progress

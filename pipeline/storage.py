@@ -5,11 +5,13 @@ Guarantees, on a local disk and on S3 alike:
 - `create` makes an object only if there is none, exactly once among any number of writers; on a disk by writing a
   temporary file, fsync, and a hard link; on S3 by a PUT with `If-None-Match: *`. It never deletes.
 - a set of files becomes visible by one manifest, created last, that lists each file's size and sha256 and carries a
-  digest of itself (`seal`). Readers read manifests and nothing else; what no manifest names is garbage and may be deleted.
+  digest of itself (`seal`). Readers read manifests and nothing else; what no manifest names is garbage and may be
+  deleted.
 - names are taken as they are: `[1]`, `*` and `?` in them are no patterns.
 Whatever a store fails with is an OSError, so that callers need not know its client.
 Credentials and endpoints come from the environment (`AWS_*`), never from a URL or a config.
 """
+
 import contextlib
 import errno
 import functools
@@ -44,7 +46,8 @@ class CorruptFileError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A committed file: its name relative to the store, its size, digest and number of rows (0 where that means nothing)."""
+    """A committed file: its name relative to the store, its size, digest and number of rows (0 where that means
+    nothing)."""
 
     path: str
     size_bytes: int
@@ -54,6 +57,7 @@ class File:
 
 def _os_errors(method: Callable[P, T]) -> Callable[P, T]:
     """Errors of the clients of S3 that are none, such as one of the connection or missing credentials, as OSError."""
+
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -68,7 +72,8 @@ def _os_errors(method: Callable[P, T]) -> Callable[P, T]:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder at any fsspec URL (`./runs/x`, `s3://bucket/x`). Cheap to make and to pickle; names are relative, with `/`."""
+    """A folder at any fsspec URL (`./runs/x`, `s3://bucket/x`). Cheap to make and to pickle; names are relative, with
+    `/`."""
 
     url: str
 
@@ -146,7 +151,8 @@ class Store:
 
     @_os_errors
     def list(self, folder: str = "", pattern: str = ".*") -> list[str]:
-        """Names of all objects under a folder, sorted; empty if there is none. `pattern` must match what follows the folder.
+        """Names of all objects under a folder, sorted; empty if there is none. `pattern` must match what follows the
+        folder.
 
         With a pattern, what others leave in a folder (`.nfs…`, notes, editors' copies) is not taken for ours.
         """
@@ -154,12 +160,16 @@ class Store:
 
     @_os_errors
     def sizes(self, folder: str = "", pattern: str = ".*", *, temporary: bool = False) -> dict[str, int]:
-        """Name -> bytes of all objects under a folder, by one listing; `temporary` for those that were never finished."""
+        """Name -> bytes of all objects under a folder, by one listing; `temporary` for those that were never
+        finished."""
         top = f"{self._root}/{folder}".rstrip("/")
         inside = _local_sizes(top) if self.is_local else self._remote_sizes(top)
         prefix = f"{folder}/" if folder else ""
-        return {f"{prefix}{rest}": size_bytes for rest, size_bytes in inside.items()
-                if (TEMPORARY in rest) == temporary and re.fullmatch(pattern, rest, re.DOTALL)}
+        return {
+            f"{prefix}{rest}": size_bytes
+            for rest, size_bytes in inside.items()
+            if (TEMPORARY in rest) == temporary and re.fullmatch(pattern, rest, re.DOTALL)
+        }
 
     def _remote_sizes(self, top: str) -> dict[str, int]:
         try:
@@ -249,7 +259,9 @@ class Store:
             if os.path.exists(temporary):
                 os.unlink(temporary)
             if error.errno == errno.ENOSPC:
-                raise OSError(errno.ENOSPC, f"no space left for {path} ({len(data)} bytes); free some and run again") from error
+                raise OSError(
+                    errno.ENOSPC, f"no space left for {path} ({len(data)} bytes); free some and run again"
+                ) from error
             raise
         return temporary
 
@@ -331,13 +343,14 @@ def write_sealed(store: Store, name: str, value: dict[str, Any]) -> File:
 
 
 def read_sealed(store: Store, name: str) -> dict[str, Any]:
-    """Read a sealed JSON object, without its seal; CorruptFileError if it was altered, FileNotFoundError if there is none."""
+    """Read a sealed JSON object, without its seal; CorruptFileError if it was altered, FileNotFoundError if there is
+    none."""
     return _unsealed(store, name, store.read(name))
 
 
 def manifest(store: Store, name: str) -> dict[str, Any] | None:
-    """A committed manifest, its `files` as `File`s; None if nothing was committed under that name, CorruptFileError if it
-    is none, or was altered."""
+    """A committed manifest, its `files` as `File`s; None if nothing was committed under that name, CorruptFileError if
+    it is none, or was altered."""
     try:
         data = store.read(name)
     except FileNotFoundError:
@@ -351,7 +364,8 @@ def parse_manifest(store: Store, name: str, data: bytes) -> dict[str, Any]:
 
 
 def manifests(store: Store, names: Iterable[str]) -> list[dict[str, Any]]:
-    """Committed manifests as `manifest` gives them, in the order of `names`; CorruptFileError names one that is none."""
+    """Committed manifests as `manifest` gives them, in the order of `names`; CorruptFileError names one that is
+    none."""
     return [parse_manifest(store, name, data) for name, data in store.read_many(names).items()]
 
 
@@ -367,8 +381,10 @@ def _unsealed(store: Store, name: str, data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{store.url}/{name} is not valid JSON: {error}") from error
     if not is_sound:
-        raise CorruptFileError(f"{store.url}/{name} was altered, or is none of ours: its seal is not that of its contents; "
-                               "name another folder, or delete it and run the step that makes it again")
+        raise CorruptFileError(
+            f"{store.url}/{name} was altered, or is none of ours: its seal is not that of its contents; "
+            "name another folder, or delete it and run the step that makes it again"
+        )
     return value
 
 
@@ -376,8 +392,10 @@ def _with_files(store: Store, name: str, value: dict[str, Any]) -> dict[str, Any
     try:
         return value | {"files": [File(**file) for file in value["files"]]}
     except (KeyError, TypeError) as error:
-        raise CorruptFileError(f"{store.url}/{name} is no manifest: it does not list files with their sizes and sha256; name "
-                               "another folder, or delete it and run the step that makes it again") from error
+        raise CorruptFileError(
+            f"{store.url}/{name} is no manifest: it does not list files with their sizes and sha256; name "
+            "another folder, or delete it and run the step that makes it again"
+        ) from error
 
 
 def read_file(store: Store, file: File) -> bytes:
@@ -387,13 +405,16 @@ def read_file(store: Store, file: File) -> bytes:
     except FileNotFoundError as error:
         raise CorruptFileError(f"{store.url}/{file.path} is committed but missing") from error
     if len(data) != file.size_bytes or hashlib.sha256(data).hexdigest() != file.sha256:
-        raise CorruptFileError(f"{store.url}/{file.path} is torn or altered: {len(data)} bytes where the manifest says "
-                               f"{file.size_bytes}, or another sha256; delete its manifest to make it again")
+        raise CorruptFileError(
+            f"{store.url}/{file.path} is torn or altered: {len(data)} bytes where the manifest says "
+            f"{file.size_bytes}, or another sha256; delete its manifest to make it again"
+        )
     return data
 
 
 def read_part(store: Store, file: File, start: int, end: int) -> bytes:
-    """Bytes [start, end) of a committed file, unchecked; CorruptFileError if it is missing, or has not the manifest's size.
+    """Bytes [start, end) of a committed file, unchecked; CorruptFileError if it is missing, or has not the manifest's
+    size.
 
     Other errors are the store's, and may pass.
     """
@@ -404,12 +425,14 @@ def read_part(store: Store, file: File, start: int, end: int) -> bytes:
     except (OSError, ValueError) as error:  # so some stores answer if the range begins beyond the end
         if (size_bytes := store.size_bytes(file.path)) == file.size_bytes:
             raise
-        raise CorruptFileError(f"{store.url}/{file.path} is torn or altered: {size_bytes} bytes where the manifest says "
-                               f"{file.size_bytes}") from error
+        raise CorruptFileError(
+            f"{store.url}/{file.path} is torn or altered: {size_bytes} bytes where the manifest says {file.size_bytes}"
+        ) from error
 
 
 def columns(store: Store, file: File) -> list[str]:
-    """Names of the columns of a committed Parquet file, by its footer alone; CorruptFileError if that cannot be read."""
+    """Names of the columns of a committed Parquet file, by its footer alone; CorruptFileError if that cannot be
+    read."""
     try:
         with store.open(file.path) as source:
             return pq.read_schema(source).names

@@ -8,6 +8,7 @@ Guarantees: a module that comes back has exactly the names, shapes, dtypes and v
 anything else is a CorruptFileError in one line. Nothing is unpickled. Memory beyond the module itself is that of the
 file, twice.
 """
+
 import json
 import math
 from collections.abc import Callable
@@ -28,8 +29,18 @@ M = TypeVar("M", bound=nn.Module)
 
 _HEADER_BYTES = 1 << 20
 """A tensor takes about 100 bytes, so this is 10,000 tensors, of which a transformer of 100 layers has 900."""
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
-           "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 _AXES = 8
 _SIZE = 1 << 48  # of one axis; more bytes than any store holds
 
@@ -102,7 +113,8 @@ def _place(entry: dict[str, Any]) -> tuple[int, int]:
 class _AtMost(TorchFunctionMode):
     """Ends the making of a network of more than `left` tensors: a config can ask for a billion of them in one number.
 
-    Nothing is initialised: on the meta device that is to no effect, but torch loads its compiler for it, which takes 1.5 s.
+    Nothing is initialised: on the meta device that is to no effect, but torch loads its compiler for it, which takes
+    1.5 s.
     """
 
     def __init__(self, left: int) -> None:

@@ -1,4 +1,5 @@
 """What tests share: a local Ray for those that need the engine, and a real S3 server on loopback."""
+
 import os
 import socket
 import subprocess
@@ -22,8 +23,12 @@ def _free_port() -> int:
 
 # S3 is configured as a user would, in the environment, and before Ray starts, whose workers inherit it.
 S3_PORT = _free_port()
-os.environ.update(AWS_ACCESS_KEY_ID="test-key", AWS_SECRET_ACCESS_KEY="test-secret", AWS_DEFAULT_REGION="us-east-1",
-                  AWS_ENDPOINT_URL=f"http://127.0.0.1:{S3_PORT}")
+os.environ.update(
+    AWS_ACCESS_KEY_ID="test-key",
+    AWS_SECRET_ACCESS_KEY="test-secret",
+    AWS_DEFAULT_REGION="us-east-1",
+    AWS_ENDPOINT_URL=f"http://127.0.0.1:{S3_PORT}",
+)
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +37,15 @@ def local_ray() -> Iterator[None]:
     import ray
 
     if not ray.is_initialized():
-        ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=200 << 20,
-                 _node_ip_address="127.0.0.1", log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=200 << 20,
+            _node_ip_address="127.0.0.1",
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.raise_original_map_exception = True
@@ -44,8 +56,11 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of a moto server, where the environment says that S3 is."""
-    process = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(S3_PORT)],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(S3_PORT)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         _wait(S3_PORT)
         yield os.environ["AWS_ENDPOINT_URL"]

@@ -1,4 +1,5 @@
 """Configs: precedence, round trips, and one clear line for each mistake."""
+
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,21 +49,26 @@ def test_a_saved_config_loads_to_an_equal_one(tmp_path: Path) -> None:
     assert config.load(Job, [str(tmp_path / "config.json")]) == job
 
 
-@pytest.mark.parametrize(("argv", "words"), [
-    (["--run-dir", "a", "--optim.lrr", "1"], ["--optim.lrr", "did you mean --optim.lr"]),
-    (["--run_dir", "a", "--optim.lr", "fast"], ["lr", "fast"]),
-    (["--run_dir", "a", "--optim.lr", "-1"], ["lr must be positive", "-1"]),
-    (["--run_dir", "a", "--optim.kind", "adam"], ["kind", "adam", "sgd"]),
-    (["--run-dir", "a", "--optim.lr", "nan"], ["--optim.lr is nan; use a finite number"]),
-    (["--run-dir", "a", "--optim.lr", "1e999"], ["--optim.lr is inf"]),
-    (["--run-dir", "a", "--shares", "1", "-inf"], ["--shares is -inf"]),
-    (["--run-dir", "a", "--deadline-s", "nan"], ["--deadline-s is nan"]),
-    (["--run-dir", "a", "--note", ""], ["--note is empty; give it a value, or leave it out"]),
-    ([], ["--run-dir", "required"]),
-    (["missing.toml"], ["missing.toml", "cannot read"]),
-    (["run.yaml"], ["run.yaml", "*.toml"]),
-])
-def test_each_mistake_is_one_line_and_status_2(argv: list[str], words: list[str], capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--run-dir", "a", "--optim.lrr", "1"], ["--optim.lrr", "did you mean --optim.lr"]),
+        (["--run_dir", "a", "--optim.lr", "fast"], ["lr", "fast"]),
+        (["--run_dir", "a", "--optim.lr", "-1"], ["lr must be positive", "-1"]),
+        (["--run_dir", "a", "--optim.kind", "adam"], ["kind", "adam", "sgd"]),
+        (["--run-dir", "a", "--optim.lr", "nan"], ["--optim.lr is nan; use a finite number"]),
+        (["--run-dir", "a", "--optim.lr", "1e999"], ["--optim.lr is inf"]),
+        (["--run-dir", "a", "--shares", "1", "-inf"], ["--shares is -inf"]),
+        (["--run-dir", "a", "--deadline-s", "nan"], ["--deadline-s is nan"]),
+        (["--run-dir", "a", "--note", ""], ["--note is empty; give it a value, or leave it out"]),
+        ([], ["--run-dir", "required"]),
+        (["missing.toml"], ["missing.toml", "cannot read"]),
+        (["run.yaml"], ["run.yaml", "*.toml"]),
+    ],
+)
+def test_each_mistake_is_one_line_and_status_2(
+    argv: list[str], words: list[str], capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit) as leave:
         config.load(Job, argv)
     err = capsys.readouterr().err
@@ -72,7 +78,9 @@ def test_each_mistake_is_one_line_and_status_2(argv: list[str], words: list[str]
         assert word in err
 
 
-def test_a_number_of_a_file_is_finite_too_unless_infinity_is_its_default(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_number_of_a_file_is_finite_too_unless_infinity_is_its_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     file = tmp_path / "job.toml"
     file.write_text('run_dir = "a"\ndeadline_s = inf\n')
     assert config.load(Job, [str(file)]).deadline_s == float("inf")
@@ -82,12 +90,15 @@ def test_a_number_of_a_file_is_finite_too_unless_infinity_is_its_default(tmp_pat
     assert capsys.readouterr().err == "error: --optim.lr is nan; use a finite number\n"
 
 
-@pytest.mark.parametrize(("limits", "bad", "said"), [
-    ({"low": 1}, 0, "lr is 0; use 1 or more"),
-    ({"low": 0, "high": 1}, 1.5, "lr is 1.5; use 0 or more, 1 at most"),
-    ({"above": 0, "high": 1}, 0, "lr is 0; use more than 0, 1 at most"),
-    ({"low": 0}, float("nan"), "lr is nan; use 0 or more"),
-])
+@pytest.mark.parametrize(
+    ("limits", "bad", "said"),
+    [
+        ({"low": 1}, 0, "lr is 0; use 1 or more"),
+        ({"low": 0, "high": 1}, 1.5, "lr is 1.5; use 0 or more, 1 at most"),
+        ({"above": 0, "high": 1}, 0, "lr is 0; use more than 0, 1 at most"),
+        ({"low": 0}, float("nan"), "lr is nan; use 0 or more"),
+    ],
+)
 def test_a_range_names_what_is_outside(limits: dict[str, float], bad: float, said: str) -> None:
     for fine in (1, None):
         config.check_range(SimpleNamespace(lr=fine), "lr", **limits)
@@ -139,15 +150,25 @@ class Crawl:
 
 
 def test_a_saved_config_holds_no_secret_and_loads_again(tmp_path: Path) -> None:
-    job = Crawl(run_dir="s3://AKIA:hunter@bucket/run", sources=(
-        "list=https://h/l.jsonl?sig=SECRETSECRET12345", "page=https://me:hunter@h/p?id=7", "list=https://h/a b?token=hunter 2"))
+    job = Crawl(
+        run_dir="s3://AKIA:hunter@bucket/run",
+        sources=(
+            "list=https://h/l.jsonl?sig=SECRETSECRET12345",
+            "page=https://me:hunter@h/p?id=7",
+            "list=https://h/a b?token=hunter 2",
+        ),
+    )
     saved = config.dumps(job)
     assert b"SECRET" not in saved and b"hunter" not in saved and b"AKIA" not in saved
     file = tmp_path / "config.json"
     file.write_bytes(saved)
     loaded = config.load(Crawl, [str(file)])
     assert loaded.run_dir == "s3://bucket/run"
-    assert loaded.sources == ("list=https://h/l.jsonl?sig=REDACTED", "page=https://h/p?id=7", "list=https://h/a b?token=REDACTED")
+    assert loaded.sources == (
+        "list=https://h/l.jsonl?sig=REDACTED",
+        "page=https://h/p?id=7",
+        "list=https://h/a b?token=REDACTED",
+    )
     assert config.dumps(loaded) == saved
 
 

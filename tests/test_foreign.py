@@ -1,4 +1,5 @@
 """Files that somebody else wrote: read within bounds, or one line."""
+
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,21 +32,42 @@ def test_a_config_comes_back_as_it_was() -> None:
     assert config == Sizes(width=16, dims=1, base=3.0, tied=False, levels=(4, 4, 4)) and isinstance(config.base, float)
 
 
-@pytest.mark.parametrize("values", [
-    [], None, {}, {"width": 16, "flavour": 1}, {"width": "16"}, {"width": 16.0}, {"width": True}, {"width": -8},
-    {"width": 1 << 31}, {"width": 9}, {"width": 16, "dims": "1"}, {"width": 16, "base": float("nan")},
-    {"width": 16, "base": float("inf")},
-    {"width": 16, "base": 0}, {"width": 16, "base": 10**400}, {"width": 16, "tied": 1}, {"width": 16, "levels": 8},
-    {"width": 16, "levels": ["8"]}, {"width": 16, "levels": [8] * 65}, {"width": 16, "levels": [0]},
-    {"width": 16, "levels": [[8]]},
-])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        None,
+        {},
+        {"width": 16, "flavour": 1},
+        {"width": "16"},
+        {"width": 16.0},
+        {"width": True},
+        {"width": -8},
+        {"width": 1 << 31},
+        {"width": 9},
+        {"width": 16, "dims": "1"},
+        {"width": 16, "base": float("nan")},
+        {"width": 16, "base": float("inf")},
+        {"width": 16, "base": 0},
+        {"width": 16, "base": 10**400},
+        {"width": 16, "tied": 1},
+        {"width": 16, "levels": 8},
+        {"width": 16, "levels": ["8"]},
+        {"width": 16, "levels": [8] * 65},
+        {"width": 16, "levels": [0]},
+        {"width": 16, "levels": [[8]]},
+    ],
+)
 def test_what_is_no_config_is_one_line(values: object) -> None:
-    with pytest.raises(CorruptFileError, match=r"^x describes a network that this version does not know \(.*\); train it again"):
+    with pytest.raises(
+        CorruptFileError, match=r"^x describes a network that this version does not know \(.*\); train it again"
+    ):
         foreign.config_of(Sizes, values, "x")
 
 
-@pytest.mark.parametrize("data", [b"", b"[1]", b"null", b"\xff\xfe\x00", b"[" * 10**5, b'{"a": 1, "a": 2}',
-                                  b'{"a": ' + b"9" * 5000 + b"}"])
+@pytest.mark.parametrize(
+    "data", [b"", b"[1]", b"null", b"\xff\xfe\x00", b"[" * 10**5, b'{"a": 1, "a": 2}', b'{"a": ' + b"9" * 5000 + b"}"]
+)
 def test_what_is_no_object_is_named(data: bytes) -> None:
     with pytest.raises(CorruptFileError, match=r"^here (is not valid JSON|holds a)"):
         foreign.parsed(data, "here")
@@ -68,10 +90,20 @@ def test_a_file_beyond_its_bound_or_no_file_is_never_read(tmp_path: Path, monkey
         assert foreign.manifest(store, name) is None
 
 
-@pytest.mark.parametrize("change", [
-    {"path": "../x"}, {"path": "/etc/passwd"}, {"path": "a/../../x"}, {"path": 3}, {"size_bytes": "3"}, {"size_bytes": -1},
-    {"size_bytes": True}, {"sha256": None}, {"rows": 1.0},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"path": "../x"},
+        {"path": "/etc/passwd"},
+        {"path": "a/../../x"},
+        {"path": 3},
+        {"size_bytes": "3"},
+        {"size_bytes": -1},
+        {"size_bytes": True},
+        {"sha256": None},
+        {"rows": 1.0},
+    ],
+)
 def test_a_manifest_of_strange_files_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     store = Store(str(tmp_path))
     file = {"path": "x", "size_bytes": 1, "sha256": "0", "rows": 0}

@@ -1,4 +1,5 @@
 """One driver a run, on a disk and on S3: others are refused, the dead succeeded, zombies fenced."""
+
 import json
 import os
 import socket
@@ -56,8 +57,10 @@ def test_of_many_at_once_one_holds_the_run(store: Store) -> None:
 
 
 def test_a_killed_holder_on_this_machine_is_succeeded_at_once(store: Store) -> None:
-    script = ("import sys, time\nfrom pipeline.lease import hold\nfrom pipeline.storage import Store\n"
-              f"with hold(Store({store.url!r})):\n    print('held', flush=True)\n    time.sleep(60)\n")
+    script = (
+        "import sys, time\nfrom pipeline.lease import hold\nfrom pipeline.storage import Store\n"
+        f"with hold(Store({store.url!r})):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None and process.stdout.readline() == b"held\n"
@@ -104,12 +107,23 @@ def test_a_holder_whose_clock_runs_ahead_does_not_hold_it_for_that_long(store: S
         assert held.epoch == 2
 
 
-@pytest.mark.parametrize("written", [
-    b"", b"{", b"[]", b"3", b"null", b"\xff", b'{"pid": 1}', b"[" * 100_000,
-    json.dumps(asdict(lease._me()) | {"beat_s": "now"}).encode(),
-    json.dumps(asdict(lease._me()) | {"pid": True}).encode(),
-    json.dumps(asdict(lease._me()) | {"fence": 3}).encode(),
-], ids=range(11))
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"3",
+        b"null",
+        b"\xff",
+        b'{"pid": 1}',
+        b"[" * 100_000,
+        json.dumps(asdict(lease._me()) | {"beat_s": "now"}).encode(),
+        json.dumps(asdict(lease._me()) | {"pid": True}).encode(),
+        json.dumps(asdict(lease._me()) | {"fence": 3}).encode(),
+    ],
+    ids=range(11),
+)
 def test_a_lease_that_is_none_is_named_with_what_mends_it(written: bytes, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.write("lease/000003.json", written)
@@ -132,7 +146,9 @@ def test_stray_files_are_no_leases(store: Store) -> None:
         assert held.epoch == 2
 
 
-def test_a_lease_that_goes_between_listing_and_reading_is_no_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_goes_between_listing_and_reading_is_no_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(2):
         with hold(store):
             pass
@@ -167,8 +183,12 @@ for url in urls:
 def test_three_processes_at_once_one_holds_and_the_others_are_told_who(tmp_path: Path) -> None:
     """Thirty times, on new runs and on runs that were held before."""
     urls = [str(tmp_path / f"run{i // 3}") for i in range(30)]
-    drivers = [subprocess.Popen([sys.executable, "-c", DRIVER, *urls], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-               for _ in range(3)]
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-c", DRIVER, *urls], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
 
     def ask(go: bool = True) -> list[str]:
         for driver in drivers if go else ():
@@ -180,7 +200,7 @@ def test_three_processes_at_once_one_holds_and_the_others_are_told_who(tmp_path:
         assert ask(go=False) == ["ready"] * 3
         for _ in urls:
             said = ask()
-            holder, = (driver for driver, words in zip(drivers, said, strict=True) if words == "held")
+            (holder,) = (driver for driver, words in zip(drivers, said, strict=True) if words == "held")
             refused = [words for words in said if words != "held"]
             by = f"is held by process {holder.pid} on {socket.gethostname()}"
             assert len(refused) == 2 and all(by in words for words in refused), said

@@ -1,4 +1,5 @@
 """Progress lines and what is kept out of the log."""
+
 import io
 import json
 import logging
@@ -45,8 +46,10 @@ def test_json_lines() -> None:
     assert json.loads(out.getvalue()) == {"step": 1, "loss": 0.5}
 
 
-BAD = ("\x00\x07\x1b\x7f\x85\x9b\n\r\t\u00ad\u061c\u200b\u200e\u2028\u2029\u202a\u202e\u2060\u2066\u2069\ufeff\ud83d\udfff\ue000"
-       "\U000e0001\U000e0041")
+BAD = (
+    "\x00\x07\x1b\x7f\x85\x9b\n\r\t\u00ad\u061c\u200b\u200e\u2028\u2029\u202a\u202e\u2060\u2066\u2069\ufeff\ud83d\udfff\ue000"
+    "\U000e0001\U000e0041"
+)
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda c: f"{ord(c):04x}")
@@ -96,9 +99,16 @@ def test_say_prints_one_safe_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_locale_without_unicode_is_no_error() -> None:
-    script = r"from pipeline import log; log.setup(); log.say('\u65e5'); log.logger.info('%s', '\ud83d'); print('\u2026')"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
-                          env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+    script = (
+        r"from pipeline import log; log.setup(); log.say('\u65e5'); log.logger.info('%s', '\ud83d'); print('\u2026')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\u65e5\n\\u2026\n", "\\ud83d\n")
 
 

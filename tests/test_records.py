@@ -1,4 +1,5 @@
 """The schemas: what jobs agree on."""
+
 import pyarrow as pa
 
 from pipeline import records

@@ -1,4 +1,6 @@
-"""A process that is told to end does so in one line and with its status, wherever it is; a mere import changes nothing."""
+"""A process that is told to end does so in one line and with its status, wherever it is; a mere import changes
+nothing."""
+
 import os
 import signal
 import subprocess
@@ -26,8 +28,13 @@ signals.install()
 
 def ended(script: str, *sent: tuple[signal.Signals, float], env: dict[str, str] | None = None) -> tuple[int, str, str]:
     """Status, stdout and stderr of a script that is signalled once it is ready, each time after some seconds."""
-    with subprocess.Popen([sys.executable, "-c", HEAD + script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)} | (env or {})) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", HEAD + script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | (env or {}),
+    ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n", process.communicate()[1]
         for number, after_s in sent:
             try:
@@ -70,7 +77,9 @@ except signals.Stopped:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize(("script", "said"), [(WORKING, "released\n"), (RESTING, ""), (LOST, "")], ids=["work", "rest", "lost"])
+@pytest.mark.parametrize(
+    ("script", "said"), [(WORKING, "released\n"), (RESTING, ""), (LOST, "")], ids=["work", "rest", "lost"]
+)
 def test_one_signal_is_one_line_and_its_status(number: signal.Signals, script: str, said: str) -> None:
     assert ended(script, (number, 0.2)) == (128 + number, said, line(number))
 
@@ -78,16 +87,20 @@ def test_one_signal_is_one_line_and_its_status(number: signal.Signals, script: s
 @pytest.mark.parametrize("state", ["signals.work()", "signals.rest()"])
 def test_an_end_at_once_gives_a_lease_back(state: str, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    script = (f"from pipeline.lease import hold\nfrom pipeline.storage import Store\n{state}\nwith hold(Store({store.url!r})):\n"
-              "    try:\n        ready(); time.sleep(30)\n    finally:\n        time.sleep(30)\n")
+    script = (
+        f"from pipeline.lease import hold\nfrom pipeline.storage import Store\n"
+        f"{state}\nwith hold(Store({store.url!r})):\n"
+        "    try:\n        ready(); time.sleep(30)\n    finally:\n        time.sleep(30)\n"
+    )
     assert ended(script, (signal.SIGTERM, 0.2), (signal.SIGTERM, 0.4)) == (143, "", line(signal.SIGTERM))
     assert read_json(store, "lease/000001.json")["released"]
 
 
 def test_a_release_that_hangs_delays_the_end_but_little() -> None:
     began = time.monotonic()
-    assert ended("with signals.releasing(lambda: time.sleep(60)):\n    ready(); time.sleep(30)",
-                 (signal.SIGTERM, 0.2)) == (143, "", line(signal.SIGTERM))
+    assert ended(
+        "with signals.releasing(lambda: time.sleep(60)):\n    ready(); time.sleep(30)", (signal.SIGTERM, 0.2)
+    ) == (143, "", line(signal.SIGTERM))
     assert time.monotonic() - began < 15
 
 
@@ -98,11 +111,13 @@ def test_a_second_signal_ends_a_process_that_is_stuck(number: signal.Signals) ->
 
 def test_no_thread_runs_what_ray_puts_in_the_place_of_our_handlers() -> None:
     """A handler of C, as Ray's core installs it while it starts; threads of ours and of C libraries run already."""
-    script = ("import ctypes\nsignals.work()\nthreading.Thread(target=time.sleep, args=(30,), daemon=True).start()\n"
-              "with signals.resting():\n    for number in (15, 2):\n"
-              "        ctypes.CDLL(None).signal(number, ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p))\n"
-              "    if {ready}:\n        ready(); time.sleep(30)\nready()\ntry:\n    time.sleep(30)\n"
-              "except signals.Stopped:\n    sys.exit(signals.status())\n")
+    script = (
+        "import ctypes\nsignals.work()\nthreading.Thread(target=time.sleep, args=(30,), daemon=True).start()\n"
+        "with signals.resting():\n    for number in (15, 2):\n"
+        "        ctypes.CDLL(None).signal(number, ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p))\n"
+        "    if {ready}:\n        ready(); time.sleep(30)\nready()\ntry:\n    time.sleep(30)\n"
+        "except signals.Stopped:\n    sys.exit(signals.status())\n"
+    )
     for starting in (True, False):
         for number in (signal.SIGTERM, signal.SIGINT):
             assert ended(script.format(ready=starting), (number, 0.2)) == (128 + number, "", line(number))
@@ -117,8 +132,10 @@ def test_the_same_signal_told_twice_is_one(tmp_path: Path) -> None:
 
 def test_what_cannot_end_is_ended_after_a_while_with_its_children(tmp_path: Path) -> None:
     child = tmp_path / "child"
-    script = ("import subprocess\nsignals._PATIENCE_S = 1.0\nchild = subprocess.Popen([sys.executable, '-c', 'import time; "
-              f"time.sleep(60)'])\nopen({str(child)!r}, 'w').write(str(child.pid))\n{STUCK}")
+    script = (
+        "import subprocess\nsignals._PATIENCE_S = 1.0\nchild = subprocess.Popen([sys.executable, '-c', 'import time; "
+        f"time.sleep(60)'])\nopen({str(child)!r}, 'w').write(str(child.pid))\n{STUCK}"
+    )
     assert ended(script, (signal.SIGTERM, 0.2)) == (143, "", line(signal.SIGTERM))
     pid = int(child.read_text())
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -131,8 +148,13 @@ def test_a_command_that_another_one_runs_leaves_the_line_to_it() -> None:
 def test_ignored_signals_stay_ignored() -> None:
     """As under nohup: only SIGTERM ends such a process."""
     shell = f"trap '' INT; exec {sys.executable} -c \"$0\""
-    with subprocess.Popen(["/bin/sh", "-c", shell, HEAD + RESTING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
+    with subprocess.Popen(
+        ["/bin/sh", "-c", shell, HEAD + RESTING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -142,11 +164,18 @@ def test_ignored_signals_stay_ignored() -> None:
 
 
 def test_children_have_the_usual_handlers() -> None:
-    script = ("import multiprocessing\ndef child():\n    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
-              "    print(signal.getsignal(15) == signal.SIG_DFL, signal.SIGTERM in blocked, flush=True)\n"
-              "p = multiprocessing.get_context('fork').Process(target=child); p.start(); p.join()\nready(); sys.exit(5)")
-    done = subprocess.run([sys.executable, "-c", HEAD + script], capture_output=True, text=True, env=os.environ | {
-        "PYTHONPATH": str(ROOT)}, timeout=30)
+    script = (
+        "import multiprocessing\ndef child():\n    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
+        "    print(signal.getsignal(15) == signal.SIG_DFL, signal.SIGTERM in blocked, flush=True)\n"
+        "p = multiprocessing.get_context('fork').Process(target=child); p.start(); p.join()\nready(); sys.exit(5)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", HEAD + script],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=30,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (5, "True False\nready\n", "")
 
 

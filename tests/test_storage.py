@@ -1,4 +1,5 @@
 """Storage on a local disk and on a real S3 protocol server: one set of promises, tested on both."""
+
 import json
 import pickle
 import socket

@@ -1,4 +1,5 @@
 """Headers of safetensors files that nothing may be allocated for, and networks that are not those of the file."""
+
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -54,45 +55,89 @@ def test_a_network_comes_back_as_it_was_and_takes_the_random_numbers_it_always_t
     assert found.layers[0].weight is found.layers[1].weight
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"1234567", bytes(8), (2**63).to_bytes(8, "little") + b"{}", (100).to_bytes(8, "little") + b"{}", b"PK" + bytes(99),
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"1234567",
+        bytes(8),
+        (2**63).to_bytes(8, "little") + b"{}",
+        (100).to_bytes(8, "little") + b"{}",
+        b"PK" + bytes(99),
+    ],
+)
 def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(CorruptFileError, match="holds no weights that can be used: it begins with a header of .*; export"):
+    with pytest.raises(
+        CorruptFileError, match="holds no weights that can be used: it begins with a header of .*; export"
+    ):
         load(tmp_path, data)
 
 
-@pytest.mark.parametrize("header", [
-    b"nonsense", [], b"[" * 10**5 + b"]" * 10**5, b'{"a":' + b"[" * 10**5 + b"]" * 10**5 + b"}", {}, {"a": None}, {"a": {}},
-    {"a": ENTRY | {"dtype": "F4096"}}, {"a": ENTRY | {"dtype": []}}, {"a": ENTRY | {"shape": [-3]}},
-    {"a": ENTRY | {"shape": ["3"]}},
-    {"a": ENTRY | {"shape": [2**62, 8]}}, {"a": ENTRY | {"shape": [3] * 9}}, {"a": ENTRY | {"shape": [3.0]}},
-    {"a": ENTRY | {"shape": 3}}, {"a": ENTRY | {"data_offsets": [-12, 0]}}, {"a": ENTRY | {"data_offsets": [0, 2**50]}},
-    {"a": ENTRY | {"data_offsets": [4, 16]}}, {"a": ENTRY, "b": ENTRY}, {"a": ENTRY | {"shape": [2], "data_offsets": [0, 8]}},
-    b'{"a": %b, "a": %b}' % ((json.dumps(ENTRY).encode(),) * 2), {"__metadata__": {"a": "x" * (1 << 20)}, "a": ENTRY},
-])
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"nonsense",
+        [],
+        b"[" * 10**5 + b"]" * 10**5,
+        b'{"a":' + b"[" * 10**5 + b"]" * 10**5 + b"}",
+        {},
+        {"a": None},
+        {"a": {}},
+        {"a": ENTRY | {"dtype": "F4096"}},
+        {"a": ENTRY | {"dtype": []}},
+        {"a": ENTRY | {"shape": [-3]}},
+        {"a": ENTRY | {"shape": ["3"]}},
+        {"a": ENTRY | {"shape": [2**62, 8]}},
+        {"a": ENTRY | {"shape": [3] * 9}},
+        {"a": ENTRY | {"shape": [3.0]}},
+        {"a": ENTRY | {"shape": 3}},
+        {"a": ENTRY | {"data_offsets": [-12, 0]}},
+        {"a": ENTRY | {"data_offsets": [0, 2**50]}},
+        {"a": ENTRY | {"data_offsets": [4, 16]}},
+        {"a": ENTRY, "b": ENTRY},
+        {"a": ENTRY | {"shape": [2], "data_offsets": [0, 8]}},
+        b'{"a": %b, "a": %b}' % ((json.dumps(ENTRY).encode(),) * 2),
+        {"__metadata__": {"a": "x" * (1 << 20)}, "a": ENTRY},
+    ],
+)
 def test_a_hostile_header_is_refused(tmp_path: Path, header: object) -> None:
-    with pytest.raises(CorruptFileError, match=r"w\.safetensors holds no weights that can be used: .*; export it again"):
+    with pytest.raises(
+        CorruptFileError, match=r"w\.safetensors holds no weights that can be used: .*; export it again"
+    ):
         load(tmp_path, packed(header))
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"more": torch.zeros(1)}, "it holds 'more', which"), ({"layers.0.bias": None}, "it lacks 'layers.0.bias', and"),
-    ({"layers.0.bias": torch.zeros(4)}, r"as float32 \[4\], and the config beside it asks for float32 \[3\]"),
-    ({"layers.0.bias": torch.zeros(3, 1)}, r"as float32 \[3, 1\]"), ({"count": torch.zeros(())}, "as float32"),
-    ({"layers.0.bias": torch.zeros(3).double()}, "as float64"), ({"layers.0.bias": torch.full((3,), torch.nan)}, "not finite"),
-    ({"layers.0.bias": torch.full((3,), -torch.inf)}, "not finite"), ({"layers.0.weight": torch.zeros(3, 3)}, "is tied to"),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"more": torch.zeros(1)}, "it holds 'more', which"),
+        ({"layers.0.bias": None}, "it lacks 'layers.0.bias', and"),
+        ({"layers.0.bias": torch.zeros(4)}, r"as float32 \[4\], and the config beside it asks for float32 \[3\]"),
+        ({"layers.0.bias": torch.zeros(3, 1)}, r"as float32 \[3, 1\]"),
+        ({"count": torch.zeros(())}, "as float32"),
+        ({"layers.0.bias": torch.zeros(3).double()}, "as float64"),
+        ({"layers.0.bias": torch.full((3,), torch.nan)}, "not finite"),
+        ({"layers.0.bias": torch.full((3,), -torch.inf)}, "not finite"),
+        ({"layers.0.weight": torch.zeros(3, 3)}, "is tied to"),
+    ],
+)
 def test_weights_of_another_network_are_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(CorruptFileError, match=said):
         load(tmp_path, saved(**changes))
 
 
-@pytest.mark.parametrize(("sizes", "said"), [
-    ({"layers": 10**9}, "it has more tensors than the file"), ({"width": 10**8}, r"asks for float32 \[100000000\]"),
-    ({"width": 10**18}, "cannot be made"), ({"width": -1}, "cannot be made: .*negative"),
-])
-def test_a_network_of_absurd_sizes_is_refused_before_it_is_made(tmp_path: Path, sizes: dict[str, int], said: str) -> None:
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"layers": 10**9}, "it has more tensors than the file"),
+        ({"width": 10**8}, r"asks for float32 \[100000000\]"),
+        ({"width": 10**18}, "cannot be made"),
+        ({"width": -1}, "cannot be made: .*negative"),
+    ],
+)
+def test_a_network_of_absurd_sizes_is_refused_before_it_is_made(
+    tmp_path: Path, sizes: dict[str, int], said: str
+) -> None:
     with pytest.raises(CorruptFileError, match=said):
         load(tmp_path, saved(), lambda: Net(**sizes))
 

@@ -1,8 +1,9 @@
 """The dataset card of an export, in the form that Hugging Face reads: it depends on the export alone, not on the day.
 
-It names the shards one by one: caches know a data set by them, so two corpora, or two versions of one, never meet there.
-What the web wrote is text in it: no markup, no control characters, no more than a line's worth.
+It names the shards one by one: caches know a data set by them, so two corpora, or two versions of one, never meet
+there. What the web wrote is text in it: no markup, no control characters, no more than a line's worth.
 """
+
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -44,14 +45,33 @@ def render(store: Store, export: Described, schema: pa.Schema, rows: pa.Table) -
     parts = [
         *_front_matter(export, schema),
         f"# {rows.num_rows} {export.unit} rows",
-        "", f"Made by `{fingerprints[-1]['job'] if fingerprints else 'a curation'}`.",
-        "", *_reading(export),
-        "", "## Columns", "", "| column | type | what it is |", "|---|---|---|",
+        "",
+        f"Made by `{fingerprints[-1]['job'] if fingerprints else 'a curation'}`.",
+        "",
+        *_reading(export),
+        "",
+        "## Columns",
+        "",
+        "| column | type | what it is |",
+        "|---|---|---|",
         *(f"| {name} | {schema.field(name).type} | {MEANING.get(name, '')} |" for name in export.columns),
-        "", "## Licenses, as declared by the sources", "", *_table(_licenses(rows), "license"),
-        "", "## Hosts", "", *_table(_hosts(rows), "host"),
-        "", "## Rules", "", *_rules(decided.get("rules", [])),
-        "", "## Identity", "", f"- verdicts: `{export.verdicts}`", f"- sha256 of the keys in order: `{export.keys_sha256}`",
+        "",
+        "## Licenses, as declared by the sources",
+        "",
+        *_table(_licenses(rows), "license"),
+        "",
+        "## Hosts",
+        "",
+        *_table(_hosts(rows), "host"),
+        "",
+        "## Rules",
+        "",
+        *_rules(decided.get("rules", [])),
+        "",
+        "## Identity",
+        "",
+        f"- verdicts: `{export.verdicts}`",
+        f"- sha256 of the keys in order: `{export.keys_sha256}`",
         *(f"- code: `{digest(found['code'])}`, inputs: `{found['inputs']}`" for found in fingerprints),
     ]
     return "\n".join(parts) + "\n"
@@ -64,11 +84,24 @@ def as_text(text: str) -> str:
 
 
 def _front_matter(export: Described, schema: pa.Schema) -> list[str]:
-    features = [line for name in export.columns
-                for line in (f"  - name: {name}", f"    dtype: {_FEATURES.get(name) or _dtype(schema.field(name).type)}")]
-    return ["---", "configs:", "- config_name: default", "  data_files:", "  - split: train", "    path:",
-            *(f"    - {path.removeprefix('export/')}" for path in export.shards),
-            "dataset_info:", "  features:", *features, "---"]
+    features = [
+        line
+        for name in export.columns
+        for line in (f"  - name: {name}", f"    dtype: {_FEATURES.get(name) or _dtype(schema.field(name).type)}")
+    ]
+    return [
+        "---",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        "  - split: train",
+        "    path:",
+        *(f"    - {path.removeprefix('export/')}" for path in export.shards),
+        "dataset_info:",
+        "  features:",
+        *features,
+        "---",
+    ]
 
 
 def _dtype(kind: pa.DataType) -> str:
@@ -76,13 +109,25 @@ def _dtype(kind: pa.DataType) -> str:
 
 
 def _reading(export: Described) -> list[str]:
-    tars = ['webdataset.WebDataset("FOLDER/webdataset/shard-….tar")',
-            'datasets.load_dataset("webdataset", data_files="FOLDER/webdataset/*.tar")']
-    lines = ['datasets.load_dataset("FOLDER")', 'pandas.read_parquet("FOLDER/data")', 'pyarrow.dataset.dataset("FOLDER/data")',
-             "duckdb: from 'FOLDER/data/*.parquet'", *(tars if export.has_tars else [])]
-    return ["Each key is there once. `manifest.json` lists the files with their sizes and sha256; `_index-….arrow` says in which "
-            "shard and row a key lies" + (", and where in a tar" if export.has_tars else "") + ".",
-            "", "```", *lines, "```"]
+    tars = [
+        'webdataset.WebDataset("FOLDER/webdataset/shard-….tar")',
+        'datasets.load_dataset("webdataset", data_files="FOLDER/webdataset/*.tar")',
+    ]
+    lines = [
+        'datasets.load_dataset("FOLDER")',
+        'pandas.read_parquet("FOLDER/data")',
+        'pyarrow.dataset.dataset("FOLDER/data")',
+        "duckdb: from 'FOLDER/data/*.parquet'",
+        *(tars if export.has_tars else []),
+    ]
+    return [
+        "Each key is there once. `manifest.json` lists the files with their sizes and sha256; `_index-….arrow` says in "
+        "which shard and row a key lies" + (", and where in a tar" if export.has_tars else "") + ".",
+        "",
+        "```",
+        *lines,
+        "```",
+    ]
 
 
 def _licenses(rows: pa.Table) -> Counter[str]:

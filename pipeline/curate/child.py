@@ -4,6 +4,7 @@ It reads stages and batches from one inherited pipe and answers on another, so a
 each row it says which one it begins, so that whoever started it knows which row was at hand when it died. It cannot
 outlive its task: it ends when its requests end, and an alarm of the kernel ends it if it hangs and nobody is left.
 """
+
 import faulthandler
 import os
 import pickle

@@ -1,9 +1,11 @@
-"""The code and the libraries that a curation's rows depend on: the modules of its stages, and what these import of ours.
+"""The code and the libraries that a curation's rows depend on: the modules of its stages, and what these import of
+ours.
 
 Guarantees: a change of any statement in those modules, or of the version of a library that they import, changes what is
 returned, and nothing else does: neither comments, layout and docstrings, nor any module that no stage uses. Imports for
 types alone do not count. Cost: each module is read and parsed once a process, some 0.2 s in all.
 """
+
 import ast
 import functools
 import hashlib
@@ -79,7 +81,11 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
-            if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
+            if (
+                isinstance(body[0], ast.Expr)
+                and isinstance(body[0].value, ast.Constant)
+                and isinstance(body[0].value.value, str)
+            ):
                 node.body = body[1:]
     return tree
 

@@ -4,6 +4,7 @@ Waves compute scores and keep them; nothing here fetches or decodes. A verdict i
 so thresholds can be replayed over a finished run. A decided table is immutable and named by the digest of its rules
 and of the waves it was made from: the same question finds the answer that is there.
 """
+
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 
 from pipeline.config import digest
-from pipeline.curate import code, revoke, sets, waves
+from pipeline.curate import code, dedup, revoke, waves
 from pipeline.curate.stage import Filter, Row, failure, left
 from pipeline.curate.work import to_table
 from pipeline.records import PAYLOAD, STATES, VERDICT
@@ -20,6 +21,7 @@ from pipeline.storage import File, Store, commit, manifest, read_table, write_pa
 
 if TYPE_CHECKING:
     from ray.data import Dataset
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
@@ -67,8 +69,12 @@ def books(table: pa.Table) -> dict[str, dict[str, Any]]:
     units: dict[str, dict[str, Any]] = {}
     columns = [table[c].to_pylist() for c in ("unit", "state", "reason", "duration_s", "size_bytes")]
     for unit, state, reason, duration_s, size_bytes in zip(*columns, strict=True):
-        book = units.setdefault(unit, {"in": 0, "kept": 0} | {s: Counter() for s in STATES if s != "kept"}
-                                | {"hours": Counter(), "bytes": Counter()})
+        book = units.setdefault(
+            unit,
+            {"in": 0, "kept": 0}
+            | {s: Counter() for s in STATES if s != "kept"}
+            | {"hours": Counter(), "bytes": Counter()},
+        )
         book["in"] += 1
         if state == "kept":
             book["kept"] += 1
@@ -94,7 +100,7 @@ def _judged(store: Store, rules: tuple[Rules, ...], schema: pa.Schema) -> "Datas
     narrow = pa.schema([f for f in schema if f.name not in PAYLOAD] + [VERDICT.field("file"), VERDICT.field("row")])
     by_unit = {rule.unit: rule for rule in rules}
     revoked = revoke.recorded(store)
-    buckets = sets.buckets(sum(part.scores.rows for part in waves.parts(store)))
+    buckets = dedup.buckets(sum(part.scores.rows for part in waves.parts(store)))
 
     def judge(batch: pa.Table) -> Iterator[pa.Table]:
         yield to_table([_verdict(row, by_unit[row["unit"]].filters) for row in batch.to_pylist()], narrow)
@@ -105,14 +111,17 @@ def _judged(store: Store, rules: tuple[Rules, ...], schema: pa.Schema) -> "Datas
     dataset = scored(store, narrow).map_batches(judge, batch_format="pyarrow", batch_size=None)
     for rule in rules:
         if rule.unique_by:
-            dataset = sets.drop_duplicates(dataset, by=rule.unique_by, unit=rule.unit, reason=rule.unique_reason, buckets=buckets)
+            dataset = dedup.drop_duplicates(
+                dataset, by=rule.unique_by, unit=rule.unit, reason=rule.unique_reason, buckets=buckets
+            )
     if len(rules) > 1:
-        dataset = sets.drop_orphans(dataset, buckets=buckets)
+        dataset = dedup.drop_orphans(dataset, buckets=buckets)
     return dataset.map_batches(settle, batch_format="pyarrow", batch_size=None)
 
 
 def scored(store: Store, schema: pa.Schema) -> "Dataset":
-    """The rows that stand, without their payload, each with the `file` of scores that holds it and its `row` there. Needs Ray.
+    """The rows that stand, without their payload, each with the `file` of scores that holds it and its `row` there.
+    Needs Ray.
 
     Scores that were altered since they were committed are a CorruptFileError.
     """
@@ -134,7 +143,10 @@ def scored(store: Store, schema: pa.Schema) -> "Dataset":
 def _scores(store: Store, file: File, schema: pa.Schema) -> pa.Table:
     stored = pa.schema([field for field in schema if field.name not in ("file", "row")])
     table = read_table(store, file, stored.names).cast(stored)
-    for name, values in (("file", pa.array([file.path] * table.num_rows, pa.string())), ("row", pa.array(range(table.num_rows)))):
+    for name, values in (
+        ("file", pa.array([file.path] * table.num_rows, pa.string())),
+        ("row", pa.array(range(table.num_rows))),
+    ):
         if name in schema.names:
             table = table.append_column(name, values)
     return table.select(schema.names)
@@ -166,5 +178,10 @@ def _settle(table: pa.Table, revoked: revoke.Revoked) -> pa.Table:
 def describe(rule: Rules) -> dict[str, Any]:
     """A rule set as JSON, with the code that its filters use: a filter that was mended judges anew."""
     filters = [{"rule": type(f).__name__} | asdict(cast(Any, f)) for f in rule.filters]
-    return {"unit": rule.unit, "unique_by": rule.unique_by, "unique_reason": rule.unique_reason, "filters": filters,
-            "code": digest(code.modules(rule.filters))}
+    return {
+        "unit": rule.unit,
+        "unique_by": rule.unique_by,
+        "unique_reason": rule.unique_reason,
+        "filters": filters,
+        "code": digest(code.modules(rule.filters)),
+    }

@@ -1,4 +1,5 @@
 """Two runs compared, row by row: which samples differ, and why."""
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -54,8 +55,11 @@ def _why(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, str, str] 
         code = "error" if transient else "content" if content else "verdict"
         return code, _end(before), _end(after)
     if content:
-        return ("content", ", ".join(f"{name}={before[name]}" for name in content),
-                ", ".join(f"{name}={after[name]}" for name in content))
+        return (
+            "content",
+            ", ".join(f"{name}={before[name]}" for name in content),
+            ", ".join(f"{name}={after[name]}" for name in content),
+        )
     return None
 
 
@@ -80,8 +84,10 @@ def _rules(store: Store) -> dict[str, Any]:
 
 def by_unit(rules: list[dict[str, Any]]) -> dict[str, Any]:
     """Rules as `decide.describe` gives them, so that `difference` names the filter and the threshold."""
-    return {rule["unit"]: {"unique_by": rule["unique_by"]} | {entry["rule"]: entry for entry in rule["filters"]}
-            for rule in rules}
+    return {
+        rule["unit"]: {"unique_by": rule["unique_by"]} | {entry["rule"]: entry for entry in rule["filters"]}
+        for rule in rules
+    }
 
 
 def _end(row: dict[str, Any]) -> str:

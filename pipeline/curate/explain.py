@@ -1,4 +1,5 @@
 """Where one row came from and where it went: URL, bytes, span, words, every score and verdict, shard and offset."""
+
 from typing import Any
 
 import pyarrow.compute as pc
@@ -9,8 +10,25 @@ from pipeline.records import PAYLOAD
 from pipeline.redact import redacted_text
 from pipeline.storage import CorruptFileError, Store, read_table
 
-_PLAIN = ("key", "input_key", "unit", "order", "state", "reason", "retryable", "detail", "url", "page_url", "source",
-          "license", "http_status", "size_bytes", "sha256", "start_s", "end_s")
+_PLAIN = (
+    "key",
+    "input_key",
+    "unit",
+    "order",
+    "state",
+    "reason",
+    "retryable",
+    "detail",
+    "url",
+    "page_url",
+    "source",
+    "license",
+    "http_status",
+    "size_bytes",
+    "sha256",
+    "start_s",
+    "end_s",
+)
 _WORDS = ("caption", "text", "transcript")
 _SHOWN = 20
 """Rows of one URL that are explained; an episode has hundreds of clips."""
@@ -31,7 +49,9 @@ def matching(store: Store, name: str, verdicts: str) -> list[dict[str, Any]]:
     table = table.filter(pc.starts_with(table["key"], name))
     if table.num_rows != 1:
         some = ", ".join(table["key"].to_pylist()[:3])
-        raise ValueError(f"{table.num_rows} rows of {store.url} have a key that begins with {name!r}{': ' if some else ''}{some}")
+        raise ValueError(
+            f"{table.num_rows} rows of {store.url} have a key that begins with {name!r}{': ' if some else ''}{some}"
+        )
     return table.to_pylist()
 
 
@@ -46,8 +66,13 @@ def explain(store: Store, verdict: dict[str, Any], rules: tuple[decide.Rules, ..
     scores = {k: v for k, v in row.items() if k not in (*_PLAIN, *PAYLOAD) and v is not None}
     lines += [f"score     {name} = {value}" for name, value in scores.items()]
     lines += _verdicts(row, next((rule.filters for rule in rules if rule.unit == row["unit"]), ()))
-    end = f"{verdict['state']} {verdict['reason'] or ''}".strip() + (f" ({verdict['detail']})" if verdict["detail"] else "")
-    lines += [f"stored    {part.scores.path}, row {verdict['row']}, sha256 of the file {part.scores.sha256}", f"verdict   {end}"]
+    end = f"{verdict['state']} {verdict['reason'] or ''}".strip() + (
+        f" ({verdict['detail']})" if verdict["detail"] else ""
+    )
+    lines += [
+        f"stored    {part.scores.path}, row {verdict['row']}, sha256 of the file {part.scores.sha256}",
+        f"verdict   {end}",
+    ]
     return [*lines, _exported(store, row["key"])]
 
 

@@ -1,4 +1,5 @@
-"""Export: the kept rows of a verdict table as a data set: shards of fixed size in the order of the plan, an index, a card.
+"""Export: the kept rows of a verdict table as a data set: shards of fixed size in the order of the plan, an index, a
+card.
 
     README.md                     the card, which names the shards of `data/` and the types of their columns
     data/shard-N-DIGEST.parquet   the rows, each key once
@@ -11,6 +12,7 @@ workers and any order of arrival; a shard's name holds its digest, so writing it
 replaced as a whole, and `sweep` then deletes what it does not name. Revoked rows leave a gap in their shard and move no
 other row, so only the shards that held them are written anew.
 """
+
 import hashlib
 import json
 from collections.abc import Iterator
@@ -25,14 +27,30 @@ from pipeline.curate import card, decide, revoke, waves
 from pipeline.curate.sweep import EXPORT as MANIFEST
 from pipeline.curate.waves import Part
 from pipeline.curate.webdataset import tar_bytes
-from pipeline.storage import CorruptFileError, File, Store, manifest, read_file, write_changed, write_parquet, write_sealed
+from pipeline.storage import (
+    CorruptFileError,
+    File,
+    Store,
+    manifest,
+    read_file,
+    write_changed,
+    write_parquet,
+    write_sealed,
+)
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
 CARD = "export/README.md"
-INDEX = pa.schema([("key", pa.string()), ("shard", pa.string()), ("row", pa.int64()), ("tar", pa.string()),
-                   ("tar_offset", pa.int64())])
+INDEX = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        ("row", pa.int64()),
+        ("tar", pa.string()),
+        ("tar_offset", pa.int64()),
+    ]
+)
 _SHARD = pa.schema([("shard", pa.string())])
 
 
@@ -54,7 +72,8 @@ class ExportConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One shard: `made_of` is the digest of all that its bytes depend on, `offsets` where each row begins in its tar."""
+    """One shard: `made_of` is the digest of all that its bytes depend on, `offsets` where each row begins in its
+    tar."""
 
     index: int
     made_of: str
@@ -64,7 +83,12 @@ class Shard:
 
     def to_json(self) -> dict[str, Any]:
         """Without the offsets: they are the index's."""
-        return {"index": self.index, "made_of": self.made_of, "file": asdict(self.file), "tar": self.tar and asdict(self.tar)}
+        return {
+            "index": self.index,
+            "made_of": self.made_of,
+            "file": asdict(self.file),
+            "tar": self.tar and asdict(self.tar),
+        }
 
 
 def is_current(store: Store, wanted: dict[str, Any]) -> bool:
@@ -82,8 +106,11 @@ def shards(store: Store) -> list[File]:
 
 
 def export(store: Store, wanted: dict[str, Any], schema: pa.Schema, config: ExportConfig) -> list[File]:
-    """Write the kept rows of a unit; returns the Parquet shards in order. Shards that are there are left as they are."""
-    table = decide.verdicts(store, wanted["verdicts"], ["key", "unit", "state", "reason", "file", "row", "url", "license"])
+    """Write the kept rows of a unit; returns the Parquet shards in order. Shards that are there are left as they
+    are."""
+    table = decide.verdicts(
+        store, wanted["verdicts"], ["key", "unit", "state", "reason", "file", "row", "url", "license"]
+    )
     table = table.filter(pc.equal(table["unit"], wanted["unit"]))
     kept = pc.equal(table["state"], "kept")
     gap = pc.fill_null(pc.is_in(table["reason"], pa.array([revoke.AFTER, revoke.COPY])), False)
@@ -102,14 +129,28 @@ def _commit(store: Store, wanted: dict[str, Any], schema: pa.Schema, rows: pa.Ta
     tars = [asdict(shard.tar) for shard in made if shard.tar]
     keys_sha256 = digest(rows["key"].to_pylist())
     described = card.Described(
-        unit=wanted["unit"], verdicts=wanted["verdicts"], columns=tuple(wanted["columns"]), has_tars=bool(tars),
-        shards=tuple(file["path"] for file in files), keys_sha256=keys_sha256)
+        unit=wanted["unit"],
+        verdicts=wanted["verdicts"],
+        columns=tuple(wanted["columns"]),
+        has_tars=bool(tars),
+        shards=tuple(file["path"] for file in files),
+        keys_sha256=keys_sha256,
+    )
     text = card.render(store, described, schema, rows)
-    write_sealed(store, MANIFEST, {
-        "made_from": wanted, "rows": rows.num_rows, "keys_sha256": keys_sha256, "files": files, "webdataset": tars,
-        "shards": [shard.to_json() for shard in made], "index": asdict(_write_index(store, rows["key"], made)),
-        "card": asdict(write_changed(store, CARD, text.encode())),
-    })
+    write_sealed(
+        store,
+        MANIFEST,
+        {
+            "made_from": wanted,
+            "rows": rows.num_rows,
+            "keys_sha256": keys_sha256,
+            "files": files,
+            "webdataset": tars,
+            "shards": [shard.to_json() for shard in made],
+            "index": asdict(_write_index(store, rows["key"], made)),
+            "card": asdict(write_changed(store, CARD, text.encode())),
+        },
+    )
 
 
 def read_index(store: Store) -> pa.Table | None:
@@ -122,10 +163,15 @@ def read_index(store: Store) -> pa.Table | None:
 
 
 def _write_index(store: Store, keys: pa.ChunkedArray, made: list[Shard]) -> File:
-    places = [(shard.file.path, row, shard.tar.path if shard.tar else None, offset)
-              for shard in made
-              for row, offset in enumerate(shard.offsets or [None] * shard.file.rows)]
-    columns = [keys.combine_chunks(), *(pa.array([place[i] for place in places], INDEX.field(i + 1).type) for i in range(4))]
+    places = [
+        (shard.file.path, row, shard.tar.path if shard.tar else None, offset)
+        for shard in made
+        for row, offset in enumerate(shard.offsets or [None] * shard.file.rows)
+    ]
+    columns = [
+        keys.combine_chunks(),
+        *(pa.array([place[i] for place in places], INDEX.field(i + 1).type) for i in range(4)),
+    ]
     table = pa.table(columns, schema=INDEX)
     for name in ("shard", "tar"):  # a few names, each on thousands of rows
         table = table.set_column(table.schema.get_field_index(name), name, table[name].dictionary_encode())
@@ -136,7 +182,9 @@ def _write_index(store: Store, keys: pa.ChunkedArray, made: list[Shard]) -> File
     return write_changed(store, f"export/_index-{hashlib.sha256(data).hexdigest()[:12]}.arrow", data)
 
 
-def _shards(store: Store, slots: pa.Table, wanted: dict[str, Any], schema: pa.Schema, config: ExportConfig) -> list[Shard]:
+def _shards(
+    store: Store, slots: pa.Table, wanted: dict[str, Any], schema: pa.Schema, config: ExportConfig
+) -> list[Shard]:
     """Every shard in order, those that are there already as they are; an empty one if no row is kept."""
     old = _reusable(store)
     done: dict[int, Shard] = {}
@@ -146,7 +194,9 @@ def _shards(store: Store, slots: pa.Table, wanted: dict[str, Any], schema: pa.Sc
         part = part.filter(pc.equal(part["state"], "kept"))
         files = part["file"].to_pylist()
         # An input's rows within one wave are always the same, whatever the file is called.
-        made_of = digest([index, wanted["columns"], asdict(config), part["key"].to_pylist(), [_wave(path) for path in files]])
+        made_of = digest(
+            [index, wanted["columns"], asdict(config), part["key"].to_pylist(), [_wave(path) for path in files]]
+        )
         if made_of in old:
             done[index] = old[made_of]
         elif files:
@@ -175,8 +225,13 @@ def _reusable(store: Store) -> dict[str, Shard]:
         file = File(**entry["file"])
         tar = entry["tar"] and File(**entry["tar"])
         if all(sizes.get(there.path) == there.size_bytes for there in (file, tar) if there):
-            old[entry["made_of"]] = Shard(index=entry["index"], made_of=entry["made_of"], file=file, tar=tar,
-                                          offsets=tuple(offsets.get(tar.path, ())) if tar else ())
+            old[entry["made_of"]] = Shard(
+                index=entry["index"],
+                made_of=entry["made_of"],
+                file=file,
+                tar=tar,
+                offsets=tuple(offsets.get(tar.path, ())) if tar else (),
+            )
     return old
 
 
@@ -184,28 +239,40 @@ def _wave(path: str) -> str:
     return "-".join(path.split("/")[1].split("-")[:2])
 
 
-def _written(store: Store, specs: list[dict[str, Any]], columns: list[str], schema: pa.Schema,
-             config: ExportConfig) -> Iterator[Shard]:
+def _written(
+    store: Store, specs: list[dict[str, Any]], columns: list[str], schema: pa.Schema, config: ExportConfig
+) -> Iterator[Shard]:
     import ray
 
     if not specs:
         return
     pairs = {part.scores.path: [asdict(part.scores), asdict(part.payload)] for part in waves.parts(store)}
-    items = [{"spec": json.dumps(spec | {"used": [pairs[path] for path in dict.fromkeys(spec["files"])]})} for spec in specs]
+    items = [
+        {"spec": json.dumps(spec | {"used": [pairs[path] for path in dict.fromkeys(spec["files"])]})} for spec in specs
+    ]
 
     def write(batch: dict[str, Any]) -> pa.Table:
         made = [_write_shard(store, json.loads(spec), columns, schema, config) for spec in batch["spec"]]
-        return pa.table({"shard": [json.dumps(shard.to_json() | {"offsets": shard.offsets}) for shard in made]}, schema=_SHARD)
+        return pa.table(
+            {"shard": [json.dumps(shard.to_json() | {"offsets": shard.offsets}) for shard in made]}, schema=_SHARD
+        )
 
     dataset: Dataset = ray.data.from_items(items, override_num_blocks=len(items))
     written: Any = dataset.map_batches(write, batch_size=1).iter_batches(batch_size=None, batch_format="pyarrow")
     for batch in written:
         for entry in map(json.loads, batch["shard"].to_pylist()):
-            yield Shard(index=entry["index"], made_of=entry["made_of"], file=File(**entry["file"]),
-                        tar=entry["tar"] and File(**entry["tar"]), offsets=tuple(entry["offsets"]))
+            yield Shard(
+                index=entry["index"],
+                made_of=entry["made_of"],
+                file=File(**entry["file"]),
+                tar=entry["tar"] and File(**entry["tar"]),
+                offsets=tuple(entry["offsets"]),
+            )
 
 
-def _write_shard(store: Store, spec: dict[str, Any], columns: list[str], schema: pa.Schema, config: ExportConfig) -> Shard:
+def _write_shard(
+    store: Store, spec: dict[str, Any], columns: list[str], schema: pa.Schema, config: ExportConfig
+) -> Shard:
     picked: list[pa.Table] = []
     for scores, payload in spec["used"]:
         places = [i for i, path in enumerate(spec["files"]) if path == scores["path"]]

@@ -1,8 +1,10 @@
 """What a run must not hold any longer: media and words of revoked rows and of their copies, and secrets in URLs.
 
-Guarantees: a file is replaced before the old one is deleted, and what a crash leaves behind no manifest names, so `sweep`
-finds it; doing all of this again changes nothing. Costs: one pass over the scores of all rows, two for revocations.
+Guarantees: a file is replaced before the old one is deleted, and what a crash leaves behind no manifest names, so
+`sweep` finds it; doing all of this again changes nothing. Costs: one pass over the scores of all rows, two for
+revocations.
 """
+
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,7 +22,8 @@ from pipeline.storage import CorruptFileError, File, Store, manifest, read_table
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """What a revocation concerns: keys of rows that stand and of inputs, and the files that hold their media and words."""
+    """What a revocation concerns: keys of rows that stand and of inputs, and the files that hold their media and
+    words."""
 
     keys: frozenset[str]
     inputs: int
@@ -44,8 +47,8 @@ def hits(store: Store, revocations: list[Revocation]) -> list[Hit]:
 
 
 def purge(store: Store, lease: Lease) -> int:
-    """Take the media and words of what was revoked out of the waves, the inputs and the quarantine; returns how many rows
-    of waves had any."""
+    """Take the media and words of what was revoked out of the waves, the inputs and the quarantine; returns how many
+    rows of waves had any."""
     revoked = _with_copies(store)
     if not revoked:
         return 0
@@ -69,14 +72,27 @@ def purge(store: Store, lease: Lease) -> int:
 
 def cut_secrets(store: Store, lease: Lease, fetched_again: set[str]) -> None:
     """Cut the secrets out of the URLs of inputs, but for those that may be `fetched_again`: they are needed there."""
+
     def cut(table: pa.Table) -> pa.Table:
         needed = pa.array([key in fetched_again for key in _keys(table)])
         clean = without_secrets(table)
         if clean is table:
             return table
-        return pa.table([pa.array([whole if is_needed else part for whole, part, is_needed in zip(
-            table[name].to_pylist(), clean[name].to_pylist(), needed.to_pylist(), strict=True)], table.schema.field(name).type)
-            for name in table.column_names], schema=table.schema)
+        return pa.table(
+            [
+                pa.array(
+                    [
+                        whole if is_needed else part
+                        for whole, part, is_needed in zip(
+                            table[name].to_pylist(), clean[name].to_pylist(), needed.to_pylist(), strict=True
+                        )
+                    ],
+                    table.schema.field(name).type,
+                )
+                for name in table.column_names
+            ],
+            schema=table.schema,
+        )
 
     for name in _listings(store):
         lease.check()
@@ -102,8 +118,11 @@ def _with_copies(store: Store) -> Revoked:
     inputs: set[str] = set(revoked.inputs)
     found = replace(revoked, copies=frozenset(digests))
     for _, table in _scores(store):
-        inputs |= {row["key"] for row in table.to_pylist()
-                   if row["key"] == row["input_key"] and found.is_copy(row) and not found.is_requested(row)}
+        inputs |= {
+            row["key"]
+            for row in table.to_pylist()
+            if row["key"] == row["input_key"] and found.is_copy(row) and not found.is_requested(row)
+        }
     if digests - revoked.copies or inputs - revoked.inputs:
         revoke.record_copies(store, digests - revoked.copies, inputs - revoked.inputs)
     return replace(found, inputs=frozenset(inputs))

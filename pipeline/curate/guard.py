@@ -6,6 +6,7 @@ in turn) is tried once more, alone, in a fresh child. A row that dies twice leav
 `timeout` (retryable) or `worker_killed`; it is quarantined as `quarantine/KEY.parquet`, a bundle of the row, the stage
 and its config, which `replay` runs again. Nothing in a bundle is unpickled.
 """
+
 import dataclasses
 import importlib
 import json
@@ -83,8 +84,11 @@ class Guard:
                 return [self._alone(stage, table, schema)]
             if not isinstance(stage, Batch):
                 at = death.begun
-                return [*self._pieces(stage, table.slice(0, at), schema), self._alone(stage, table.slice(at, 1), schema),
-                        *self._pieces(stage, table.slice(at + 1), schema)]
+                return [
+                    *self._pieces(stage, table.slice(0, at), schema),
+                    self._alone(stage, table.slice(at, 1), schema),
+                    *self._pieces(stage, table.slice(at + 1), schema),
+                ]
         middle = table.num_rows // 2
         return self._pieces(stage, table.slice(0, middle), schema) + self._pieces(stage, table.slice(middle), schema)
 
@@ -109,8 +113,12 @@ class Child:
         fds = (requests_out, answers_in, self._trace.fileno())
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MALLOC_ARENA_MAX": "2"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.curate.child", *map(str, fds)], pass_fds=fds, stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno() if _has_fileno(sys.stderr) else subprocess.DEVNULL, env=environment)
+            [sys.executable, "-m", "pipeline.curate.child", *map(str, fds)],
+            pass_fds=fds,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno() if _has_fileno(sys.stderr) else subprocess.DEVNULL,
+            env=environment,
+        )
         os.close(requests_out)
         os.close(answers_in)
         _widen(self._requests)
@@ -151,7 +159,7 @@ class Child:
     def _write(self, data: bytes | pa.Buffer) -> None:
         view = memoryview(data)
         while view:
-            view = view[os.write(self._requests, view):]
+            view = view[os.write(self._requests, view) :]
 
     def _answer(self, limit_s: float) -> pa.Table:
         deadline = time.monotonic() + max(limit_s, _START_S if self._begun == 0 else 0.0) + _START_S
@@ -164,7 +172,9 @@ class Child:
             elif kind == child.DONE:
                 return child.table_from(pa.py_buffer(data))
             else:
-                raise RuntimeError(f"{type(self._stage[0]).__name__}: {bytes(data).decode()}" if self._stage else "no stage")
+                raise RuntimeError(
+                    f"{type(self._stage[0]).__name__}: {bytes(data).decode()}" if self._stage else "no stage"
+                )
 
     def _read(self, size: int, deadline: float) -> bytes:
         data = bytearray(size)
@@ -176,7 +186,9 @@ class Child:
                     self._process.wait(2)
                 except subprocess.TimeoutExpired:
                     self._process.kill()
-                raise Death("timeout", f"no end in sight after its time limit; {self._where()}".rstrip("; "), self._begun)
+                raise Death(
+                    "timeout", f"no end in sight after its time limit; {self._where()}".rstrip("; "), self._begun
+                )
             got = os.readv(self._answers, [view])
             if not got:
                 raise EOFError
@@ -228,12 +240,21 @@ def _widen(fd: int) -> None:
         return
 
 
-def _quarantine(store: Store, stage: Stage, table: pa.Table, schema: pa.Schema, limits: GuardConfig, leave: Leave) -> None:
-    facts = {"stage": f"{type(stage).__module__}:{type(stage).__qualname__}", "config": to_dict(stage),
-             "reason": leave.reason, "detail": redacted_text(leave.detail), "limits": to_dict(limits)}
+def _quarantine(
+    store: Store, stage: Stage, table: pa.Table, schema: pa.Schema, limits: GuardConfig, leave: Leave
+) -> None:
+    facts = {
+        "stage": f"{type(stage).__module__}:{type(stage).__qualname__}",
+        "config": to_dict(stage),
+        "reason": leave.reason,
+        "detail": redacted_text(leave.detail),
+        "limits": to_dict(limits),
+    }
     table = without_secrets(table)
     metadata = {_META: json.dumps(facts).encode(), b"schema": schema.serialize().to_pybytes()}
-    store.write(f"quarantine/{table['key'][0].as_py()}.parquet", parquet_bytes(table.replace_schema_metadata(metadata), 1))
+    store.write(
+        f"quarantine/{table['key'][0].as_py()}.parquet", parquet_bytes(table.replace_schema_metadata(metadata), 1)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +282,9 @@ def replay(store: Store, key: str, limits: dict[str, Any] | None = None) -> Repl
     stage = _stage(facts["stage"], facts["config"])
     started = Child()
     try:
-        out = started.work(stage, table.replace_schema_metadata(None), schema, GuardConfig(**facts["limits"] | (limits or {})))
+        out = started.work(
+            stage, table.replace_schema_metadata(None), schema, GuardConfig(**facts["limits"] | (limits or {}))
+        )
     except Death as death:
         return Replay(stage=facts["stage"], was=facts["reason"], reason=death.reason, detail=death.detail)
     finally:

@@ -5,6 +5,7 @@ digest of its keys, and pinned there: a changed option never moves an input to a
 fingerprint (all that its rows depend on: see `Curation.fingerprint`); going on under another one is refused with the
 difference.
 """
+
 import hashlib
 import json
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ NAMES = r"\d{3,}\.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Wave:
-    """Inputs that commit together: how many, what they are estimated to cost (1 = a usual input), whose keys they are."""
+    """Inputs that commit together: how many, what they are estimated to cost (1 = a usual input), whose keys they
+    are."""
 
     rows: int
     cost: float
@@ -63,14 +65,17 @@ def longest_first(costs: np.ndarray) -> np.ndarray | None:
 
 
 def pin(store: Store, keys: pa.ChunkedArray, costs: np.ndarray, wave_rows: int) -> list[Wave]:
-    """Cut inputs into waves and pin the plan; if one is pinned already, that one. `keys` and `costs` are longest first."""
+    """Cut inputs into waves and pin the plan; if one is pinned already, that one. `keys` and `costs` are longest
+    first."""
     if (pinned := waves(store, 0)) is None:
         commit(store, _name(0), [], inputs_sha256=keys_digest(keys), waves=_listing(keys, costs, wave_rows))
         pinned = waves(store, 0)
     assert pinned is not None
     if sum(wave.rows for wave in pinned) != len(keys):
-        raise ValueError(f"{store.url}/{_name(0)} plans {sum(w.rows for w in pinned)} inputs, but there are {len(keys)}; "
-                         "use a new run_dir")
+        raise ValueError(
+            f"{store.url}/{_name(0)} plans {sum(w.rows for w in pinned)} inputs, but there are {len(keys)}; "
+            "use a new run_dir"
+        )
     return pinned
 
 
@@ -121,8 +126,10 @@ def bind(store: Store, fingerprint: dict[str, Any], *, accept: bool = False) -> 
         return
     changes = "; ".join(difference(accepted[-1], ours))
     if not accept:
-        raise ValueError(f"{store.url} was made under another plan ({changes}); use a new run_dir, or pass --accept-plan to "
-                         "go on and record it")
+        raise ValueError(
+            f"{store.url} was made under another plan ({changes}); use a new run_dir, or pass --accept-plan to "
+            "go on and record it"
+        )
     store.create(f"fingerprints/{len(accepted):03d}.json", data)
     logger.warning("going on under a changed plan: %s", changes)
 
@@ -139,9 +146,14 @@ def fingerprints(store: Store) -> list[dict[str, Any]]:
 
 def _listing(keys: pa.ChunkedArray, costs: np.ndarray, wave_rows: int) -> list[dict[str, Any]]:
     ends = cut(costs, wave_rows)
-    return [{"rows": end - start, "cost": round(float(costs[start:end].sum()), 3),
-             "keys_sha256": keys_digest(keys.slice(start, end - start))}
-            for start, end in zip([0, *ends], ends, strict=False)]
+    return [
+        {
+            "rows": end - start,
+            "cost": round(float(costs[start:end].sum()), 3),
+            "keys_sha256": keys_digest(keys.slice(start, end - start)),
+        }
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
 
 
 def _name(number: int) -> str:

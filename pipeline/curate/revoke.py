@@ -5,6 +5,7 @@ obey it (`forget`). Rows are matched by host (of the file, its transcript or its
 spelling, key (of a row or of its input), license, or digest of their content. What is the same content as a revoked row
 is a copy of it and goes as well, wherever it was found: who takes a picture back means the picture.
 """
+
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -102,12 +103,15 @@ def recorded(store: Store) -> Revoked:
     return Revoked(
         revocations=tuple(Revocation(**entry) for entry in entries if entry["kind"] != "copies"),
         copies=frozenset(digest for entry in copies for digest in entry["sha256"]),
-        inputs=frozenset(key for entry in copies for key in entry["inputs"]))
+        inputs=frozenset(key for entry in copies for key in entry["inputs"]),
+    )
 
 
 def record(store: Store, revocation: Revocation) -> bool:
     """Record a revocation; False if it was recorded before. A secret in a URL is not recorded with it."""
-    revocation = Revocation(kind=revocation.kind, value=redacted_text(revocation.value), note=redacted_text(revocation.note))
+    revocation = Revocation(
+        kind=revocation.kind, value=redacted_text(revocation.value), note=redacted_text(revocation.note)
+    )
     if any((old.kind, old.value) == (revocation.kind, revocation.value) for old in recorded(store).revocations):
         return False
     _append(store, asdict(revocation))
@@ -125,8 +129,10 @@ def mark(table: pa.Table, revoked: Revoked, *, only: str | None, reason: str | N
     reasons = [why if state == only else None for why, state in zip(revoked.reasons(table), states, strict=True)]
     if not any(reasons):
         return table
-    for name, new in (("state", ["dropped" if why else None for why in reasons]),
-                      ("reason", [(reason or why) if why else None for why in reasons])):
+    for name, new in (
+        ("state", ["dropped" if why else None for why in reasons]),
+        ("reason", [(reason or why) if why else None for why in reasons]),
+    ):
         values = [after or before for after, before in zip(new, table[name].to_pylist(), strict=True)]
         table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
     return table

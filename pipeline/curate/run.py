@@ -5,6 +5,7 @@ resumes at any point. The ledger is made of the verdicts, names the export by it
 no manifest names is deleted: a run without a current ledger is not finished, and the same command ends it. A run whose
 books do not balance is an error.
 """
+
 import contextlib
 import hashlib
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from pipeline.storage import Store, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from ray.data import Dataset
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curation:
@@ -66,12 +68,20 @@ class Curation:
 
         Thresholds are not part of it, nor are limits and resources: they change no row.
         """
-        stages = {f"{i} {type(stage).__name__}": to_dict(stage) | stage.depends_on() for i, stage in enumerate(self.stages)}
+        stages = {
+            f"{i} {type(stage).__name__}": to_dict(stage) | stage.depends_on() for i, stage in enumerate(self.stages)
+        }
         return {
-            "job": self.name, "sources": [redacted_option(source) for source in self.sources], "stages": stages,
-            "unit": self.unit, "renamed": self.renamed, "waves": to_dict(self.waves),
+            "job": self.name,
+            "sources": [redacted_option(source) for source in self.sources],
+            "stages": stages,
+            "unit": self.unit,
+            "renamed": self.renamed,
+            "waves": to_dict(self.waves),
             "schema": {column.name: str(column.type) for column in self.schema},
-            "code": code.modules(self.stages), "libraries": code.libraries(self.stages), "inputs": inputs_sha256,
+            "code": code.modules(self.stages),
+            "libraries": code.libraries(self.stages),
+            "inputs": inputs_sha256,
         }
 
     def is_finished(self, store: Store) -> bool:
@@ -98,8 +108,9 @@ class Curation:
             self._work(store, lease, inputs, accept_plan)
             return self._settle(store, lease)
 
-    def retry(self, store: Store, lease: Lease | None = None, *, every: bool = False,
-              accept_plan: bool = False) -> tuple[int, dict[str, Any]]:
+    def retry(
+        self, store: Store, lease: Lease | None = None, *, every: bool = False, accept_plan: bool = False
+    ) -> tuple[int, dict[str, Any]]:
         """Work again on the inputs that are deferred or failed for a reason that may pass, or `every` failed one.
 
         Returns how many there were, and the ledger. Their new rows stand for the old ones; nothing else moves. A round
@@ -115,7 +126,9 @@ class Curation:
             again = pc.or_(pc.equal(table["state"], "deferred"), again)
             rows = self._started(inputs)
             # A listing that could not be read left before any stage: there is nothing here to work on again.
-            chosen = pc.and_(pc.is_in(rows["key"], pc.unique(table.filter(again)["input_key"])), pc.is_null(rows["state"]))
+            chosen = pc.and_(
+                pc.is_in(rows["key"], pc.unique(table.filter(again)["input_key"])), pc.is_null(rows["state"])
+            )
             rows = rows.filter(chosen)
             if rows.num_rows:
                 waves.again(store, rows, self._step(store, lease))
@@ -151,9 +164,15 @@ class Curation:
         lease.check()
         sweep.sweep(store)
         books = decide.books(table)
-        ledger = {"verdicts": name, "unit": self.unit, "exported_rows": sum(file.rows for file in shards), "steps": books,
-                  "export_sha256": _digest(store, export.MANIFEST), "rounds": len(plan.rounds(store)),
-                  "revocations": len(store.list("revocations", revoke.NAMES))}
+        ledger = {
+            "verdicts": name,
+            "unit": self.unit,
+            "exported_rows": sum(file.rows for file in shards),
+            "steps": books,
+            "export_sha256": _digest(store, export.MANIFEST),
+            "rounds": len(plan.rounds(store)),
+            "revocations": len(store.list("revocations", revoke.NAMES)),
+        }
         lease.check()
         write_sealed(store, LEDGER, ledger)
         if unbalanced := [unit for unit, book in books.items() if not decide.balances(book)]:
@@ -162,8 +181,13 @@ class Curation:
 
     def _step(self, store: Store, lease: Lease) -> Step:
         revoked = revoke.recorded(store)
-        return Step(name=self.name, dag=self._dag, config=self.waves, lease=lease,
-                    refuse=lambda rows: revoke.mark(rows, revoked, only=None, reason=revoke.BEFORE))
+        return Step(
+            name=self.name,
+            dag=self._dag,
+            config=self.waves,
+            lease=lease,
+            refuse=lambda rows: revoke.mark(rows, revoked, only=None, reason=revoke.BEFORE),
+        )
 
     def _dag(self, inputs: "Dataset") -> "Dataset":
         return through(inputs, *self.stages, schema=self.schema, guard=self.guard, resources=self.resources)
@@ -173,7 +197,12 @@ class Curation:
 
     def wanted(self, name: str) -> dict[str, Any]:
         """What an export of the verdicts `name` is to hold."""
-        return {"verdicts": name, "unit": self.export_unit, "columns": list(self.export_columns), "as": to_dict(self.export)}
+        return {
+            "verdicts": name,
+            "unit": self.export_unit,
+            "columns": list(self.export_columns),
+            "as": to_dict(self.export),
+        }
 
     def _discover(self) -> pa.Table:
         import ray
@@ -183,8 +212,10 @@ class Curation:
         discover = self.discover
 
         def read(item: Row) -> list[Row]:
-            return [row | {"source": redacted_text(item["source"]), "_listing": item["listing"], "_place": place}
-                    for place, row in enumerate(discover(item["source"]))]
+            return [
+                row | {"source": redacted_text(item["source"]), "_listing": item["listing"], "_place": place}
+                for place, row in enumerate(discover(item["source"]))
+            ]
 
         listings = [{"source": source, "listing": i} for i, source in enumerate(self.sources)]
         found = ray.data.from_items(listings, override_num_blocks=len(listings)).flat_map(read).take_all()
@@ -230,5 +261,16 @@ def _shown(source: str) -> str:
 def summary(name: str, ledger: dict[str, Any]) -> None:
     """Say in a few lines where everything went."""
     for unit, book in ledger["steps"].items():
-        reasons = [f"{reason} {n}" for state in ("dropped", "failed", "unknown", "deferred") for reason, n in book[state].items()]
-        logger.info("%s: %d of %d %ss kept%s", name, book["kept"], book["in"], unit, "; " + ", ".join(reasons) if reasons else "")
+        reasons = [
+            f"{reason} {n}"
+            for state in ("dropped", "failed", "unknown", "deferred")
+            for reason, n in book[state].items()
+        ]
+        logger.info(
+            "%s: %d of %d %ss kept%s",
+            name,
+            book["kept"],
+            book["in"],
+            unit,
+            "; " + ", ".join(reasons) if reasons else "",
+        )

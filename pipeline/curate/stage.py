@@ -5,6 +5,7 @@ Rows are dicts. A row whose `state` is set has left: it keeps its key and its re
 untouched, so one pass writes rows that stay and rows that left alike. A filter decides on numbers that an earlier stage
 stored (`score`), so that thresholds can be replayed.
 """
+
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +41,9 @@ def failure(error: Exception) -> Leave:
         return error
     if isinstance(error, MemoryError):
         return Leave("failed", "out_of_memory", detail=str(error)[:500] or "an allocation was refused")
-    words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower())  # metrics take ASCII only
+    words = re.findall(
+        r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
+    )  # metrics take ASCII only
     return Leave("failed", "_".join(words)[:80] or "error", detail=str(error)[:500])
 
 

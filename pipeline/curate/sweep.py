@@ -1,9 +1,11 @@
-"""What no manifest names is not there: the files of a run that its manifests name, and the removal of all others of ours.
+"""What no manifest names is not there: the files of a run that its manifests name, and the removal of all others of
+ours.
 
 Guarantees: only files of the known forms go; those of a wave that is not committed stay, since whoever works on it may
 still commit them; so do those that a manifest may name which is missing or cannot be read, and whatever is not ours.
 Whoever sweeps holds the run. Cost: one listing of the run.
 """
+
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -15,14 +17,21 @@ from pipeline.records import LEDGER
 from pipeline.storage import PROBE, TEMPORARY, CorruptFileError, File, Store, parse_manifest, read_sealed, sealed
 
 EXPORT = "export/manifest.json"
-MANIFESTS = (r"inputs\.json", r"plan\.json", rf"plans/{plan.NAMES}", rf"waves/{waves.NAMES}", r"verdicts/[0-9a-f]{12}\.json",
-             re.escape(EXPORT))
+MANIFESTS = (
+    r"inputs\.json",
+    r"plan\.json",
+    rf"plans/{plan.NAMES}",
+    rf"waves/{waves.NAMES}",
+    r"verdicts/[0-9a-f]{12}\.json",
+    re.escape(EXPORT),
+)
 """Forms of the names under which a curation run commits files."""
 _ATTEMPT = re.compile(r"rows/(\d+)-(\d+)-[0-9a-f]+/(purged-)?[0-9a-f]+\.(scores|payload)\.parquet")
 _DATA = re.compile(
     r"inputs/[0-9a-f]{12}\.parquet|verdicts/[0-9a-f]{12}-[0-9a-f]{12}\.parquet|export/_index-[0-9a-f]{12}\.arrow"
     r"|export/data/shard-\d+-[0-9a-f]{12}\.parquet|export/webdataset/shard-\d+-[0-9a-f]{12}\.tar"
-    r"|export/(shard|wds|index)-[\d-]*[0-9a-f]{12}\.(parquet|tar)")  # the last: where shards lay once
+    r"|export/(shard|wds|index)-[\d-]*[0-9a-f]{12}\.(parquet|tar)"
+)  # the last: where shards lay once
 _UNFINISHED = re.compile(rf"(?!lease/|{re.escape(PROBE)}).*{re.escape(TEMPORARY)}[0-9a-f]+", re.DOTALL)
 """What a dead writer left. Leases and probes are written by drivers that do not hold the run: theirs may be alive."""
 
@@ -35,7 +44,8 @@ class Named:
     damaged: dict[str, str]
     """Manifest -> what is wrong with it."""
     restyled: tuple[str, ...] = ()
-    """Manifests that say what they said, though not in the bytes that were written: without their last line end, say."""
+    """Manifests that say what they said, though not in the bytes that were written: without their last line end,
+    say."""
 
     @property
     def files(self) -> list[tuple[str, File]]:
@@ -70,13 +80,18 @@ def named(store: Store, names: Iterable[str]) -> Named:
 
 def _needed(store: Store, names: set[str], manifests: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Manifests that what is there cannot do without: each step commits before the next begins."""
-    plans = {0 if name == "plan.json" else int(name[len("plans/"):-len(".json")]): manifest["waves"]
-             for name, manifest in manifests.items() if name.startswith("plan")}
+    plans = {
+        0 if name == "plan.json" else int(name[len("plans/") : -len(".json")]): manifest["waves"]
+        for name, manifest in manifests.items()
+        if name.startswith("plan")
+    }
     rounds = {*plans, *(manifest["round"] for name, manifest in manifests.items() if name.startswith("waves/"))}
     if rounds or LEDGER in names or "fingerprints/000.json" in names:
         yield waves.INPUTS
     if rounds or LEDGER in names:
-        yield from ("plan.json" if number == 0 else f"plans/{number:03d}.json" for number in range(max(rounds, default=0) + 1))
+        yield from (
+            "plan.json" if number == 0 else f"plans/{number:03d}.json" for number in range(max(rounds, default=0) + 1)
+        )
     try:
         ledger = read_sealed(store, LEDGER)
     except (CorruptFileError, FileNotFoundError):

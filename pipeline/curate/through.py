@@ -1,4 +1,5 @@
 """The one adapter between stages and Ray Data; every block that leaves a stage has one declared schema."""
+
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -6,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline.curate import meter
+from pipeline.curate import metrics
 from pipeline.curate.guard import Guard
 from pipeline.curate.stage import Resources, Stage
 from pipeline.curate.work import parted, process
@@ -15,8 +16,13 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 
-def through(dataset: "Dataset", *stages: Stage, schema: pa.Schema, guard: Guard | None = None,
-            resources: Mapping[str, Mapping[str, Any]] | None = None) -> "Dataset":
+def through(
+    dataset: "Dataset",
+    *stages: Stage,
+    schema: pa.Schema,
+    guard: Guard | None = None,
+    resources: Mapping[str, Mapping[str, Any]] | None = None,
+) -> "Dataset":
     """Send a dataset through stages; every block that leaves one has `schema`.
 
     With a `guard`, stages work in child processes within its limits, so that a row which kills or hangs its process
@@ -29,13 +35,21 @@ def through(dataset: "Dataset", *stages: Stage, schema: pa.Schema, guard: Guard 
         memory = {} if needs.memory_mb is None else {"memory": needs.memory_mb << 20}
         compute = ActorPoolStrategy(min_size=needs.workers[0], max_size=needs.workers[1]) if needs.workers else None
         dataset = dataset.map_batches(
-            _worker(stage, schema, guard, needs), batch_format="pyarrow", batch_size=stage.batch_rows, zero_copy_batch=True,
-            compute=compute, num_cpus=needs.cpus, num_gpus=needs.gpus or None, **memory,
+            _worker(stage, schema, guard, needs),
+            batch_format="pyarrow",
+            batch_size=stage.batch_rows,
+            zero_copy_batch=True,
+            compute=compute,
+            num_cpus=needs.cpus,
+            num_gpus=needs.gpus or None,
+            **memory,
         )
     return dataset
 
 
-def _worker(stage: Stage, schema: pa.Schema, guard: Guard | None, needs: Resources) -> Callable[[pa.Table], pa.Table] | type:
+def _worker(
+    stage: Stage, schema: pa.Schema, guard: Guard | None, needs: Resources
+) -> Callable[[pa.Table], pa.Table] | type:
     def work(table: pa.Table) -> pa.Table:
         started = time.monotonic()
         if guard is None:
@@ -43,7 +57,7 @@ def _worker(stage: Stage, schema: pa.Schema, guard: Guard | None, needs: Resourc
         else:
             gone, waiting = parted(table, schema)
             out = pa.concat_tables([gone, guard.run(stage, waiting, schema)]) if waiting.num_rows else gone
-        meter.observe(type(stage).__name__, out, time.monotonic() - started)
+        metrics.observe(type(stage).__name__, out, time.monotonic() - started)
         return out
 
     class Worker:

@@ -11,6 +11,7 @@ commit), beside any number of parts; resuming lists manifests, never rows; a los
 manifest back; another attempt's files are never deleted.
 Costs: one listing, and one manifest of a few kB a wave; about a second of Ray Data start-up for each wave.
 """
+
 import errno
 import json
 import secrets
@@ -24,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.curate import meter, plan
+from pipeline.curate import metrics, plan
 from pipeline.lease import Lease
 from pipeline.log import Progress, cause_of, logger
 from pipeline.records import PAYLOAD, without_secrets
@@ -37,7 +38,9 @@ KEY_SPACE = 1 << 128
 INPUTS = "inputs.json"
 NAMES = r"\d{3,}-\d{6,}\.json"
 """What manifests of waves are called, within their folder."""
-_WRITTEN = pa.schema([("part", pa.string()), ("counts", pa.string()), ("inputs", pa.int64()), ("keys_sum", pa.string())])
+_WRITTEN = pa.schema(
+    [("part", pa.string()), ("counts", pa.string()), ("inputs", pa.int64()), ("keys_sum", pa.string())]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,8 @@ class WaveConfig:
     """How a step's inputs are cut."""
 
     wave_rows: int = 2048
-    """Inputs that commit together, fewer where they are costly; aim at a minute or more of work: a wave costs a second."""
+    """Inputs that commit together, fewer where they are costly; aim at a minute or more of work: a wave costs a
+    second."""
     split_rows: int = 64
     """Inputs that one Ray task takes at a time, fewer where they are costly."""
 
@@ -132,7 +136,9 @@ def read_part(store: Store, part: Part, columns: list[str] | None = None) -> pa.
     for file, has in ((part.scores, lambda name: name not in PAYLOAD), (part.payload, lambda name: name in PAYLOAD)):
         if names is None or any(map(has, names)):
             table = read_table(store, file)
-            tables.append(table.select([name for name in table.column_names if has(name) and (names is None or name in names)]))
+            tables.append(
+                table.select([name for name in table.column_names if has(name) and (names is None or name in names)])
+            )
     joined = {name: table[name] for table in tables for name in table.column_names}
     return pa.table(joined).select(columns or list(joined))
 
@@ -195,15 +201,17 @@ def _run_round(store: Store, number: int, inputs: pa.Table, costs: np.ndarray, s
             rows, cost = inputs.slice(at, wave.rows), costs[at : at + wave.rows]
             at += wave.rows
             if i not in done:
-                meter.queue(step.name, waiting)
+                metrics.queue(step.name, waiting)
                 if plan.keys_digest(rows["key"]) != wave.keys_sha256:
                     raise RuntimeError(f"wave {i} of the plan of {store.url} names other inputs than those committed")
                 _run_wave(store, (number, i), rows, cost, step, progress)
             waiting -= wave.rows
-    meter.queue(step.name, 0)
+    metrics.queue(step.name, 0)
 
 
-def _run_wave(store: Store, at: tuple[int, int], rows: pa.Table, costs: np.ndarray, step: Step, progress: Progress) -> None:
+def _run_wave(
+    store: Store, at: tuple[int, int], rows: pa.Table, costs: np.ndarray, step: Step, progress: Progress
+) -> None:
     started = time.monotonic()
     work = rows if step.refuse is None else step.refuse(rows)
     splits = _splits(work, plan.cut(costs, step.config.split_rows))
@@ -212,10 +220,17 @@ def _run_wave(store: Store, at: tuple[int, int], rows: pa.Table, costs: np.ndarr
     totals: Counter[str] = Counter()
     for row in written:
         totals.update(json.loads(row["counts"]))
-    pairs = sorted(([File(**file) for file in json.loads(row["part"])] for row in written),
-                   key=lambda pair: (pair[0].sha256, pair[0].path))
+    pairs = sorted(
+        ([File(**file) for file in json.loads(row["part"])] for row in written),
+        key=lambda pair: (pair[0].sha256, pair[0].path),
+    )
     files = [file for pair in pairs for file in pair]
-    facts: dict[str, Any] = {"round": at[0], "wave": at[1], "inputs": rows.num_rows, "counts": dict(sorted(totals.items()))}
+    facts: dict[str, Any] = {
+        "round": at[0],
+        "wave": at[1],
+        "inputs": rows.num_rows,
+        "counts": dict(sorted(totals.items())),
+    }
     if at[0]:
         facts["keys"] = rows["key"].to_pylist()
     if step.lease is not None:
@@ -224,19 +239,22 @@ def _run_wave(store: Store, at: tuple[int, int], rows: pa.Table, costs: np.ndarr
     if not commit(store, _manifest_name(*at), files, **facts):
         logger.warning("wave %d was committed by another driver; this attempt is void", at[1])
         return
-    meter.committed(step.name, totals, sum(file.size_bytes for file in files), time.monotonic() - started)
+    metrics.committed(step.name, totals, sum(file.size_bytes for file in files), time.monotonic() - started)
 
 
 def _splits(rows: pa.Table, ends: list[int]) -> list[pa.Table]:
     return [rows.slice(start, end - start).combine_chunks() for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _written(store: Store, attempt: str, splits: list[pa.Table], step: Step, progress: Progress) -> Iterator[dict[str, Any]]:
+def _written(
+    store: Store, attempt: str, splits: list[pa.Table], step: Step, progress: Progress
+) -> Iterator[dict[str, Any]]:
     """Work on the inputs; what the sink says of each part that it wrote."""
     import ray
 
     results: Any = step.dag(ray.data.from_arrow(splits)).map_batches(
-        _Sink(store, attempt), batch_format="pyarrow", batch_size=None, zero_copy_batch=True)
+        _Sink(store, attempt), batch_format="pyarrow", batch_size=None, zero_copy_batch=True
+    )
     try:
         for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for row in batch.to_pylist():
@@ -271,12 +289,18 @@ class _Sink:
         stem = f"{self.attempt}/{secrets.token_hex(8)}"
         payload = [name for name in table.column_names if name in PAYLOAD]
         scores = without_secrets(table.drop_columns(payload))
-        pair = [write_parquet(self.store, f"{stem}.scores.parquet", scores, row_group_rows=65536),
-                write_parquet(self.store, f"{stem}.payload.parquet", table.select(["key", *payload]), row_group_rows=256)]
+        pair = [
+            write_parquet(self.store, f"{stem}.scores.parquet", scores, row_group_rows=65536),
+            write_parquet(self.store, f"{stem}.payload.parquet", table.select(["key", *payload]), row_group_rows=256),
+        ]
         own = table.filter(pc.equal(table["key"], table["input_key"]))
         tally = {"/".join(key): n for key, n in counts(table).items()}
-        row = {"part": json.dumps([asdict(file) for file in pair]), "counts": json.dumps(tally), "inputs": own.num_rows,
-               "keys_sum": str(_keys_sum(own["key"]))}
+        row = {
+            "part": json.dumps([asdict(file) for file in pair]),
+            "counts": json.dumps(tally),
+            "inputs": own.num_rows,
+            "keys_sum": str(_keys_sum(own["key"])),
+        }
         return pa.Table.from_pylist([row], schema=_WRITTEN)
 
 

@@ -1,8 +1,9 @@
 """A stage over rows, in this process.
 
-Guarantees: an exception in a stage costs one row, which becomes *failed* with the exception's class as its reason; every
-table has the one schema that was declared, so types never depend on what a block happens to hold.
+Guarantees: an exception in a stage costs one row, which becomes *failed* with the exception's class as its reason;
+every table has the one schema that was declared, so types never depend on what a block happens to hold.
 """
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,7 +30,11 @@ def _bisect(stage: Stage, rows: list[Row]) -> list[tuple[Row, list[Row]]]:
         return []
     try:
         made = list(stage.rows(rows))
-        return [(row, [out]) for row, out in zip(rows, made, strict=True)] if isinstance(stage, Batch) else [(rows[0], made)]
+        return (
+            [(row, [out]) for row, out in zip(rows, made, strict=True)]
+            if isinstance(stage, Batch)
+            else [(rows[0], made)]
+        )
     except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a row
         if len(rows) == 1:
             return [(rows[0], [left(rows[0], failure(error))])]
@@ -38,14 +43,17 @@ def _bisect(stage: Stage, rows: list[Row]) -> list[tuple[Row, list[Row]]]:
 
 
 def start(inputs: pa.Table, schema: pa.Schema, *, unit: str, **renamed: str) -> pa.Table:
-    """Inputs as rows of a step: columns of `schema` by name, or by `column="its name among the inputs"`; the rest is null."""
+    """Inputs as rows of a step: columns of `schema` by name, or by `column="its name among the inputs"`; the rest is
+    null."""
     columns = {"input_key": inputs["key"], "unit": pa.array([unit] * inputs.num_rows, pa.string())}
     for field in schema:
         source = renamed.get(field.name, field.name)
         if field.name not in columns and source in inputs.column_names:
             columns[field.name] = inputs[source]
-    return pa.table([columns[f.name].cast(f.type) if f.name in columns else pa.nulls(inputs.num_rows, f.type) for f in schema],
-                    schema=schema)
+    return pa.table(
+        [columns[f.name].cast(f.type) if f.name in columns else pa.nulls(inputs.num_rows, f.type) for f in schema],
+        schema=schema,
+    )
 
 
 def to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:

@@ -4,6 +4,7 @@ Guarantees: the same bytes on every run; a picture whose index is a multiple of 
 demo's site; what `training` and `heldout` return is pixel for pixel what the PNG files hold. The digits come from
 scikit-learn (E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, CC BY 4.0). Costs 0.5 s, once.
 """
+
 import functools
 import hashlib
 import io

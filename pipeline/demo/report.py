@@ -1,24 +1,26 @@
 """The demo's result as one self-contained HTML page: ledgers, loss curves, pictures, and clips to listen to.
 
 Guarantees: the page loads nothing from anywhere and runs no script (its Content-Security-Policy says so to the
-browser); text from the web is escaped and bounded in length, its control and bidi characters are made visible, and its URLs
-lose their secrets; ledgers that do not balance are marked in red. Costs the size of the media in it, times 4/3.
+browser); text from the web is escaped and bounded in length, its control and bidi characters are made visible, and its
+URLs lose their secrets; ledgers that do not balance are marked in red. Costs the size of the media in it, times 4/3.
 """
+
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.demo import chart, style
-from pipeline.demo.chart import escape
+from pipeline.page import chart, style
+from pipeline.page.chart import escape
 from pipeline.redact import redacted_text, redacted_url
 
 MEDIA_TYPES = ("audio/flac", "audio/wav", "audio/mpeg", "audio/ogg", "image/png")
 """What a sample may be; browsers play or show all of them."""
 
 _LEFT = ("dropped", "failed", "unknown", "deferred")
-_POLICY = ("default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
-           "base-uri 'none'; form-action 'none'")
+_POLICY = (
+    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,14 +124,30 @@ def render(report: Report) -> str:
         _section("", "", "min(45%, 14rem)", [_fact(fact) for fact in report.facts]),
         _ledgers(report.ledgers),
         _section("Learning curves", "", "21rem", [_chart(one) for one in report.charts]),
-        _section("Reconstructions", "Held-out pictures through the discrete VAE and then the diffusion decoder.",
-                 "13rem", [_reconstruction(one) for one in report.reconstructions]),
-        _section("Generated", "Drawn from text alone: codes from the transformer, pixels from the decoder.", "24rem",
-                 [_generated(one) for one in report.generated]),
-        _section("Kept", "What the models learn from: a few of the rows that passed every filter.", "19rem",
-                 [_sample(one) for one in report.kept]),
-        _section("Left out", "Each with the reason that the ledger gives for it.", "19rem",
-                 [_sample(one) for one in report.left]),
+        _section(
+            "Reconstructions",
+            "Held-out pictures through the discrete VAE and then the diffusion decoder.",
+            "13rem",
+            [_reconstruction(one) for one in report.reconstructions],
+        ),
+        _section(
+            "Generated",
+            "Drawn from text alone: codes from the transformer, pixels from the decoder.",
+            "24rem",
+            [_generated(one) for one in report.generated],
+        ),
+        _section(
+            "Kept",
+            "What the models learn from: a few of the rows that passed every filter.",
+            "19rem",
+            [_sample(one) for one in report.kept],
+        ),
+        _section(
+            "Left out",
+            "Each with the reason that the ledger gives for it.",
+            "19rem",
+            [_sample(one) for one in report.left],
+        ),
     ]
     title, subtitle = escape(report.title), escape(report.subtitle)
     return (
@@ -137,7 +155,8 @@ def render(report: Report) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>{style.CSS}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
-        f'<p class="soft">{subtitle}</p>\n' + "\n".join(section for section in sections if section)
+        f'<p class="soft">{subtitle}</p>\n'
+        + "\n".join(section for section in sections if section)
         + "\n</main>\n</body>\n</html>\n"
     )
 
@@ -162,8 +181,11 @@ def _fact(fact: Fact) -> str:
 def _ledgers(ledgers: Sequence[Ledger]) -> str:
     if not ledgers:
         return ""
-    return ('<section>\n<h2>Ledger</h2>\n<p class="soft">Every input ends in exactly one state.</p>\n'
-            + "\n".join(_ledger(ledger) for ledger in ledgers) + "\n</section>")
+    return (
+        '<section>\n<h2>Ledger</h2>\n<p class="soft">Every input ends in exactly one state.</p>\n'
+        + "\n".join(_ledger(ledger) for ledger in ledgers)
+        + "\n</section>"
+    )
 
 
 def _ledger(ledger: Ledger) -> str:
@@ -171,7 +193,10 @@ def _ledger(ledger: Ledger) -> str:
     rows = "\n".join(_step(step) for step in ledger.steps)
     alarms = "".join(
         f'<p class="alarm">{escape(step.name)} does not balance: '
-        f"{step.missing:,} of {step.incoming:,} unaccounted for.</p>" for step in ledger.steps if step.missing)
+        f"{step.missing:,} of {step.incoming:,} unaccounted for.</p>"
+        for step in ledger.steps
+        if step.missing
+    )
     reasons: dict[tuple[str, str], int] = {}
     for step in ledger.steps:
         for state in _LEFT:
@@ -180,18 +205,24 @@ def _ledger(ledger: Ledger) -> str:
     ordered = sorted(reasons.items(), key=lambda item: (_LEFT.index(item[0][0]), -item[1], item[0][1]))
     listed = "".join(
         f'<span class="{state}"><i class="dot"></i>{state}: <code>{escape(reason)}</code> <b>{count:,}</b></span>'
-        for (state, reason), count in ordered)
+        for (state, reason), count in ordered
+    )
     title = f'{escape(ledger.title)} <span class="soft">({escape(ledger.unit)})</span>'
-    return (f'<div class="card wide"><h3>{title}</h3>{alarms}<table><thead><tr>{heads}</tr></thead><tbody>\n{rows}\n'
-            f'</tbody></table><div class="reasons">{listed}</div></div>')
+    return (
+        f'<div class="card wide"><h3>{title}</h3>{alarms}<table><thead><tr>{heads}</tr></thead><tbody>\n{rows}\n'
+        f'</tbody></table><div class="reasons">{listed}</div></div>'
+    )
 
 
 def _step(step: Step) -> str:
     counts = {"kept": step.kept} | {state: step.total(state) for state in _LEFT}
     numbers = (step.incoming, *counts.values())
     cells = "".join(f"<td{'' if number else ' class=zero'}>{number:,}</td>" for number in numbers)
-    bar = "".join(f'<i class="{state}" style="flex: {count}" title="{state}: {count:,}"></i>'
-                  for state, count in counts.items() if count)
+    bar = "".join(
+        f'<i class="{state}" style="flex: {count}" title="{state}: {count:,}"></i>'
+        for state, count in counts.items()
+        if count
+    )
     return f'<tr><td>{escape(step.name)}</td>{cells}<td class="share"><div class="bar">{bar}</div></td></tr>'
 
 
@@ -204,8 +235,10 @@ def _chart(one: chart.Chart) -> str:
 
 
 def _reconstruction(one: Reconstruction) -> str:
-    pictures = "".join(_picture(png, name) for png, name in (
-        (one.original, "original"), (one.dvae, "discrete VAE"), (one.decoder, "decoder")))
+    pictures = "".join(
+        _picture(png, name)
+        for png, name in ((one.original, "original"), (one.dvae, "discrete VAE"), (one.decoder, "decoder"))
+    )
     return f'<div class="card triple">{pictures}<span>original</span><span>DVAE</span><span>decoder</span></div>'
 
 
@@ -220,11 +253,16 @@ def _sample(one: Sample) -> str:
     place = f"<small><code>{escape(redacted_url(one.url).partition('?')[0])}</code></small>" if one.url else ""
     media = ""
     if one.media is not None:
-        media = (_picture(one.media, one.text) if one.media_type.startswith("image/")
-                 else f'<audio controls preload="metadata" src="{_data(one.media, one.media_type)}"></audio>')
+        media = (
+            _picture(one.media, one.text)
+            if one.media_type.startswith("image/")
+            else f'<audio controls preload="metadata" src="{_data(one.media, one.media_type)}"></audio>'
+        )
         media = f'<div class="media">{media}</div>'
-    return (f'<div class="card sample"><div><span class="chip {one.state}">{one.state}{why}</span></div>'
-            f"<p>{escape(one.text)}</p>{note}{place}{media}</div>")
+    return (
+        f'<div class="card sample"><div><span class="chip {one.state}">{one.state}{why}</span></div>'
+        f"<p>{escape(one.text)}</p>{note}{place}{media}</div>"
+    )
 
 
 def _picture(png: bytes, name: str) -> str:

@@ -1,4 +1,5 @@
 """The demo's results, gathered from what its jobs left: the figures of report.json and the page of report.html."""
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +8,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.curate import decide, waves
-from pipeline.demo.chart import Chart, Line
 from pipeline.demo.report import Fact, Generated, Ledger, Reconstruction, Report, Sample, Step
+from pipeline.page.chart import Chart, Line
 from pipeline.records import STATES
 from pipeline.storage import Store, manifest, read_json, read_table, write_json
 from pipeline.tokenize.pixels import to_png
@@ -40,10 +41,13 @@ def collect(store: Store, *, wall_s: float, peak_rss_gb: float) -> Results:
     page = Report(
         title="Triptych: the demo",
         subtitle="Curated from a small web on loopback, learned by three networks, drawn from text.",
-        facts=_facts(figures), ledgers=tuple(_ledger(corpus, ledger) for corpus, ledger in ledgers.items()),
-        charts=tuple(_charts(store)), reconstructions=tuple(_reconstructions(store.sub("evaluation/reconstructions"))),
+        facts=_facts(figures),
+        ledgers=tuple(_ledger(corpus, ledger) for corpus, ledger in ledgers.items()),
+        charts=tuple(_charts(store)),
+        reconstructions=tuple(_reconstructions(store.sub("evaluation/reconstructions"))),
         generated=tuple(_generated(store.sub("evaluation/generated"))),
-        kept=tuple(_kept(store.sub("speech"))), left=tuple([*_left(store.sub("speech")), *_left(store.sub("images"))]),
+        kept=tuple(_kept(store.sub("speech"))),
+        left=tuple([*_left(store.sub("speech")), *_left(store.sub("images"))]),
     )
     return Results(figures=figures, page=page)
 
@@ -55,12 +59,26 @@ def _book(book: dict[str, Any]) -> dict[str, Any]:
 def _facts(figures: dict[str, Any]) -> tuple[Fact, ...]:
     generation, decoder = figures["generation"], figures["decoder"]
     return (
-        Fact(label="generated digits read as asked", value=f"{generation['digit_accuracy']:.1%}",
-             note=f"of {generation['n']}; real held-out digits: {generation['digit_accuracy_real']:.1%}"),
-        Fact(label="decoder, PSNR on held-out digits", value=f"{decoder['psnr_db']:.2f} dB",
-             note=f"DVAE alone: {decoder['psnr_db_dvae']:.2f} dB"),
-        Fact(label="codebook in use", value=f"{figures['dvae']['codebook_usage']:.1%}", note="of the codes, on held-out digits"),
-        Fact(label="transformer", value=f"{figures['gpt']['bits_per_code']:.2f} bits", note="per code, on held-out digits"),
+        Fact(
+            label="generated digits read as asked",
+            value=f"{generation['digit_accuracy']:.1%}",
+            note=f"of {generation['n']}; real held-out digits: {generation['digit_accuracy_real']:.1%}",
+        ),
+        Fact(
+            label="decoder, PSNR on held-out digits",
+            value=f"{decoder['psnr_db']:.2f} dB",
+            note=f"DVAE alone: {decoder['psnr_db_dvae']:.2f} dB",
+        ),
+        Fact(
+            label="codebook in use",
+            value=f"{figures['dvae']['codebook_usage']:.1%}",
+            note="of the codes, on held-out digits",
+        ),
+        Fact(
+            label="transformer",
+            value=f"{figures['gpt']['bits_per_code']:.2f} bits",
+            note="per code, on held-out digits",
+        ),
         Fact(label="wall time", value=f"{figures['wall_s'] / 60:.1f} min", note="all attempts together"),
         Fact(label="peak memory", value=f"{figures['peak_rss_gb']:.1f} GB", note="resident, all processes"),
     )
@@ -68,8 +86,11 @@ def _facts(figures: dict[str, Any]) -> tuple[Fact, ...]:
 
 def _ledger(corpus: str, ledger: dict[str, Any]) -> Ledger:
     steps = sorted(ledger["steps"].items(), key=lambda item: item[0] != CORPORA[corpus])
-    return Ledger(title=corpus.capitalize(), unit=f"{ledger['exported_rows']:,} rows exported",
-                  steps=tuple(Step.of(f"{unit}s", book) for unit, book in steps))
+    return Ledger(
+        title=corpus.capitalize(),
+        unit=f"{ledger['exported_rows']:,} rows exported",
+        steps=tuple(Step.of(f"{unit}s", book) for unit, book in steps),
+    )
 
 
 def _charts(store: Store) -> Iterator[Chart]:
@@ -83,8 +104,11 @@ def _reconstructions(store: Store) -> Iterator[Reconstruction]:
     for name in store.list():
         if name.endswith("-original.png"):
             stem = name.removesuffix("-original.png")
-            yield Reconstruction(original=store.read(name), dvae=store.read(f"{stem}-dvae.png"),
-                                 decoder=store.read(f"{stem}-decoder.png"))
+            yield Reconstruction(
+                original=store.read(name),
+                dvae=store.read(f"{stem}-dvae.png"),
+                decoder=store.read(f"{stem}-decoder.png"),
+            )
 
 
 def write_generated(store: Store, images: np.ndarray, prompts: list[str]) -> None:
@@ -110,13 +134,17 @@ def _kept(store: Store) -> Iterator[Sample]:
     files = read_json(store, "export/manifest.json")["files"]
     if files:
         for row in _rows(store, files[0]["path"], ["audio", "text", "url", "duration_s"])[:_KEPT]:
-            yield Sample(text=row["text"] or "", url=row["url"] or "", note=f"{row['duration_s']:.1f} s", media=row["audio"])
+            yield Sample(
+                text=row["text"] or "", url=row["url"] or "", note=f"{row['duration_s']:.1f} s", media=row["audio"]
+            )
 
 
 def _left(store: Store) -> Iterator[Sample]:
     """A few rows for each way to leave, with their media where a wave holds them."""
     table = decide.verdicts(store, read_json(store, "ledger.json")["verdicts"])
-    table = table.filter(pc.and_(pc.not_equal(table["state"], "kept"), pc.not_equal(table["reason"], "episode_dropped")))
+    table = table.filter(
+        pc.and_(pc.not_equal(table["state"], "kept"), pc.not_equal(table["reason"], "episode_dropped"))
+    )
     shown: dict[tuple[str, str], int] = {}
     for verdict in table.to_pylist():
         way = verdict["state"], verdict["reason"]
@@ -128,9 +156,15 @@ def _left(store: Store) -> Iterator[Sample]:
         media = row["image"] if is_image else row["audio"]
         is_shown = bool(media) and (not is_image or media.startswith(b"\x89PNG"))
         text = row["caption"] if is_image else row["text"] or (row["transcript"] or "")[:200]
-        yield Sample(text=text or "", state=verdict["state"], reason=verdict["reason"], note=verdict["detail"] or "",
-                     url=verdict["url"] or "", media=media if is_shown else None,
-                     media_type="image/png" if is_image else "audio/flac")
+        yield Sample(
+            text=text or "",
+            state=verdict["state"],
+            reason=verdict["reason"],
+            note=verdict["detail"] or "",
+            url=verdict["url"] or "",
+            media=media if is_shown else None,
+            media_type="image/png" if is_image else "audio/flac",
+        )
 
 
 def _rows(store: Store, path: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
@@ -139,4 +173,6 @@ def _rows(store: Store, path: str, columns: list[str] | None = None) -> list[dic
     for file in exported["files"] if exported else ():
         if file.path == path:
             return read_table(store, file, columns).to_pylist()
-    return waves.read_part(store, next(part for part in waves.parts(store) if part.scores.path == path), columns).to_pylist()
+    return waves.read_part(
+        store, next(part for part in waves.parts(store) if part.scores.path == path), columns
+    ).to_pylist()

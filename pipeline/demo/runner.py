@@ -3,6 +3,7 @@
 Guarantees: a command that fails stops the demo with its own status; wall time and peak memory count over all attempts,
 killed ones included, because they are written down every second.
 """
+
 import json
 import os
 import signal
@@ -23,7 +24,8 @@ _POLL_S = 0.05
 
 
 class Meter:
-    """Wall seconds and peak resident memory (GB, summed over this process and all below it), kept in `name` of the store."""
+    """Wall seconds and peak resident memory (GB, summed over this process and all below it), kept in `name` of the
+    store."""
 
     def __init__(self, store: Store, name: str = "meter.json", interval_s: float = 0.5) -> None:
         self._store, self._name, self._interval_s = store, name, interval_s
@@ -64,12 +66,13 @@ def resident_bytes() -> int:
 
 
 def run_job(name: str, arguments: Sequence[str]) -> None:
-    """Run `python -m jobs.NAME ARGUMENTS`; SystemExit with its status if it fails. A signal to us is passed on to it, and it
-    is waited for: training saves first."""
+    """Run `python -m jobs.NAME ARGUMENTS`; SystemExit with its status if it fails. A signal to us is passed on to it,
+    and it is waited for: training saves first."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))}
     job = subprocess.Popen([sys.executable, "-m", f"jobs.{name}", *arguments], env=environment | {signals.QUIET: "1"})
     try:
-        # Not `wait`, which sleeps before it lets an interrupt through: Ctrl-C reaches the job too, and must look like one.
+        # Not `wait`, which sleeps before it lets an interrupt through: Ctrl-C reaches the job too, and must look like
+        # one.
         while (status := job.poll()) is None:
             time.sleep(_POLL_S)
     except KeyboardInterrupt:

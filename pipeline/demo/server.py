@@ -4,6 +4,7 @@ Guarantees: it listens on loopback only; it serves nothing but the table of `sit
 counts every request by path; `stop` returns within a second even while slow answers are under way. Costs about 5 s to
 start the first time in a process, for synthesis and encoding.
 """
+
 import collections
 import contextlib
 import errno
@@ -60,8 +61,12 @@ class DemoServer:
             raise
         for listener in self._listeners:
             listener.site = table
-            threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True,
-                             name=f"demo {listener.origin}").start()
+            threading.Thread(
+                target=listener.serve_forever,
+                kwargs={"poll_interval": 0.1},
+                daemon=True,
+                name=f"demo {listener.origin}",
+            ).start()
         return self
 
     def stop(self) -> None:

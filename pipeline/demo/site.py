@@ -3,6 +3,7 @@
 Guarantees: the same bytes for the same origins. `IMAGE_SOURCES` and `SPEECH_SOURCES` are all that a scraper has to be
 told; everything else is linked from there. `corpus.PLANTED` says where each trouble has to end.
 """
+
 import functools
 import html
 import json
@@ -20,8 +21,12 @@ TALKS = ("tides", "glass", "library", "snow")
 _FORMATS: dict[str, speech.Format] = {"weather": "wav", "maps": "opus", "chess": "opus", "glass": "opus"}
 _SRT = ("bread", "maps", "piano", "library", "french-transcript")
 _TYPES = {
-    "mp3": "audio/mpeg", "opus": "audio/ogg", "wav": "audio/wav", "vtt": "text/vtt; charset=utf-8",
-    "srt": "application/x-subrip", "png": "image/png",
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "wav": "audio/wav",
+    "vtt": "text/vtt; charset=utf-8",
+    "srt": "application/x-subrip",
+    "png": "image/png",
 }
 
 
@@ -59,7 +64,10 @@ def build(origin: str, busy_origin: str) -> Site:
     """The whole site as seen at `origin`; `busy_origin` is a second host, which always asks to come back later."""
     return {
         "/robots.txt": Resource(body=b"User-agent: *\nDisallow: /private/\n"),
-        **_image_files(), **_image_troubles(), **_audio_files(), **_audio_troubles(),
+        **_image_files(),
+        **_image_troubles(),
+        **_audio_files(),
+        **_audio_troubles(),
         "/images/list.jsonl": _image_list(origin, busy_origin),
         **_galleries(),
         "/podcast/feed.xml": _feed(origin),
@@ -123,8 +131,13 @@ def _image_list(origin: str, busy_origin: str) -> Resource:
     rows = [(_image_path(i), corpus.caption(i)) for i in _served()[: corpus.LIST_IMAGES]]
     rows[100:100] = [(path, corpus.prompt(n % 10, corpus.PROMPTS[3])) for n, path in enumerate(troubles)]
     lines = (
-        json.dumps({"url": (busy_origin if path.startswith("/busy/") else origin) + path,
-                    "caption": text, "license": corpus.LICENSE})
+        json.dumps(
+            {
+                "url": (busy_origin if path.startswith("/busy/") else origin) + path,
+                "caption": text,
+                "license": corpus.LICENSE,
+            }
+        )
         for path, text in rows
     )
     return Resource(body=("\n".join(lines) + "\n").encode(), content_type="application/x-ndjson")
@@ -140,15 +153,18 @@ def _galleries() -> Site:
 
 def _gallery(number: int, rows: Sequence[tuple[str, str]]) -> Resource:
     figures = "\n".join(
-        f'<figure><img src="{path}" alt="{html.escape(text)}" width="32" height="32"></figure>' for path, text in rows)
+        f'<figure><img src="{path}" alt="{html.escape(text)}" width="32" height="32"></figure>' for path, text in rows
+    )
     terms = '<p><a rel="license" href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a></p>'
     return _html(f"Handwritten digits, page {number + 1}", f"{figures}\n{terms}")
 
 
 def _html(title: str, body: str) -> Resource:
     title = html.escape(title)
-    page = (f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title></head>\n'
-            f"<body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n")
+    page = (
+        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title></head>\n'
+        f"<body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
+    )
     return Resource(body=page.encode(), content_type="text/html; charset=utf-8")
 
 
@@ -227,9 +243,11 @@ def _feed(origin: str) -> Resource:
 def _feed_item(origin: str, title: str, audio: str, transcript: str) -> str:
     size = len((_audio_files() | _audio_troubles()).get(audio, Resource()).body)
     kind = _kind(transcript).partition(";")[0]
-    return (f'<item><title>{html.escape(title)}</title><guid isPermaLink="false">{audio}</guid>'
-            f'<enclosure url="{origin}{audio}" length="{size}" type="{_kind(audio)}"/>'
-            f'<podcast:transcript url="{origin}{transcript}" type="{kind}" language="en"/></item>\n')
+    return (
+        f'<item><title>{html.escape(title)}</title><guid isPermaLink="false">{audio}</guid>'
+        f'<enclosure url="{origin}{audio}" length="{size}" type="{_kind(audio)}"/>'
+        f'<podcast:transcript url="{origin}{transcript}" type="{kind}" language="en"/></item>\n'
+    )
 
 
 def _talks() -> Resource:
@@ -237,5 +255,7 @@ def _talks() -> Resource:
         f"<h2>{html.escape(s.title)}</h2>\n"
         f'<audio controls preload="none" src="{audio_path(s.name)}">'
         f'<track kind="captions" srclang="en" label="English" src="{transcript_path(s.name)}"></audio>'
-        for s in texts.SCRIPTS if s.name in (*TALKS, "rolling"))
+        for s in texts.SCRIPTS
+        if s.name in (*TALKS, "rolling")
+    )
     return _html("Talks", players)

@@ -4,6 +4,7 @@ Guarantees: the same bytes on every run of one machine. The synthesiser keeps st
 numbers, so all scripts are read in one fixed order by a fresh child process with a fixed seed; a crash of the C library
 costs that child only. Costs about 3 s for ten minutes of speech.
 """
+
 import ctypes
 import functools
 import io
@@ -65,7 +66,10 @@ def episodes() -> dict[str, Episode]:
     command = [sys.executable, "-P", "-c", "from pipeline.demo import speech; speech.read_all()"]
     root = str(Path(__file__).resolve().parents[2])
     child = subprocess.run(
-        command, capture_output=True, timeout=120, check=False,
+        command,
+        capture_output=True,
+        timeout=120,
+        check=False,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))},
     )
     if child.returncode:
@@ -99,7 +103,8 @@ def read_all() -> None:
     voice = _Voice()
     spoken = {
         f"{script.name}/{i}": voice.say(sentence, script)
-        for script in texts.SCRIPTS for i, sentence in enumerate(script.sentences)
+        for script in texts.SCRIPTS
+        for i, sentence in enumerate(script.sentences)
     }
     sink = io.BytesIO()
     np.savez(sink, **spoken)

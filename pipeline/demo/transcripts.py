@@ -3,6 +3,7 @@
 The machine kinds imitate what really circulates: a recogniser's bare lower-case words, broadcast captions in capitals,
 and the rolling two-line captions of a video platform, in which each line is shown twice and each word carries a time.
 """
+
 import html
 import textwrap
 from collections.abc import Sequence
@@ -47,8 +48,10 @@ def rolling(cues: Sequence[Cue]) -> str:
     for line in _lines(lower_case(cues)):
         # 10 ms cues that repeat the finished line alone are how the roll is made
         end_s = line.end_s - 0.01
-        out.append(f"{_span(Cue(start_s=line.start_s, end_s=end_s, text=''))} align:start position:0%\n"
-                   f"{above}\n{_word_timed(line)}\n")
+        out.append(
+            f"{_span(Cue(start_s=line.start_s, end_s=end_s, text=''))} align:start position:0%\n"
+            f"{above}\n{_word_timed(line)}\n"
+        )
         out.append(f"{_span(Cue(start_s=end_s, end_s=line.end_s, text=''))} align:start position:0%\n{line.text}\n \n")
         above = line.text
     return "\n".join(out)

@@ -1,4 +1,5 @@
 """How good the networks are, on pictures they have not seen."""
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,8 +45,9 @@ def codebook_use(codes: Tensor, codebook_size: int) -> CodebookUse:
 
 
 @torch.inference_mode()
-def bits_per_code(gpt: GPT, grammar: Grammar, text: TextTokenizer, rows: Sequence[dict[str, Any]],
-                  batch_rows: int = 32) -> float:
+def bits_per_code(
+    gpt: GPT, grammar: Grammar, text: TextTokenizer, rows: Sequence[dict[str, Any]], batch_rows: int = 32
+) -> float:
     """Mean of -log2 p(code | text, codes before it) over the codes of CODES rows: log2(codebook) for a blind model."""
     device = gpt.embedding.weight.device
     nats, num_codes = 0.0, 0.0

@@ -3,6 +3,7 @@
 Loading needs neither Ray nor DeepSpeed, checks every digest, and never unpickles; networks that were not trained for
 each other are refused. A folder of hostile files is refused in one line, before anything of its sizes is allocated.
 """
+
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +23,9 @@ _CACHE_BYTES = 1 << 28
 """Of a row, however small the network: a `tiny` one has as much at 87,000 tokens."""
 
 _KINDS: dict[str, tuple[type, type]] = {
-    "dvae": (DVAEConfig, DVAE), "gpt": (GPTConfig, GPT), "denoiser": (DenoiserConfig, Denoiser),
+    "dvae": (DVAEConfig, DVAE),
+    "gpt": (GPTConfig, GPT),
+    "denoiser": (DenoiserConfig, Denoiser),
 }
 
 
@@ -42,8 +45,10 @@ class Loaded:
         """ValueError if the network was trained on the codes of another tokenizer."""
         mine = self.facts.get("tokenizer_sha256")
         if mine != sha256:
-            raise ValueError(f"this network was trained on codes of the tokenizer {mine}, not of {sha256}; train it "
-                             "again or name its own tokenizer")
+            raise ValueError(
+                f"this network was trained on codes of the tokenizer {mine}, not of {sha256}; train it "
+                "again or name its own tokenizer"
+            )
 
 
 def load_model(store: Store, kind: Kind, device: str = "cpu") -> Loaded:
@@ -72,8 +77,10 @@ def _check_cache(config: GPTConfig, weights_bytes: int, name: str) -> None:
     """CorruptFileError if a row of the sampler's cache is absurd: no weight says how long a row may be."""
     row_bytes = 8 * config.n_layer * config.d_model * config.n_kv_head // config.n_head * config.seq_len  # two float32
     if row_bytes > max(_CACHE_BYTES, 4 * weights_bytes):
-        raise CorruptFileError(f"{name} has the seq_len {config.seq_len}: sampling one row would take {row_bytes / 1e9:.3g} GB; "
-                               "train it again with another --seq-len")
+        raise CorruptFileError(
+            f"{name} has the seq_len {config.seq_len}: sampling one row would take {row_bytes / 1e9:.3g} GB; "
+            "train it again with another --seq-len"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,17 +107,21 @@ def load_stack(tokenizer_url: str, gpt_url: str, decoder_url: str, device: str =
     stack = Stack(tokenizer=tokenizer, text=text, grammar=gpt.grammar, gpt=gpt.model, denoiser=denoiser.model)
     for what, one, other in _meetings(stack):
         if one != other:
-            raise ValueError(f"{gpt_url}, {decoder_url} and {tokenizer_url} do not fit together: {what} {one} and {other}; name "
-                             "folders of networks that were trained for each other")
+            raise ValueError(
+                f"{gpt_url}, {decoder_url} and {tokenizer_url} do not fit together: {what} {one} and {other}; name "
+                "folders of networks that were trained for each other"
+            )
     return stack
 
 
 def _meetings(stack: Stack) -> list[tuple[str, Any, Any]]:
     """Where two of a stack's parts meet, and what each of them says there: digests that match prove nothing."""
     grammar, codes = stack.grammar, stack.tokenizer.config
-    return [("the axes of a picture are", codes.dims, 2),
-            ("the vocabularies of transformer and grammar are", stack.gpt.config.vocab_size, grammar.vocab_size),
-            ("the text ids of grammar and text tokenizer are", grammar.text_size, stack.text.vocab_size),
-            ("the codes of grammar and tokenizer are", grammar.image_size, stack.tokenizer.codebook_size),
-            ("the levels of decoder and tokenizer are", stack.denoiser.config.levels, codes.levels),
-            ("the channels of decoder and tokenizer are", stack.denoiser.config.channels, codes.channels)]
+    return [
+        ("the axes of a picture are", codes.dims, 2),
+        ("the vocabularies of transformer and grammar are", stack.gpt.config.vocab_size, grammar.vocab_size),
+        ("the text ids of grammar and text tokenizer are", grammar.text_size, stack.text.vocab_size),
+        ("the codes of grammar and tokenizer are", grammar.image_size, stack.tokenizer.codebook_size),
+        ("the levels of decoder and tokenizer are", stack.denoiser.config.levels, codes.levels),
+        ("the channels of decoder and tokenizer are", stack.denoiser.config.channels, codes.channels),
+    ]

@@ -5,6 +5,7 @@ the last bits of float arithmetic); only what the grammar allows is ever sampled
 
 Letters: B batch, T tokens, C channels, H, W pixels, h, w codes.
 """
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,8 +37,10 @@ class DecodingConfig:
         if not 1 <= self.num_steps <= NUM_TIMESTEPS:
             raise ValueError(f"num_steps {self.num_steps} must be from 1 to {NUM_TIMESTEPS}")
         if self.noise_scale < 0 or not 0 <= self.corruption <= 1:
-            raise ValueError(f"noise_scale {self.noise_scale} must not be negative, and corruption {self.corruption} "
-                             "must be in [0, 1]")
+            raise ValueError(
+                f"noise_scale {self.noise_scale} must not be negative, and corruption {self.corruption} "
+                "must be in [0, 1]"
+            )
 
 
 class GrammarConstraint:
@@ -73,47 +76,88 @@ class Generated:
     """The same through the diffusion decoder."""
 
 
-def generate_images(prompts: Sequence[str], gpt: GPT, grammar: Grammar, text: TextTokenizer, tokenizer: Tokenizer,
-                    denoiser: Denoiser, *, sampling: SamplingConfig, decoding: DecodingConfig, seed: int = 0,
-                    batch_rows: int = 64) -> Generated:
+def generate_images(
+    prompts: Sequence[str],
+    gpt: GPT,
+    grammar: Grammar,
+    text: TextTokenizer,
+    tokenizer: Tokenizer,
+    denoiser: Denoiser,
+    *,
+    sampling: SamplingConfig,
+    decoding: DecodingConfig,
+    seed: int = 0,
+    batch_rows: int = 64,
+) -> Generated:
     """One picture per prompt; ValueError for an empty prompt or one that is too long for the transformer."""
     for prompt in prompts:
         if not prompt.strip():
             raise ValueError("a prompt is empty; say what to draw")
-    parts = [sample_codes(prompts[rows.start : rows.stop], gpt, grammar, text, tokenizer.code_shape, sampling=sampling,
-                          seed=seed, first_row=rows.start) for rows in _chunks("sample codes", len(prompts), batch_rows)]
+    parts = [
+        sample_codes(
+            prompts[rows.start : rows.stop],
+            gpt,
+            grammar,
+            text,
+            tokenizer.code_shape,
+            sampling=sampling,
+            seed=seed,
+            first_row=rows.start,
+        )
+        for rows in _chunks("sample codes", len(prompts), batch_rows)
+    ]
     codes = torch.cat(parts)
     dvae_images = tokenizer.decode(codes)
     images = decode_images(denoiser, dvae_images, codes, decoding, seed=seed, batch_rows=batch_rows)
     return Generated(codes=codes, dvae_images=dvae_images, images=images)
 
 
-def sample_codes(prompts: Sequence[str], gpt: GPT, grammar: Grammar, text: TextTokenizer, shape: tuple[int, ...], *,
-                 sampling: SamplingConfig, seed: int = 0, first_row: int = 0) -> Tensor:
+def sample_codes(
+    prompts: Sequence[str],
+    gpt: GPT,
+    grammar: Grammar,
+    text: TextTokenizer,
+    shape: tuple[int, ...],
+    *,
+    sampling: SamplingConfig,
+    seed: int = 0,
+    first_row: int = 0,
+) -> Tensor:
     """Codes (B, h, w) of one picture per prompt, all in one batch; `first_row` is the number of the first."""
     device, num_codes = gpt.embedding.weight.device, shape[0] * shape[1]
     cond = [_prompt(grammar, Segment("text", text.encode(prompt)), shape) for prompt in prompts]
     longest = max(len(ids) for ids in cond)
     if longest + num_codes > gpt.config.seq_len + 1:
-        raise ValueError(f"a prompt of {longest} tokens leaves no room for {num_codes} codes in the model's seq_len "
-                         f"{gpt.config.seq_len}; shorten it")
+        raise ValueError(
+            f"a prompt of {longest} tokens leaves no room for {num_codes} codes in the model's seq_len "
+            f"{gpt.config.seq_len}; shorten it"
+        )
     null = [_prompt(grammar, Segment("text", None), shape)] * len(prompts) if sampling.guidance != 1 else None
     uniforms = np.stack([_random(seed, "codes", first_row + i).random(num_codes) for i in range(len(prompts))])
     tokens = sample_tokens(
-        gpt, *_pad_left(cond, longest, device), *(_pad_left(null, longest, device) if null else (None, None)),
-        GrammarConstraint(grammar, cond, device), torch.from_numpy(uniforms).to(device), sampling)
+        gpt,
+        *_pad_left(cond, longest, device),
+        *(_pad_left(null, longest, device) if null else (None, None)),
+        GrammarConstraint(grammar, cond, device),
+        torch.from_numpy(uniforms).to(device),
+        sampling,
+    )
     return (tokens - grammar.offset("image")).view(-1, *shape).cpu()
 
 
-def decode_images(denoiser: Denoiser, recon: Tensor, codes: Tensor, config: DecodingConfig, *, seed: int = 0,
-                  batch_rows: int = 64) -> Tensor:
+def decode_images(
+    denoiser: Denoiser, recon: Tensor, codes: Tensor, config: DecodingConfig, *, seed: int = 0, batch_rows: int = 64
+) -> Tensor:
     """Pictures (B, C, H, W) in [-1, 1] behind reconstructions (B, C, H, W) and their codes (B, h, w)."""
     device, out = next(denoiser.parameters()).device, []
     for rows in _chunks("denoise", len(codes), batch_rows):
         noise = np.stack([_random(seed, "noise", i).standard_normal(recon.shape[1:], np.float32) for i in rows])
         part = slice(rows.start, rows.stop)
-        out.append(denoise(denoiser, recon[part].to(device), codes[part].to(device), torch.from_numpy(noise).to(device),
-                           config).cpu())
+        out.append(
+            denoise(
+                denoiser, recon[part].to(device), codes[part].to(device), torch.from_numpy(noise).to(device), config
+            ).cpu()
+        )
     return torch.cat(out)
 
 
@@ -124,9 +168,14 @@ def denoise(denoiser: Denoiser, recon: Tensor, codes: Tensor, noise: Tensor, con
 
     shares = alpha_bar().numpy()
     scheduler = DPMSolverMultistepScheduler(
-        num_train_timesteps=NUM_TIMESTEPS, trained_betas=1 - shares / np.concatenate([[1.0], shares[:-1]]),
-        prediction_type="v_prediction", algorithm_type="dpmsolver++", solver_order=2, timestep_spacing="trailing",
-        final_sigmas_type="zero")
+        num_train_timesteps=NUM_TIMESTEPS,
+        trained_betas=1 - shares / np.concatenate([[1.0], shares[:-1]]),
+        prediction_type="v_prediction",
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        timestep_spacing="trailing",
+        final_sigmas_type="zero",
+    )
     scheduler.set_timesteps(config.num_steps, device=noise.device)
     corruption = noise.new_full((len(noise),), config.corruption)
     x = noise * config.noise_scale

@@ -11,6 +11,7 @@ pictures, so it starts at the reconstruction, and whatever it learns is what the
 
 Letters: B batch, C channels, H, W pixels, h, w codes, T = NUM_TIMESTEPS.
 """
+
 import itertools
 import math
 from dataclasses import dataclass
@@ -89,7 +90,9 @@ class DenoiserConfig:
     def __post_init__(self) -> None:
         check_sizes(self.width, self.multipliers)
         if not (self.channels >= 1 and self.blocks >= 1 and self.groups >= 1):
-            raise ValueError(f"channels {self.channels}, blocks {self.blocks} and groups {self.groups} must be 1 or more")
+            raise ValueError(
+                f"channels {self.channels}, blocks {self.blocks} and groups {self.groups} must be 1 or more"
+            )
         if self.width % self.groups or self.width % 4:
             raise ValueError(f"width {self.width} must be a multiple of groups {self.groups} and of 4")
 
@@ -104,8 +107,9 @@ class Denoiser(nn.Module):
 
         def stage(c_in: int, c_out: int) -> nn.ModuleList:
             sizes = [c_in, *[c_out] * config.blocks]
-            return nn.ModuleList(ResBlock(2, a, b, groups=config.groups, d_cond=d_cond)
-                                 for a, b in itertools.pairwise(sizes))
+            return nn.ModuleList(
+                ResBlock(2, a, b, groups=config.groups, d_cond=d_cond) for a, b in itertools.pairwise(sizes)
+            )
 
         # The components of a code mean the same in every code; a vector learned for each would have to find that out
         # from the few pictures in which the code occurs.
@@ -133,13 +137,16 @@ class Denoiser(nn.Module):
         corruption (B,) in [0, 1] is the share of codes that may be wrong. ValueError if the sides cannot be halved.
         """
         if any(n % 2 ** len(self.shrink) for n in x_t.shape[2:]):
-            raise ValueError(f"an image of {tuple(x_t.shape[2:])} pixels cannot be halved {len(self.shrink)} times; "
-                             "use fewer multipliers")
+            raise ValueError(
+                f"an image of {tuple(x_t.shape[2:])} pixels cannot be halved {len(self.shrink)} times; "
+                "use fewer multipliers"
+            )
         vectors = self.quantizer.vectors(codes)  # (B, len(levels), h, w)
         vectors = F.interpolate(vectors, size=x_t.shape[2:], mode="nearest")
         width = self.config.width
-        cond = self.cond(torch.cat([timestep_embedding(t, width),
-                                    timestep_embedding(corruption * NUM_TIMESTEPS, width)], dim=1))
+        cond = self.cond(
+            torch.cat([timestep_embedding(t, width), timestep_embedding(corruption * NUM_TIMESTEPS, width)], dim=1)
+        )
         detail, known, error = precondition(x_t, recon, t)
         h, skips = self.stem(torch.cat([detail, recon, vectors], dim=1)), []
         for i, blocks in enumerate(self.down):

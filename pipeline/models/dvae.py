@@ -5,6 +5,7 @@ neighbours in a batch can change it. Reconstructions are blurry by intent; detai
 
 Letters: B batch, C channels, H, W pixels, h, w codes, `...` either.
 """
+
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -32,11 +33,15 @@ class DVAEConfig:
     def __post_init__(self) -> None:
         check_sizes(self.width, self.multipliers)
         if self.dims not in (1, 2) or not (self.channels >= 1 and self.blocks >= 0):
-            raise ValueError(f"dims {self.dims} must be 1 or 2, channels {self.channels} 1 or more, and "
-                             f"blocks {self.blocks} 0 or more")
+            raise ValueError(
+                f"dims {self.dims} must be 1 or 2, channels {self.channels} 1 or more, and "
+                f"blocks {self.blocks} 0 or more"
+            )
         if self.image_size < 1 or self.image_size % self.stride:
-            raise ValueError(f"image_size {self.image_size} is not a multiple of the stride {self.stride}; "
-                             "change image_size or the number of multipliers")
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of the stride {self.stride}; "
+                "change image_size or the number of multipliers"
+            )
         if not self.levels or min(self.levels) < 3:  # of two levels the bound all but hides one
             raise ValueError(f"levels {self.levels} must name at least one component, each with 3 levels or more")
 
@@ -83,8 +88,10 @@ class DVAE(nn.Module):
         ValueError if an axis is no multiple of the stride.
         """
         if any(n % self.config.stride for n in x.shape[2:]):
-            raise ValueError(f"an input of shape {tuple(x.shape)} cannot be cut into codes of {self.config.stride} "
-                             "samples; pad or crop it")
+            raise ValueError(
+                f"an input of shape {tuple(x.shape)} cannot be cut into codes of {self.config.stride} "
+                "samples; pad or crop it"
+            )
         return self.encoder(x)
 
     def encode(self, x: Tensor) -> Tensor:

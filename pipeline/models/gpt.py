@@ -6,6 +6,7 @@ reads exactly as if it were alone.
 
 Letters: B batch, T tokens, V vocabulary, E model width, L layers, K key-value heads, D head width.
 """
+
 from dataclasses import dataclass, field
 
 import torch
@@ -18,11 +19,11 @@ MODALITIES = ("text", "image", "audio")
 """What a token can stand for, besides control."""
 
 SIZES: dict[str, dict[str, int]] = {
-    "tiny":  {"n_layer":  4, "d_model":  192, "n_head":  4, "n_kv_head": 2, "seq_len":   128},
-    "small": {"n_layer": 12, "d_model":  768, "n_head": 12, "n_kv_head": 4, "seq_len": 1_024},
-    "base":  {"n_layer": 24, "d_model": 1024, "n_head": 16, "n_kv_head": 4, "seq_len": 2_048},
+    "tiny": {"n_layer": 4, "d_model": 192, "n_head": 4, "n_kv_head": 2, "seq_len": 128},
+    "small": {"n_layer": 12, "d_model": 768, "n_head": 12, "n_kv_head": 4, "seq_len": 1_024},
+    "base": {"n_layer": 24, "d_model": 1024, "n_head": 16, "n_kv_head": 4, "seq_len": 2_048},
     "large": {"n_layer": 24, "d_model": 2048, "n_head": 16, "n_kv_head": 8, "seq_len": 4_096},
-    "xl":    {"n_layer": 32, "d_model": 3072, "n_head": 24, "n_kv_head": 8, "seq_len": 8_192},
+    "xl": {"n_layer": 32, "d_model": 3072, "n_head": 24, "n_kv_head": 8, "seq_len": 8_192},
 }
 """Named sizes: 1.6 M, 76 M, 271 M, 1.13 B and 3.2 B parameters without the embedding."""
 
@@ -76,8 +77,9 @@ class Block(nn.Module):
         self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
         self.mlp = SwiGLU(config.d_model, config.d_ff)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
-                cache: tuple[Tensor, Tensor] | None, past: int) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: tuple[Tensor, Tensor] | None, past: int
+    ) -> Tensor:
         """(B, T, E) -> (B, T, E)."""
         x = x + self.attention(self.attention_norm(x), cos, sin, mask, cache, past)
         return x + self.mlp(self.mlp_norm(x))
@@ -91,7 +93,8 @@ class Head(nn.Linear):
     """
 
     def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """(B, T, E) -> logits (B, T, V); with targets (B, T) -> cross entropy in nats, logsumexp, float32 (B, T) each."""
+        """(B, T, E) -> logits (B, T, V); with targets (B, T) -> cross entropy in nats, logsumexp, float32 (B, T)
+        each."""
         logits = super().forward(x)
         if targets is None:
             return logits
@@ -120,8 +123,13 @@ class GPT(nn.Module):
         if config.tie_embedding:
             self.head.weight = self.embedding.weight
 
-    def forward(self, tokens: Tensor, documents: Tensor | None = None, cache: KVCache | None = None,
-                targets: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        tokens: Tensor,
+        documents: Tensor | None = None,
+        cache: KVCache | None = None,
+        targets: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Tokens (B, T) int64 -> logits (B, T, V) of the next token, or what `Head` makes of them and the targets."""
         return self.head(self.hidden(tokens, documents, cache), targets)
 
@@ -163,8 +171,9 @@ def _continue_documents(cache: KVCache, tokens: Tensor, documents: Tensor | None
     return torch.cat([cache.documents, new], dim=1)
 
 
-def _positions_and_mask(documents: Tensor | None, past: int, length: int,
-                        device: torch.device) -> tuple[Tensor, Tensor | None]:
+def _positions_and_mask(
+    documents: Tensor | None, past: int, length: int, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
     """Positions (B or 1, T) of tokens past..length; a mask (B or 1, 1, T, length) where causality is not enough."""
     index = torch.arange(length, device=device)
     causal = index[past:, None] >= index  # (T, length)
@@ -180,8 +189,9 @@ def _positions_and_mask(documents: Tensor | None, past: int, length: int,
     return positions[:, past:], (same & causal)[:, None]
 
 
-def gpt_loss(model: nn.Module, batch: dict[str, Tensor], *,
-             z_weight: float = 1e-4) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def gpt_loss(
+    model: nn.Module, batch: dict[str, Tensor], *, z_weight: float = 1e-4
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Weighted next-token cross entropy, in nats, plus z-loss, both in float32; the weight is the sum of the tokens'.
 
     `batch` holds tokens, targets (B, T) int64, weights (B, T) float and perhaps documents (B, T). The z-loss

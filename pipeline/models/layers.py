@@ -3,6 +3,7 @@
 Letters: B batch, T tokens, E model width, H heads, K key-value heads, D head width, S cached tokens, C channels,
 `...` one or two spatial axes.
 """
+
 import math
 from typing import Literal
 
@@ -35,8 +36,9 @@ class ResBlock(nn.Module):
     With `d_cond` a vector (B, d_cond) scales and shifts the hidden channels (Perez et al. 2017, arXiv 1709.07871).
     """
 
-    def __init__(self, dims: Dims, c_in: int, c_out: int, *,
-                 groups: int | None = None, d_cond: int | None = None) -> None:
+    def __init__(
+        self, dims: Dims, c_in: int, c_out: int, *, groups: int | None = None, d_cond: int | None = None
+    ) -> None:
         super().__init__()
         self.norm_in = nn.GroupNorm(groups, c_in) if groups else nn.Identity()
         self.norm_out = nn.GroupNorm(groups, c_out) if groups else nn.Identity()
@@ -116,7 +118,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     with torch.autocast(kind, enabled=False):
         return F.scaled_dot_product_attention(
-            q.to(dtype), k.to(dtype), v.to(dtype), attn_mask=mask, is_causal=causal,
+            q.to(dtype),
+            k.to(dtype),
+            v.to(dtype),
+            attn_mask=mask,
+            is_causal=causal,
             enable_gqa=q.shape[1] != k.shape[1],
         ).to(v.dtype)
 
@@ -134,8 +140,15 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(self.width, eps)
         self.k_norm = RMSNorm(self.width, eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None = None,
-                cache: tuple[Tensor, Tensor] | None = None, past: int = 0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None = None,
+        cache: tuple[Tensor, Tensor] | None = None,
+        past: int = 0,
+    ) -> Tensor:
         """(B, T, E) -> (B, T, E). Without a mask, attention is causal.
 
         `cache` holds keys and values (B, K, seq_len, D) of which the first `past` are filled; the new ones are written

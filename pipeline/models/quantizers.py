@@ -6,6 +6,7 @@ A quantizer is a module with `width` (channels of z), `codebook_size`, and three
 - `vectors(indices)`: (B, ...) -> code vectors (B, width, ...), exactly those that forward gave for these indices;
 - `margin(z)`: (B, width, ...) -> (B,), how far the nearest component of each sample is from another index.
 """
+
 import math
 
 import torch

@@ -5,6 +5,7 @@ numbers and never on its neighbours in the batch.
 
 Letters: B batch, T tokens, V vocabulary.
 """
+
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,8 +30,10 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(f"temperature {self.temperature} and top_k {self.top_k} must not be negative, and top_p "
-                             f"{self.top_p} must be in (0, 1]")
+            raise ValueError(
+                f"temperature {self.temperature} and top_k {self.top_k} must not be negative, and top_p "
+                f"{self.top_p} must be in (0, 1]"
+            )
 
 
 class Constraint(Protocol):
@@ -90,9 +93,16 @@ def choose(logits: Tensor, uniform: Tensor, config: SamplingConfig) -> Tensor:
 
 
 @torch.inference_mode()
-def sample_tokens(model: GPT, prompt: Tensor, documents: Tensor, null_prompt: Tensor | None,
-                  null_documents: Tensor | None, constraint: Constraint, uniforms: Tensor,
-                  config: SamplingConfig) -> Tensor:
+def sample_tokens(
+    model: GPT,
+    prompt: Tensor,
+    documents: Tensor,
+    null_prompt: Tensor | None,
+    null_documents: Tensor | None,
+    constraint: Constraint,
+    uniforms: Tensor,
+    config: SamplingConfig,
+) -> Tensor:
     """Continue each row of prompt (B, T) by as many tokens as `uniforms` (B, N) has columns: (B, N) int64.
 
     Prompts of unequal length are padded on the left, under a document number of their own in `documents` (B, T). With

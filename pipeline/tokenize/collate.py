@@ -4,6 +4,7 @@ Each is a frozen dataclass, called with a table of n rows and a `Draw`, and retu
 sample (order, dropped condition, noise, timestep, corruption) comes from the Draw, under a purpose named here, so a
 sample's tensors never depend on its neighbours.
 """
+
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,8 +92,10 @@ class SequenceCollate:
 
     def _sequence(self, row: dict, text_first: bool, drop: bool) -> tuple[np.ndarray, np.ndarray]:
         if row["tokenizer_sha256"] != self.tokenizer_sha256:
-            raise ValueError(f"row {row['key']} was made with tokenizer {row['tokenizer_sha256']}, but the model reads "
-                             f"codes of {self.tokenizer_sha256}; run jobs.tokenize_corpus again")
+            raise ValueError(
+                f"row {row['key']} was made with tokenizer {row['tokenizer_sha256']}, but the model reads "
+                f"codes of {self.tokenizer_sha256}; run jobs.tokenize_corpus again"
+            )
         text = Segment("text", self.text.encode(row["text"]) if row["text"] else None)
         shape = tuple(row["shape"]) if row["modality"] == "image" else None
         media = Segment(row["modality"], tuple(row["codes"]), shape)
@@ -104,8 +107,10 @@ class SequenceCollate:
         except ValueError as error:
             raise ValueError(f"row {row['key']}: {error}") from error
         if len(ids) - 1 > self.seq_len:
-            raise ValueError(f"row {row['key']} has {len(ids)} tokens, too many for seq_len {self.seq_len}; raise "
-                             "seq_len or shorten its text")
+            raise ValueError(
+                f"row {row['key']} has {len(ids)} tokens, too many for seq_len {self.seq_len}; raise "
+                "seq_len or shorten its text"
+            )
         return ids, self._weights(segments)
 
     def _weights(self, segments: list[Segment]) -> np.ndarray:
@@ -143,7 +148,9 @@ class DecoderCollate:
         wrong = torch.from_numpy(draw.uniform("corrupt", shape) < corruption[:, None, None])
         codes = torch.where(wrong, torch.from_numpy(draw.integers("code", self.tokenizer.codebook_size, shape)), codes)
         return {
-            "x": x, "codes": codes, "recon": self.tokenizer.decode(codes),
+            "x": x,
+            "codes": codes,
+            "recon": self.tokenizer.decode(codes),
             "corruption": torch.from_numpy(corruption.astype(np.float32)),
             "noise": torch.from_numpy(draw.normal("noise", tuple(x.shape[1:]))),
             "t": torch.from_numpy(draw.integers("timestep", NUM_TIMESTEPS)),

@@ -4,6 +4,7 @@
 
 Guarantees: the codes of a picture do not depend on the batch it comes in; each row names the tokenizer that made it.
 """
+
 import pyarrow as pa
 import torch
 
@@ -25,8 +26,14 @@ class Encode:
             return CODES.empty_table()
         config = self.tokenizer.config
         codes = self.tokenizer.encode(pictures(table, config.channels, config.image_size))
-        return pa.table({
-            "key": table["key"], "modality": ["image"] * len(codes), "text": table["caption"],
-            "codes": codes.flatten(1).tolist(), "shape": [list(codes.shape[1:])] * len(codes),
-            "tokenizer_sha256": [self.tokenizer.sha256] * len(codes),
-        }, schema=CODES)
+        return pa.table(
+            {
+                "key": table["key"],
+                "modality": ["image"] * len(codes),
+                "text": table["caption"],
+                "codes": codes.flatten(1).tolist(),
+                "shape": [list(codes.shape[1:])] * len(codes),
+                "tokenizer_sha256": [self.tokenizer.sha256] * len(codes),
+            },
+            schema=CODES,
+        )

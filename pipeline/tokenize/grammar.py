@@ -9,6 +9,7 @@ classifier-free guidance. An image holds exactly h * w codes.
 Guarantees: `build` makes legal sequences and `parse` inverts it; following `allowed` from `START`, a sampler can make
 nothing else; ids of one kind can never be taken for another's.
 """
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,25 +67,37 @@ class Grammar:
 
     @classmethod
     def from_json(cls, layout: Any) -> "Grammar":
-        """The grammar of a saved layout; ValueError if it is none, or its offsets are not those that this code computes."""
+        """The grammar of a saved layout; ValueError if it is none, or its offsets are not those that this code
+        computes."""
         if not isinstance(layout, dict):
-            raise ValueError(f"the vocabulary is laid out in a {type(layout).__name__}; make the corpus or the model again")
+            raise ValueError(
+                f"the vocabulary is laid out in a {type(layout).__name__}; make the corpus or the model again"
+            )
         sizes = {name: layout.get(name) for name in ("text_size", "image_size", "audio_size", "max_side")}
         for name, size in sizes.items():
             if type(size) is not int or not 0 <= size <= _MOST:
-                raise ValueError(f"the {name} of the vocabulary is {size!r:.60}, and no integer from 0 to {_MOST}; make the "
-                                 "corpus or the model again")
+                raise ValueError(
+                    f"the {name} of the vocabulary is {size!r:.60}, and no integer from 0 to {_MOST}; make the "
+                    "corpus or the model again"
+                )
         grammar = cls(**sizes)
         if grammar.to_json() != layout:
-            raise ValueError(f"the vocabulary was laid out otherwise: {layout!s:.400} is not {grammar.to_json()}; make the "
-                             "corpus or the model again")
+            raise ValueError(
+                f"the vocabulary was laid out otherwise: {layout!s:.400} is not {grammar.to_json()}; make the "
+                "corpus or the model again"
+            )
         return grammar
 
     def to_json(self) -> dict[str, Any]:
         """The layout with its offsets spelt out, as JSON types."""
-        return {"text_size": self.text_size, "image_size": self.image_size, "audio_size": self.audio_size,
-                "max_side": self.max_side, "offsets": {name: self.offset(name) for name in MODALITIES},
-                "vocab_size": self.vocab_size}
+        return {
+            "text_size": self.text_size,
+            "image_size": self.image_size,
+            "audio_size": self.audio_size,
+            "max_side": self.max_side,
+            "offsets": {name: self.offset(name) for name in MODALITIES},
+            "vocab_size": self.vocab_size,
+        }
 
     def size(self, modality: Modality) -> int:
         """Number of ids of a modality."""

@@ -8,6 +8,7 @@ Guarantees: `load` refuses altered bytes, and refuses a machine or a library on 
 other codes. The codes of a picture do not depend on what else is in its batch. `Tokenizer.sha256`, the digest of
 tokenizer.json, goes into every table of codes.
 """
+
 import contextlib
 import hashlib
 import math
@@ -73,8 +74,9 @@ class Tokenizer:
         return torch.cat(parts)
 
 
-def export(model: DVAE, store: Store, golden: Tensor, *, blank: float = -1.0,
-           data_facts: Mapping[str, Any] | None = None) -> Tokenizer:
+def export(
+    model: DVAE, store: Store, golden: Tensor, *, blank: float = -1.0, data_facts: Mapping[str, Any] | None = None
+) -> Tokenizer:
     """Write a package and load it back.
 
     `golden` (N, C, H, W) are pictures of the training data, of which the NUM_GOLDEN whose codes are furthest from any
@@ -91,15 +93,25 @@ def export(model: DVAE, store: Store, golden: Tensor, *, blank: float = -1.0,
     golden = golden[margins.argsort(descending=True, stable=True)[:NUM_GOLDEN]].contiguous()
     codes = _encode(model, golden)
     blank_codes = _encode(model, torch.full_like(golden[:1], blank))[0]
-    files = [store.write("weights.safetensors", safetensors.save(model.state_dict())),
-             store.write("golden.safetensors", safetensors.save({"images": golden, "codes": codes}))]
+    files = [
+        store.write("weights.safetensors", safetensors.save(model.state_dict())),
+        store.write("golden.safetensors", safetensors.save({"images": golden, "codes": codes})),
+    ]
     facts = {
-        "format": 1, "quantizer": "fsq", "model": configs.to_dict(config), "levels": list(config.levels),
-        "codebook_size": model.quantizer.codebook_size, "stride": config.stride, "channels": config.channels,
-        "image_size": config.image_size, "range": [-1.0, 1.0],
+        "format": 1,
+        "quantizer": "fsq",
+        "model": configs.to_dict(config),
+        "levels": list(config.levels),
+        "codebook_size": model.quantizer.codebook_size,
+        "stride": config.stride,
+        "channels": config.channels,
+        "image_size": config.image_size,
+        "range": [-1.0, 1.0],
         "length_rule": "size / stride codes along each axis, in raster order",
-        "blank": blank, "blank_code": int(blank_codes[tuple(n // 2 for n in blank_codes.shape)]),
-        "data": dict(data_facts or {}), "files": [asdict(file) for file in files],
+        "blank": blank,
+        "blank_code": int(blank_codes[tuple(n // 2 for n in blank_codes.shape)]),
+        "data": dict(data_facts or {}),
+        "files": [asdict(file) for file in files],
     }
     storage.write_json(store, "tokenizer.json", facts)
     return load(store)
@@ -108,7 +120,8 @@ def export(model: DVAE, store: Store, golden: Tensor, *, blank: float = -1.0,
 def load(store: Store, device: str | torch.device = "cpu") -> Tokenizer:
     """Read a package, check its digests, and encode its golden pictures again.
 
-    ValueError if there is none, if its files are damaged or hostile, or if a golden picture comes out as other codes here.
+    ValueError if there is none, if its files are damaged or hostile, or if a golden picture comes out as other codes
+    here.
     """
     name = f"{store.url}/tokenizer.json"
     try:
@@ -122,14 +135,20 @@ def load(store: Store, device: str | torch.device = "cpu") -> Tokenizer:
         if math.prod(config.levels) > _CODES:
             raise CorruptFileError(f"its levels {config.levels} make more than {_CODES} codes")
     except CorruptFileError as error:
-        raise CorruptFileError(f"{name} is not that of a tokenizer package; make one with jobs.train_dvae ({error})") from error
+        raise CorruptFileError(
+            f"{name} is not that of a tokenizer package; make one with jobs.train_dvae ({error})"
+        ) from error
     images, codes = _golden(store, files["golden.safetensors"], config)
-    model = weights.load(store, files["weights.safetensors"], lambda: DVAE(config)).eval().requires_grad_(False).to(device)
+    model = (
+        weights.load(store, files["weights.safetensors"], lambda: DVAE(config)).eval().requires_grad_(False).to(device)
+    )
     different = (_encode(model, images) != codes).flatten(1).any(1)
     if different.any():
-        raise ValueError(f"the tokenizer {store.url} gives other codes here than where it was exported, for "
-                         f"{int(different.sum())} of {len(different)} golden pictures: codes made on this machine "
-                         "would not mean what its models learned")
+        raise ValueError(
+            f"the tokenizer {store.url} gives other codes here than where it was exported, for "
+            f"{int(different.sum())} of {len(different)} golden pictures: codes made on this machine "
+            "would not mean what its models learned"
+        )
     return Tokenizer(model=model, facts=facts, sha256=hashlib.sha256(data).hexdigest())
 
 
@@ -148,22 +167,31 @@ def _files(facts: dict[str, Any], name: str) -> dict[str, File]:
 
 
 def _golden(store: Store, file: File, config: DVAEConfig) -> tuple[Tensor, Tensor]:
-    """The golden pictures (N, C, H, W) and their codes (N, h, w); CorruptFileError if they are not those of such a DVAE.
+    """The golden pictures (N, C, H, W) and their codes (N, h, w); CorruptFileError if they are not those of such a
+    DVAE.
 
     They are the only evidence for the size of the pictures, which no weight knows.
     """
     name, header = f"{store.url}/{file.path}", weights.header(store, file)
     rows = header["images"].shape[:1] if "images" in header else ()
     side = (config.image_size,) * config.dims
-    wanted = {"images": weights.Entry(dtype=torch.float32, shape=(*rows, config.channels, *side)),
-              "codes": weights.Entry(dtype=torch.int64, shape=(*rows, *(n // config.stride for n in side)))}
+    wanted = {
+        "images": weights.Entry(dtype=torch.float32, shape=(*rows, config.channels, *side)),
+        "codes": weights.Entry(dtype=torch.int64, shape=(*rows, *(n // config.stride for n in side))),
+    }
     if header != wanted or not 1 <= rows[0] <= NUM_GOLDEN:
-        raise CorruptFileError(f"{name} does not hold 1 to {NUM_GOLDEN} pictures of {config.image_size} pixels and their codes; "
-                               "make the package with jobs.train_dvae")
-    batch_bytes = 4 * ENCODE_ROWS * config.image_size**config.dims * max(config.channels, config.width * config.multipliers[0])
+        raise CorruptFileError(
+            f"{name} does not hold 1 to {NUM_GOLDEN} pictures of {config.image_size} pixels and their codes; "
+            "make the package with jobs.train_dvae"
+        )
+    batch_bytes = (
+        4 * ENCODE_ROWS * config.image_size**config.dims * max(config.channels, config.width * config.multipliers[0])
+    )
     if batch_bytes > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
-        raise ValueError(f"{store.url} is for pictures of {config.image_size} pixels: encoding {ENCODE_ROWS} of them takes "
-                         f"{batch_bytes / 1e9:.3g} GB, and this machine has {memory / 1e9:.3g} GB; use a larger one")
+        raise ValueError(
+            f"{store.url} is for pictures of {config.image_size} pixels: encoding {ENCODE_ROWS} of them takes "
+            f"{batch_bytes / 1e9:.3g} GB, and this machine has {memory / 1e9:.3g} GB; use a larger one"
+        )
     golden = weights.tensors(store, file)
     if not golden["images"].isfinite().all():
         raise CorruptFileError(f"{name} holds pictures that are not finite; make the package with jobs.train_dvae")
@@ -180,8 +208,8 @@ def _encode(model: DVAE, images: Tensor) -> Tensor:
     """Codes of at most ENCODE_ROWS images; the rest of the batch is filled with copies of the first."""
     device = next(model.parameters()).device
     batch = torch.cat([images, images[:1].expand(ENCODE_ROWS - len(images), *images.shape[1:])]).to(device).float()
-    # TF32 and algorithm search would make codes depend on the graphics card and on what ran before. These flags belong to
-    # the process, so only one thread sets them at a time.
+    # TF32 and algorithm search would make codes depend on the graphics card and on what ran before. These flags belong
+    # to the process, so only one thread sets them at a time.
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     alone = _FLAGS if device.type == "cuda" else contextlib.nullcontext()
     with alone, torch.no_grad(), torch.autocast(device.type, enabled=False), exact:

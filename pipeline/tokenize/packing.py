@@ -3,6 +3,7 @@
 Guarantees: the last token of one sequence never predicts the first of the next; each target is counted once, with its
 own weight; padding has weight 0 and a document number of its own.
 """
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,8 +29,12 @@ def pack(sequences: Sequence[np.ndarray], weights: Sequence[np.ndarray], seq_len
         places.append((row, seq_len - free[row]))
         free[row] -= need
     shape = (len(free), seq_len)
-    out = {"tokens": np.full(shape, PAD, np.int64), "targets": np.full(shape, PAD, np.int64),
-           "weights": np.zeros(shape, np.float32), "documents": np.zeros(shape, np.int64)}
+    out = {
+        "tokens": np.full(shape, PAD, np.int64),
+        "targets": np.full(shape, PAD, np.int64),
+        "weights": np.zeros(shape, np.float32),
+        "documents": np.zeros(shape, np.int64),
+    }
     for sequence, weight, (row, start) in zip(sequences, weights, places, strict=True):
         span = slice(start, start + len(sequence) - 1)
         out["tokens"][row, span] = sequence[:-1]

@@ -1,4 +1,5 @@
 """Encoded pictures to floats in [-1, 1] and back; the one place that says what a pixel value means."""
+
 import io
 
 import numpy as np

@@ -3,6 +3,7 @@
 Every string has an encoding, because all 256 bytes are in the vocabulary, and decodes to itself. Training depends on
 the texts and their counts alone, never on their order. A file that was not written here is read with suspicion.
 """
+
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -31,8 +32,9 @@ class TextTokenizer:
         if vocab_size < 256:
             raise ValueError(f"vocab_size {vocab_size} is too small: the 256 bytes alone need 256")
         tokenizer = _untrained()
-        trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False,
-                                      initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        )
         tokenizer.train_from_iterator(sorted(texts), trainer)
         return cls(tokenizer.to_str())
 
@@ -40,8 +42,8 @@ class TextTokenizer:
     def load(cls, store: Store, name: str = "text.json") -> "TextTokenizer":
         """Read what `save` wrote; ValueError if there is none, CorruptFileError if it is anything else.
 
-        The library knows far more kinds of tokenizers, and some take memory or time without end; so only a vocabulary and
-        its merges may differ from what `train` makes.
+        The library knows far more kinds of tokenizers, and some take memory or time without end; so only a vocabulary
+        and its merges may differ from what `train` makes.
         """
         where = f"{store.url}/{name}"
         try:
@@ -55,8 +57,9 @@ class TextTokenizer:
                 return loaded
             except Exception as error:  # noqa: BLE001 - it raises nothing narrower
                 fault = f"{error!s:.160}"
-        raise CorruptFileError(f"{where} is not a text tokenizer of jobs.tokenize_corpus: {fault}; name the folder of a finished "
-                               "run")
+        raise CorruptFileError(
+            f"{where} is not a text tokenizer of jobs.tokenize_corpus: {fault}; name the folder of a finished run"
+        )
 
     def save(self, store: Store, name: str = "text.json") -> None:
         """Write it as one JSON file."""
@@ -108,7 +111,9 @@ def _fault(values: dict[str, Any]) -> str | None:
     if not isinstance(model, dict):
         return f"its model is a {type(model).__name__}"
     for own, given in ((ours | {"model": model}, values), (ours["model"], model)):
-        for key in sorted(given.keys() - {"vocab", "merges"}):  # one that another version of the library lacks is no matter
+        for key in sorted(
+            given.keys() - {"vocab", "merges"}
+        ):  # one that another version of the library lacks is no matter
             if key not in own or given[key] != own[key]:
                 return f"its {foreign.shown(key)} is {foreign.shown(given[key])}"
     vocab = model.get("vocab")

@@ -3,6 +3,7 @@
 A network names its `blocks`, any modules, and perhaps a `head`: the last layer, from (B, ...) and, for a loss, targets
 (B, ...) to what the loss reads. No parameter changes its name, so checkpoints fit with or without.
 """
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,8 +22,10 @@ def prepare(model: nn.Module, *, compiled: bool, recomputed: bool) -> None:
         return
     blocks = getattr(model, "blocks", None)
     if blocks is None:
-        raise ValueError(f"{type(model).__name__} names no blocks; leave out train.engine.compile and "
-                         "train.engine.activation_checkpointing")
+        raise ValueError(
+            f"{type(model).__name__} names no blocks; leave out train.engine.compile and "
+            "train.engine.activation_checkpointing"
+        )
     if compiled:  # blocks of one class share their code, and each shape counts as compiled again; a U-Net has many
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     heads = [model.head] if hasattr(model, "head") else []

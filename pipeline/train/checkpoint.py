@@ -9,8 +9,10 @@ Guarantees: what has no manifest does not exist; a torn, altered, swapped or mis
 any state is touched, named in one warning, and the newest checkpoint that is whole is used; nothing is unpickled. Each
 attempt to train writes folders of its own, so a process thought dead can spoil nothing. Training waits for the copy to
 host memory only; writing goes on in the background until `wait`, and holds up no thread of Python for more than
-milliseconds. Cost: host memory for this rank's share, kept from save to save; on an object store, twice while it writes.
+milliseconds. Cost: host memory for this rank's share, kept from save to save; on an object store, twice while it
+writes.
 """
+
 import contextlib
 import hashlib
 import json
@@ -130,11 +132,19 @@ def _chunks(data: bytes | bytearray | memoryview) -> list[str]:
 class Checkpoints:
     """The checkpoints in a folder. Every rank makes one, and calls `save`, `wait` and `names` together.
 
-    Kept are the newest `keep` and, given `best` (a metric, and "min" or "max"), the best by that metric in its `metrics`.
+    Kept are the newest `keep` and, given `best` (a metric, and "min" or "max"), the best by that metric in its
+    `metrics`.
     """
 
-    def __init__(self, store: Store, device: torch.device, *, keep: int, best: tuple[str, str] | None = None,
-                 timeout_s: float = 1800.0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        device: torch.device,
+        *,
+        keep: int,
+        best: tuple[str, str] | None = None,
+        timeout_s: float = 1800.0,
+    ) -> None:
         self._store, self._device, self._keep, self._timeout_s = store, device, keep, timeout_s
         self._best = best
         self._passed_over: set[str] = set()
@@ -158,8 +168,15 @@ class Checkpoints:
         """Read a checkpoint's manifest; CorruptFileError if it is not sound."""
         return open_saved(self._store, name)
 
-    def save(self, step: int, slices: list[Slice], ema: list[torch.Tensor] | None, statics: dict[str, torch.Tensor],
-             before: Callable[[], None] | None = None, **facts: Any) -> None:
+    def save(
+        self,
+        step: int,
+        slices: list[Slice],
+        ema: list[torch.Tensor] | None,
+        statics: dict[str, torch.Tensor],
+        before: Callable[[], None] | None = None,
+        **facts: Any,
+    ) -> None:
         """Copy this rank's share to host memory and begin to write it; waits for an earlier save to end first.
 
         `before` is called beside the training too, on rank 0, before the commit.
@@ -173,7 +190,15 @@ class Checkpoints:
         fixed = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in statics.items()}
         self._name = f"{step:08d}-{self._attempt}"
         facts |= {"format": _FORMAT, "step": step, "world_size": ranks.world_size()}
-        work = (self._store.sub(self._name), ranks.rank(), ranks.world_size(), self._copied(tensors), fixed, before, facts)
+        work = (
+            self._store.sub(self._name),
+            ranks.rank(),
+            ranks.world_size(),
+            self._copied(tensors),
+            fixed,
+            before,
+            facts,
+        )
         self._thread = threading.Thread(target=self._run, args=work, name="checkpoint", daemon=True)
         self._thread.start()
 
@@ -215,8 +240,16 @@ class Checkpoints:
             with contextlib.suppress(OSError):  # rank 0 waits for this rank's part
                 work[0].write(f"{_data_name(work[1])}.failed", f"{type(error).__name__}: {error}".encode())
 
-    def _write(self, store: Store, rank: int, world: int, data: memoryview,
-               statics: dict[str, torch.Tensor], before: Callable[[], None] | None, facts: dict[str, Any]) -> None:
+    def _write(
+        self,
+        store: Store,
+        rank: int,
+        world: int,
+        data: memoryview,
+        statics: dict[str, torch.Tensor],
+        before: Callable[[], None] | None,
+        facts: dict[str, Any],
+    ) -> None:
         file = _retried(lambda: store.write(_data_name(rank), data))
         part = {"file": asdict(file), "chunks": _chunks(data), "pieces": _pieces_in(data)}
         # Ranks meet in the store, not in a collective: this thread runs beside the training's own collectives.
@@ -277,7 +310,8 @@ class Checkpoints:
 
 
 def committed(store: Store) -> list[str]:
-    """Names of the committed checkpoints of a folder of them, the newest first; what else lies there is none of ours."""
+    """Names of the committed checkpoints of a folder of them, the newest first; what else lies there is none of
+    ours."""
     return sorted((found[1] for name in store.list() if (found := _COMMITTED.fullmatch(name))), reverse=True)
 
 
@@ -298,7 +332,8 @@ def open_saved(store: Store, name: str) -> Saved:
 
 
 def best_saved(store: Store, names: Iterable[str], metric: str, mode: str) -> str | None:
-    """Which of these checkpoints has the smallest (`mode` "min") or largest ("max") `metric`, the oldest of equal ones."""
+    """Which of these checkpoints has the smallest (`mode` "min") or largest ("max") `metric`, the oldest of equal
+    ones."""
     values = {}
     for name in sorted(names):
         try:

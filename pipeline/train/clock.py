@@ -3,6 +3,7 @@
 Costs nothing that training would wait for: a GPU is asked only for what it has finished, at the one moment of a step at
 which its sums are read anyway.
 """
+
 import resource
 import sys
 import time
@@ -76,8 +77,8 @@ class Clock:
 
 
 def memory_gb(device: torch.device) -> dict[str, float]:
-    """The most memory (10^9 bytes) that this process has held so far: `peak_rss_gb` of the host; `peak_memory_gb` of the
-    device, which is torch's on a GPU, without its cache, and the host's on a CPU."""
+    """The most memory (10^9 bytes) that this process has held so far: `peak_rss_gb` of the host; `peak_memory_gb` of
+    the device, which is torch's on a GPU, without its cache, and the host's on a CPU."""
     unit = 1 if sys.platform == "darwin" else 1024
     rss_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
     device_gb = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else rss_gb
@@ -85,9 +86,12 @@ def memory_gb(device: torch.device) -> dict[str, float]:
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype, rounds: int = 5) -> float:
-    """Floating-point operations per second of the best of `rounds` large matrix products: the peak that MFU refers to."""
+    """Floating-point operations per second of the best of `rounds` large matrix products: the peak that MFU refers
+    to."""
     n, products = (8192, 8) if device.type == "cuda" else (512, 1)
-    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))  # a GPU is faster on constants: they cost less power
+    a, b = (
+        torch.randn(n, n, device=device).to(dtype) for _ in range(2)
+    )  # a GPU is faster on constants: they cost less power
     best_s = float("inf")
     for _ in range(rounds + 1):
         start = time.perf_counter()

@@ -3,6 +3,7 @@
 Guarantees: what is judged depends on the losses alone, so all ranks judge alike, and `state` in a checkpoint makes a
 resumed run judge as an uninterrupted one. A spike is counted and named but not undone: its update was clipped.
 """
+
 import math
 from typing import Any, Literal
 
@@ -19,9 +20,21 @@ class Divergence:
     times their spread: 1.4826 times the median distance from the median, as the standard deviation of a normal
     distribution, or 1 % of the median if that is more."""
 
-    def __init__(self, *, max_bad_steps: int, spike_factor: float, window: int, max_spikes: int,
-                 state: dict[str, Any] | None = None) -> None:
-        self._max_bad_steps, self._factor, self._window, self._max_spikes = max_bad_steps, spike_factor, window, max_spikes
+    def __init__(
+        self,
+        *,
+        max_bad_steps: int,
+        spike_factor: float,
+        window: int,
+        max_spikes: int,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        self._max_bad_steps, self._factor, self._window, self._max_spikes = (
+            max_bad_steps,
+            spike_factor,
+            window,
+            max_spikes,
+        )
         state = state or {}
         self._bad_in_row: int = state.get("bad_in_row", 0)
         self.spikes: int = state.get("spikes", 0)
@@ -30,7 +43,12 @@ class Divergence:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run must know, as JSON types."""
-        return {"bad_in_row": self._bad_in_row, "spikes": self.spikes, "spiked": list(self._spiked), "recent": list(self._recent)}
+        return {
+            "bad_in_row": self._bad_in_row,
+            "spikes": self.spikes,
+            "spiked": list(self._spiked),
+            "recent": list(self._recent),
+        }
 
     def judge(self, step: int, loss: float, grad_norm: float) -> Fault | None:
         """What is wrong with the `step`-th step."""
@@ -55,19 +73,24 @@ class Divergence:
         return loss > middle + self._factor * max(spread, 0.01 * abs(middle))
 
     def stop_at_limit(self, step: int, ids: Any, *, last: bool = False) -> None:
-        """FloatingPointError, with the step and its samples, if too many steps went wrong, or the last one of all did."""
+        """FloatingPointError, with the step and its samples, if too many steps went wrong, or the last one of all
+        did."""
         if last and self._bad_in_row:
             raise FloatingPointError(
-                f"training came to its last step, and loss or gradient were not finite from step {step - self._bad_in_row + 1} "
-                f"to {step} ({some(ids)}); no weights are exported: lower --train.optim.lr, or look at these samples")
+                f"training came to its last step, and loss or gradient were not finite from "
+                f"step {step - self._bad_in_row + 1} to {step} ({some(ids)}); no weights are exported: "
+                "lower --train.optim.lr, or look at these samples"
+            )
         if self._bad_in_row >= self._max_bad_steps:
             raise FloatingPointError(
                 f"loss or gradient was not finite for {self._bad_in_row} steps in a row, up to step {step} "
-                f"({some(ids)}); lower --train.optim.lr, or look at these samples")
+                f"({some(ids)}); lower --train.optim.lr, or look at these samples"
+            )
         if len(self._spiked) > self._max_spikes:
             raise FloatingPointError(
-                f"the loss spiked at {len(self._spiked)} of the last {self._window} steps, the last time at step {step} "
-                f"({some(ids)}); lower --train.optim.lr, look at these samples, or raise --train.max_spikes")
+                f"the loss spiked at {len(self._spiked)} of the last {self._window} steps, the last time at "
+                f"step {step} ({some(ids)}); lower --train.optim.lr, look at these samples, or raise --train.max_spikes"
+            )
 
 
 def some(ids: Any) -> str:

@@ -3,6 +3,7 @@
 Each rank averages the fp32 masters of the slices that it owns, so the average is right under any sharding, costs
 4 bytes per parameter over all ranks together, and needs no communication until someone wants it whole.
 """
+
 import torch
 
 from pipeline.train.engine import Slice

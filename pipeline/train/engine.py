@@ -8,6 +8,7 @@ whose loss or gradient is not finite changes nothing. All ranks start from rank 
 The state of the optimizer is visible as `Slice`s, flat pieces of named parameters, so checkpoints and EMA need to know
 nothing about how it is sharded.
 """
+
 import math
 import os
 import warnings
@@ -43,7 +44,8 @@ class EngineConfig:
     compile: bool = False
     """Compile each block of the network by torch.compile: the first steps take longer, all later ones less."""
     activation_checkpointing: bool = False
-    """Keep only the inputs of each block and compute the rest again in the backward pass: less memory, a third more work."""
+    """Keep only the inputs of each block and compute the rest again in the backward pass: less memory, a third more
+    work."""
 
     def __post_init__(self) -> None:
         if not self.grad_clip >= 0:
@@ -92,8 +94,13 @@ class Slice:
     def part(self, start: int, stop: int) -> "Slice":
         """Elements [start, stop) of the flattened parameter."""
         here = slice(start - self.start, stop - self.start)
-        return Slice(name=self.name, start=start, master=self.master[here], exp_avg=self.exp_avg[here],
-                     exp_avg_sq=self.exp_avg_sq[here])
+        return Slice(
+            name=self.name,
+            start=start,
+            master=self.master[here],
+            exp_avg=self.exp_avg[here],
+            exp_avg_sq=self.exp_avg_sq[here],
+        )
 
 
 class WithLoss(nn.Module):
@@ -118,8 +125,15 @@ class WithLoss(nn.Module):
 class Engine:
     """Plain torch, on one rank or several: every rank holds everything, gradients are summed over ranks."""
 
-    def __init__(self, model: nn.Module, loss_fn: LossFn, config: EngineConfig, optim: OptimConfig,
-                 device: torch.device, num_micro: int = 1) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFn,
+        config: EngineConfig,
+        optim: OptimConfig,
+        device: torch.device,
+        num_micro: int = 1,
+    ) -> None:
         self.model, self.config, self.device = model.to(device), config, device
         self.updates = 0
         blocks.prepare(model, compiled=config.compile, recomputed=config.activation_checkpointing)
@@ -129,8 +143,10 @@ class Engine:
         self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.shapes = {name: tuple(p.shape) for name, p in self._named.items()}
         if bad := [name for name, p in self._named.items() if p.dtype != torch.float32]:
-            raise ValueError(f"parameter {bad[0]} is {self._named[bad[0]].dtype}; models train in float32 "
-                             "(train.engine.precision bf16 casts by itself)")
+            raise ValueError(
+                f"parameter {bad[0]} is {self._named[bad[0]].dtype}; models train in float32 "
+                "(train.engine.precision bf16 casts by itself)"
+            )
         for tensor in (*model.parameters(), *model.buffers()):
             if ranks.world_size() > 1:
                 torch.distributed.broadcast(tensor.data, 0)
@@ -138,7 +154,11 @@ class Engine:
         decay = (optim.weight_decay, 0.0)
         self._adamw = torch.optim.AdamW(
             [{"params": g, "weight_decay": d} for g, d in zip(groups, decay, strict=True) if g],
-            lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=True)
+            lr=optim.lr,
+            betas=optim.betas,
+            eps=optim.eps,
+            fused=True,
+        )
         self._setup()
 
     def _setup(self) -> None:
@@ -154,13 +174,15 @@ class Engine:
         return state
 
     @staticmethod
-    def _slice(name: str, flat: torch.Tensor, state: dict[str, torch.Tensor], start: int, numel: int,
-               at: int = 0) -> Slice:
+    def _slice(
+        name: str, flat: torch.Tensor, state: dict[str, torch.Tensor], start: int, numel: int, at: int = 0
+    ) -> Slice:
         def cut(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.data.view(-1).narrow(0, at, numel)
 
-        return Slice(name=name, start=start, master=cut(flat), exp_avg=cut(state["exp_avg"]),
-                     exp_avg_sq=cut(state["exp_avg_sq"]))
+        return Slice(
+            name=name, start=start, master=cut(flat), exp_avg=cut(state["exp_avg"]), exp_avg_sq=cut(state["exp_avg_sq"])
+        )
 
     @property
     def sum_names(self) -> list[str]:
@@ -223,8 +245,11 @@ class Engine:
 
     def statics(self) -> dict[str, torch.Tensor]:
         """What is saved besides the trainable parameters: persistent buffers and frozen parameters, by name."""
-        return {name: t for name, t in self.model.state_dict(keep_vars=True).items()
-                if not (isinstance(t, nn.Parameter) and t.requires_grad)}
+        return {
+            name: t
+            for name, t in self.model.state_dict(keep_vars=True).items()
+            if not (isinstance(t, nn.Parameter) and t.requires_grad)
+        }
 
     def assembled(self, pieces: Mapping[str, list[tuple[int, torch.Tensor]]]) -> Iterator[tuple[str, torch.Tensor]]:
         """Each trainable parameter, whole, from the (start, values) that each rank owns of it; a collective."""
@@ -263,13 +288,16 @@ class ZeroEngine(Engine):
 
     def _setup(self) -> None:
         if scalars := [name for name, shape in self.shapes.items() if shape == ()]:
-            raise ValueError(f"parameter {scalars[0]} has no dimensions, which DeepSpeed does not support; "
-                             "give it the shape (1,), or use train.engine.backend torch")
+            raise ValueError(
+                f"parameter {scalars[0]} has no dimensions, which DeepSpeed does not support; "
+                "give it the shape (1,), or use train.engine.backend torch"
+            )
         if self.config.zero_stage == 3 and len(self.shapes) < sum(1 for _ in self.model.parameters()):
             raise ValueError("frozen parameters cannot train under train.engine.zero_stage 3; use stage 0, 1 or 2")
         deepspeed = _import_deepspeed(self.device)
         self._engine = deepspeed.initialize(
-            model=self._loss, optimizer=self._adamw, config=self._deepspeed_config(), dist_init_required=False)[0]
+            model=self._loss, optimizer=self._adamw, config=self._deepspeed_config(), dist_init_required=False
+        )[0]
         self._zero = self._engine.optimizer if self.config.zero_stage else None
         if self.config.zero_stage == 0:
             super()._setup()
@@ -282,21 +310,32 @@ class ZeroEngine(Engine):
         size = sum(math.prod(shape) for shape in self.shapes.values())
         bucket = max(2, min(50_000_000, size + size % 2))  # a bucket is allocated whole, however small the model
         zero: dict[str, Any] = {
-            "stage": self.config.zero_stage, "overlap_comm": False, "contiguous_gradients": True,
+            "stage": self.config.zero_stage,
+            "overlap_comm": False,
+            "contiguous_gradients": True,
             "reduce_scatter": True,
-            "reduce_bucket_size": bucket, "allgather_bucket_size": bucket, "round_robin_gradients": False,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+            "round_robin_gradients": False,
             "stage3_param_persistence_threshold": min(100_000, size // 100),  # smaller ones stay whole on each rank
         }
         if self.config.cpu_offload:
             zero["offload_optimizer"] = {"device": "cpu", "pin_memory": self.device.type == "cuda"}
         return {
-            "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": self._num_micro,
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": self._num_micro,
             "gradient_clipping": self.config.grad_clip if self.config.zero_stage else 0.0,
-            "prescale_gradients": False, "gradient_predivide_factor": 1.0,
-            "communication_data_type": "fp32", "data_types": {"grad_accum_dtype": "fp32"},
-            "bf16": {"enabled": False}, "fp16": {"enabled": False},
-            "zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False,
-            "steps_per_print": 1 << 60, "wall_clock_breakdown": False, "zero_optimization": zero,
+            "prescale_gradients": False,
+            "gradient_predivide_factor": 1.0,
+            "communication_data_type": "fp32",
+            "data_types": {"grad_accum_dtype": "fp32"},
+            "bf16": {"enabled": False},
+            "fp16": {"enabled": False},
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+            "steps_per_print": 1 << 60,
+            "wall_clock_breakdown": False,
+            "zero_optimization": zero,
         }
 
     def _slices_stage_1_2(self) -> Iterator[Slice]:
@@ -304,8 +343,14 @@ class ZeroEngine(Engine):
             mapping = p._hp_mapping  # None where this rank owns nothing of the parameter
             if mapping is not None:
                 flat = self._zero.single_partition_of_fp32_groups[mapping.param_group_index]
-                yield self._slice(name, flat, self._state(flat), mapping.lp_fragment_address.start,
-                                  mapping.hp_fragment_address.numel, mapping.hp_fragment_address.start)
+                yield self._slice(
+                    name,
+                    flat,
+                    self._state(flat),
+                    mapping.lp_fragment_address.start,
+                    mapping.hp_fragment_address.numel,
+                    mapping.hp_fragment_address.start,
+                )
 
     def _slices_stage_3(self) -> Iterator[Slice]:
         for name, p in self._named.items():
@@ -368,8 +413,14 @@ class ZeroEngine(Engine):
         return self.config.zero_stage < 3
 
 
-def build(model: nn.Module, loss_fn: LossFn, config: EngineConfig, optim: OptimConfig, device: torch.device,
-          num_micro: int = 1) -> Engine:
+def build(
+    model: nn.Module,
+    loss_fn: LossFn,
+    config: EngineConfig,
+    optim: OptimConfig,
+    device: torch.device,
+    num_micro: int = 1,
+) -> Engine:
     """The engine that a config asks for; a collective."""
     kind = Engine if config.backend == "torch" else ZeroEngine
     return kind(model, loss_fn, config, optim, device, num_micro)

@@ -3,6 +3,7 @@
 `model.safetensors` holds the module's `state_dict` (EMA weights where there are any), `config.json` says
 {"kind", "model", "facts"}, and `manifest.json`, created last, makes both visible.
 """
+
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -22,8 +23,14 @@ FILES = (WEIGHTS, "config.json", MANIFEST)
 """All that an export consists of."""
 
 
-def export(engine: Engine, pieces: Mapping[str, list[tuple[int, torch.Tensor]]], store: Store, *, step: int,
-           about: dict[str, Any]) -> None:
+def export(
+    engine: Engine,
+    pieces: Mapping[str, list[tuple[int, torch.Tensor]]],
+    store: Store,
+    *,
+    step: int,
+    about: dict[str, Any],
+) -> None:
     """Write the whole weights, given each rank's pieces of them; a collective, rank 0 writes.
 
     `about` is the content of `config.json`.
@@ -68,12 +75,16 @@ def exported_step(store: Store) -> int | None:
 def aliases(model: nn.Module) -> dict[str, str]:
     """Further names, in the `state_dict`, of a tensor that has a name already: alias -> name."""
     first: dict[int, str] = {}
-    return {name: first[id(t)] for name, t in model.state_dict(keep_vars=True).items()
-            if first.setdefault(id(t), name) != name}
+    return {
+        name: first[id(t)]
+        for name, t in model.state_dict(keep_vars=True).items()
+        if first.setdefault(id(t), name) != name
+    }
 
 
-def _write(store: Store, tensors: dict[str, torch.Tensor], also: dict[str, str], step: int,
-           about: dict[str, Any]) -> None:
+def _write(
+    store: Store, tensors: dict[str, torch.Tensor], also: dict[str, str], step: int, about: dict[str, Any]
+) -> None:
     whole = tensors | {alias: tensors[name] for alias, name in also.items()}
     data = save({name: t.detach().cpu().clone().contiguous() for name, t in sorted(whole.items())})
     config = (json.dumps(about, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()

@@ -8,6 +8,7 @@ checkpointing computes again is not counted, since it is no progress. Checked ag
 Letters as in the networks: T tokens, V vocabulary, E model width, H heads, K key-value heads, D head width, F hidden
 width, L layers; C channels.
 """
+
 from collections.abc import Mapping
 
 from torch import Tensor, nn

@@ -4,6 +4,7 @@ Guarantees: run again, it goes on from the newest whole checkpoint, with the ver
 uninterrupted run would have seen, on any number of ranks; on the same number, on CPU, the weights are the same bit for
 bit. Every rank calls the host equally often. It knows nothing of Ray, and DeepSpeed only through `engine`.
 """
+
 import contextlib
 import hashlib
 from collections.abc import Callable
@@ -19,9 +20,9 @@ from pipeline.log import logger
 from pipeline.storage import Store
 from pipeline.train import engine as engines
 from pipeline.train import export, flops, ranks, state, trackers
-from pipeline.train.batches import Batches, Collate, Dataset, check_same, check_split, num_micro
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.clock import Clock, matmul_flops, memory_gb
+from pipeline.train.data.batches import Batches, Collate, Dataset, check_same, check_split, num_micro
 from pipeline.train.divergence import FEWEST, Divergence, some
 from pipeline.train.ema import Ema, masters
 from pipeline.train.engine import EngineConfig, LossFn, OptimConfig
@@ -80,8 +81,16 @@ class TrainConfig:
     schedule: ScheduleConfig = ScheduleConfig()
 
     def __post_init__(self) -> None:
-        for name in ("steps", "global_batch", "micro_batch", "eval_samples", "log_every", "checkpoint_every", "keep_checkpoints",
-                     "max_bad_steps"):
+        for name in (
+            "steps",
+            "global_batch",
+            "micro_batch",
+            "eval_samples",
+            "log_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "max_bad_steps",
+        ):
             if (value := getattr(self, name)) is not None and not value >= 1:
                 raise ValueError(f"train.{name} is {value}; use 1 or more")
         for name in ("window_blocks", "eval_every", "sample_every", "spike_factor", "max_spikes"):
@@ -107,8 +116,8 @@ class Host:
         """After each step."""
 
     def measured(self, step: int, values: dict[str, float]) -> None:
-        """Every `log_every` steps: what goes into metrics.jsonl (`loss`, `step_s`, `samples_per_s`, `grad_norm`, ...), with
-        this rank's own times."""
+        """Every `log_every` steps: what goes into metrics.jsonl (`loss`, `step_s`, `samples_per_s`, `grad_norm`, ...),
+        with this rank's own times."""
 
     def checkpointed(self, step: int, path: str) -> None:
         """After each checkpoint that was committed."""
@@ -123,10 +132,23 @@ def finished(config: TrainConfig, store: Store) -> bool:
     return export.exported_step(store.sub("model")) == config.steps
 
 
-def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Dataset, collate: Collate, store: Store,
-          kind: str, model_config: dict[str, Any], facts: dict[str, Any] | None = None,
-          device: torch.device | None = None, host: Host | None = None, evaluate: Evaluate | None = None,
-          sample: Sample | None = None, accepted: Callable[[], None] | None = None) -> None:
+def train(
+    config: TrainConfig,
+    *,
+    model: nn.Module,
+    loss_fn: LossFn,
+    rows: Dataset,
+    collate: Collate,
+    store: Store,
+    kind: str,
+    model_config: dict[str, Any],
+    facts: dict[str, Any] | None = None,
+    device: torch.device | None = None,
+    host: Host | None = None,
+    evaluate: Evaluate | None = None,
+    sample: Sample | None = None,
+    accepted: Callable[[], None] | None = None,
+) -> None:
     """Train `model`, with all ranks of the process group, and export it under `store`/model.
 
     `accepted` is called on rank 0 when nothing speaks against the run any more, before anything in `store` changes.
@@ -146,13 +168,19 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
     ema = Ema(engine.owned(), config.ema_decay) if config.ema_decay else None
     if (evaluate or (sample and config.sample_every)) and ema and not engine.swappable:
         raise ValueError("averaged weights cannot be evaluated under train.engine.zero_stage 3; use stage 0, 1 or 2")
-    checkpoints = Checkpoints(store.sub("checkpoints"), device, keep=config.keep_checkpoints,
-                              best=(config.keep_best, config.keep_best_mode) if config.keep_best else None)
+    checkpoints = Checkpoints(
+        store.sub("checkpoints"),
+        device,
+        keep=config.keep_checkpoints,
+        best=(config.keep_best, config.keep_best_mode) if config.keep_best else None,
+    )
     start = state.restore(checkpoints, engine, ema, order, config.global_batch, about)
     chain, latest = start.chain, dict(start.metrics)  # latest: the last values of what was measured
     if chain.step > config.steps:
-        raise ValueError(f"{store.url} was trained for {chain.step} steps already, and train.steps is {config.steps}; "
-                         "use a larger number, or a new run_dir")
+        raise ValueError(
+            f"{store.url} was trained for {chain.step} steps already, and train.steps is {config.steps}; "
+            "use a larger number, or a new run_dir"
+        )
     host.resumed(chain.step)
     metrics = None
     if ranks.rank() == 0:
@@ -162,14 +190,30 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
         metrics = Metrics(store, chain.step, tracked)
         if chain.step:
             metrics.write(chain.step, resume_read_mb=start.read_bytes / 1e6, resume_total_mb=start.total_bytes / 1e6)
-    health = Divergence(max_bad_steps=config.max_bad_steps, spike_factor=config.spike_factor, window=config.spike_window,
-                        max_spikes=config.max_spikes, state=start.health)
+    health = Divergence(
+        max_bad_steps=config.max_bad_steps,
+        spike_factor=config.spike_factor,
+        window=config.spike_window,
+        max_spikes=config.max_spikes,
+        state=start.health,
+    )
     peak_flops = _peak_flops(config, device)
     clock, seen, owed = Clock(), 0.0, False  # seen: sums since the last log line; owed: a checkpoint
 
     ending = contextlib.closing(metrics) if metrics else contextlib.nullcontext()
-    with ending, Batches(rows, collate, order, global_batch=config.global_batch, micro_batch=config.micro_batch,
-                 first=chain.step, last=config.steps, pin_memory=device.type == "cuda") as batches:
+    with (
+        ending,
+        Batches(
+            rows,
+            collate,
+            order,
+            global_batch=config.global_batch,
+            micro_batch=config.micro_batch,
+            first=chain.step,
+            last=config.steps,
+            pin_memory=device.type == "cuda",
+        ) as batches,
+    ):
         model.train()
         for batch in batches:
             clock.lap("data")
@@ -179,7 +223,9 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
                 on_device = {name: t.to(device, non_blocking=True) for name, t in micro.items()}
                 sums = sums + engine.backward(on_device, last=i == len(batch.micro) - 1)
                 work += flops.of_batch(model, micro) or 0.0
-            asked = sums.new_full((1,), float(host.should_checkpoint()))  # travels with the sums: a question for all ranks
+            asked = sums.new_full(
+                (1,), float(host.should_checkpoint())
+            )  # travels with the sums: a question for all ranks
             sums = ranks.total(torch.cat([sums, asked]))
             loss_sum, weight, *more, asked = sums.tolist()  # the one moment at which a GPU is waited for
             sums = sums[:-1]
@@ -187,8 +233,10 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
             clock.lap("backward")
             clock.shift(engine.forward_time.read(), of="backward", to="forward")
             if weight == 0:
-                raise ValueError(f"step {batch.step + 1} has no weight: none of its samples has anything to learn; "
-                                 f"look at {some(batch.ids)}")
+                raise ValueError(
+                    f"step {batch.step + 1} has no weight: none of its samples has anything to learn; "
+                    f"look at {some(batch.ids)}"
+                )
             lr = config.optim.lr * factor(config.schedule, batch.step, config.steps)
             grad_norm = engine.step(lr, weight)
             loss = loss_sum / weight
@@ -208,7 +256,12 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
             host.progress(chain.step, loss)
             if chain.step % config.log_every == 0 or last:
                 values = _values(engine.sum_names, seen, clock.split(), peak_flops)
-                values |= {"lr": lr, "grad_norm": grad_norm, "skipped": chain.step - engine.updates, "spikes": health.spikes}
+                values |= {
+                    "lr": lr,
+                    "grad_norm": grad_norm,
+                    "skipped": chain.step - engine.updates,
+                    "spikes": health.spikes,
+                }
                 values |= memory_gb(device)
                 latest |= values
                 host.measured(chain.step, values)
@@ -233,24 +286,37 @@ def train(config: TrainConfig, *, model: nn.Module, loss_fn: LossFn, rows: Datas
             if (owed and fault != "not_finite") or last or asked:  # what diverged must not push out what is sound
                 owed = False
                 _checkpointed(checkpoints, host)
-                state.save(checkpoints, engine, ema, chain, about, _worth(config.keep_best, latest, chain.step), health.state(),
-                           before=metrics.flush if metrics else None)
+                state.save(
+                    checkpoints,
+                    engine,
+                    ema,
+                    chain,
+                    about,
+                    _worth(config.keep_best, latest, chain.step),
+                    health.state(),
+                    before=metrics.flush if metrics else None,
+                )
                 if asked:  # the machine may be gone in a moment: commit before the next step
                     _checkpointed(checkpoints, host)
                 clock.lap("checkpoint")
         _checkpointed(checkpoints, host)
-    export.export(engine, ema.pieces() if ema else masters(engine.owned()), store.sub("model"), step=config.steps,
-                  about=about)
+    export.export(
+        engine, ema.pieces() if ema else masters(engine.owned()), store.sub("model"), step=config.steps, about=about
+    )
 
 
 def _check_wanted(config: TrainConfig, evaluate: Evaluate | None, sample: Sample | None) -> None:
     """ValueError for what is asked for and cannot be had."""
     if evaluate is None and (config.eval_every or config.keep_best.startswith("eval/")):
         wanted = f"eval_every is {config.eval_every}" if config.eval_every else f"keep_best is {config.keep_best}"
-        raise ValueError(f"train.{wanted}, and there is nothing to evaluate on; name data with --held-out, or leave it out")
+        raise ValueError(
+            f"train.{wanted}, and there is nothing to evaluate on; name data with --held-out, or leave it out"
+        )
     if sample is None and config.sample_every:
-        raise ValueError(f"train.sample_every is {config.sample_every}, and this network draws nothing by itself; leave it out "
-                         "(jobs.generate draws from a finished run)")
+        raise ValueError(
+            f"train.sample_every is {config.sample_every}, and this network draws nothing by itself; leave it out "
+            "(jobs.generate draws from a finished run)"
+        )
 
 
 def _checkpointed(checkpoints: Checkpoints, host: Host) -> None:
@@ -268,12 +334,18 @@ def _seed(seed: int, step: int, micro: int) -> int:
 def _worth(metric: str, latest: dict[str, float], step: int) -> dict[str, float]:
     """The metric that checkpoints are kept by, as it was measured last."""
     if metric and metric not in latest:
-        logger.warning("warning: train.keep_best is %s, and no such metric was measured by step %d; there are %s", metric,
-                       step, ", ".join(sorted(latest)) or "none yet")
+        logger.warning(
+            "warning: train.keep_best is %s, and no such metric was measured by step %d; there are %s",
+            metric,
+            step,
+            ", ".join(sorted(latest)) or "none yet",
+        )
     return {metric: latest[metric]} if metric in latest else {}
 
 
-def _values(names: list[str], sums: torch.Tensor | float, times: dict[str, float], peak_flops: float) -> dict[str, float]:
+def _values(
+    names: list[str], sums: torch.Tensor | float, times: dict[str, float], peak_flops: float
+) -> dict[str, float]:
     """One line of metrics: means of the sums since the line before (0.0 if no step was sound), times and rates."""
     work = times.pop("flops_per_s", 0.0)
     if work:

@@ -1,10 +1,11 @@
 """What a run measured: `metrics.jsonl`, one object a line with its step, and TensorBoard event files; rank 0 writes.
 
-Beside them `bad_steps.jsonl`, a line for each step whose loss was not finite or spiked, with the ids of its samples, and
-`samples/<step>-<name>.png`. Guarantees: after a resume at step s no line of a step after s is left, and TensorBoard hides
-them; a kill loses at most the line being written. A remote run_dir gets them from a local copy whenever `flush` is called:
-before a checkpoint is committed, so that no line of a step that a resume builds on is lost.
+Beside them `bad_steps.jsonl`, a line for each step whose loss was not finite or spiked, with the ids of its samples,
+and `samples/<step>-<name>.png`. Guarantees: after a resume at step s no line of a step after s is left, and TensorBoard
+hides them; a kill loses at most the line being written. A remote run_dir gets them from a local copy whenever `flush`
+is called: before a checkpoint is committed, so that no line of a step that a resume builds on is lost.
 """
+
 import io
 import json
 import math
@@ -43,15 +44,19 @@ class Metrics:
 
     def write(self, step: int, **values: float) -> None:
         """Record numbers measured after `step` steps; a name such as `eval/psnr_db` groups charts."""
-        self._lines.write(step=step, **{name: value if math.isfinite(value) else None for name, value in values.items()})
+        self._lines.write(
+            step=step, **{name: value if math.isfinite(value) else None for name, value in values.items()}
+        )
         for name, value in values.items():
             self._board.add_scalar(name if "/" in name else f"train/{name}", value, step)
         sinks.write(self._trackers, step, values)
 
     def bad_step(self, step: int, fault: str, loss: float, grad_norm: float, ids: np.ndarray) -> None:
         """Record that the `step`-th step went wrong, and with which samples."""
-        numbers = {name: value if math.isfinite(value) else str(value)  # JSON knows neither nan nor inf
-                   for name, value in (("loss", loss), ("grad_norm", grad_norm))}
+        numbers = {
+            name: value if math.isfinite(value) else str(value)  # JSON knows neither nan nor inf
+            for name, value in (("loss", loss), ("grad_norm", grad_norm))
+        }
         with open(self._folder / BAD_STEPS, "a") as file:
             JsonLines(file).write(step=step, fault=fault, **numbers, sample_ids=ids.tolist())
 

@@ -1,11 +1,12 @@
 """What a training run will need, before anything is started: parameters, memory of each rank, checkpoints, time.
 
 Exact: parameters, the optimizer's share of each rank, the bytes of a checkpoint without its headers. Estimated: the
-activations, by running one micro-batch of the real model and loss on tensors that have shapes and no memory and counting
-what is alive at the worst moment; DeepSpeed's buffers, by the sizes that the engine asks for. Not counted: what the
-allocator wastes, CUDA's and the interpreter's own memory. Costs seconds and no accelerator. Sizes are bytes. `measure`
-takes real steps instead, and the memory that they need.
+activations, by running one micro-batch of the real model and loss on tensors that have shapes and no memory and
+counting what is alive at the worst moment; DeepSpeed's buffers, by the sizes that the engine asks for. Not counted:
+what the allocator wastes, CUDA's and the interpreter's own memory. Costs seconds and no accelerator. Sizes are bytes.
+`measure` takes real steps instead, and the memory that they need.
 """
+
 import dataclasses
 import math
 import time
@@ -25,8 +26,8 @@ from pipeline.models.denoiser import alpha_bar
 from pipeline.storage import Store
 from pipeline.train import blocks, flops, metrics
 from pipeline.train import engine as engines
-from pipeline.train.batches import check_split, num_micro
 from pipeline.train.checkpoint import committed, open_saved
+from pipeline.train.data.batches import check_split, num_micro
 from pipeline.train.engine import EngineConfig, LossFn
 from pipeline.train.loop import TrainConfig
 
@@ -84,8 +85,11 @@ def predict(network: Network, config: TrainConfig, world: int, *, on_cpu: bool =
     with FakeTensorMode(allow_non_fake_inputs=True):
         model = network.build()
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        statics = sum(t.numel() * t.element_size() for t in model.state_dict(keep_vars=True).values()
-                      if not isinstance(t, nn.Parameter))
+        statics = sum(
+            t.numel() * t.element_size()
+            for t in model.state_dict(keep_vars=True).values()
+            if not isinstance(t, nn.Parameter)
+        )
         activations = _activations(model, network, config.engine, rows)
         work = flops.of_batch(model, network.batch(1)) or 0.0
     copies = 3 + (config.ema_decay > 0)
@@ -95,10 +99,15 @@ def predict(network: Network, config: TrainConfig, world: int, *, on_cpu: bool =
         memory["average"] = _FLOAT * -(-elements // world)
     if on_cpu:
         memory |= {"checkpoint": copies * _FLOAT * elements // world, "process": _PROCESS}
-    return Plan(parameters=elements, memory=memory, checkpoint_bytes=copies * _FLOAT * elements + statics,
-                flops_per_step=work * config.global_batch,
-                sent_bytes_per_step=sent_bytes(elements, config.engine, world,
-                                               num_micro(config.global_batch, config.micro_batch, world)))
+    return Plan(
+        parameters=elements,
+        memory=memory,
+        checkpoint_bytes=copies * _FLOAT * elements + statics,
+        flops_per_step=work * config.global_batch,
+        sent_bytes_per_step=sent_bytes(
+            elements, config.engine, world, num_micro(config.global_batch, config.micro_batch, world)
+        ),
+    )
 
 
 def measure(network: Network, config: TrainConfig, world: int, device: torch.device, steps: int = 3) -> float:
@@ -151,16 +160,22 @@ def state_bytes(shapes: list[tuple[int, ...]], engine: EngineConfig, world: int)
     masters = share if stage and not engine.cpu_offload else 0  # else the parameters are their own masters
     gradients = {0: whole, 1: whole + share, 2: share, 3: share}[stage]
     gathered = min(whole, _LIVE) if stage == 3 else 0
-    elements = {"parameters": share + gathered if stage == 3 else whole, "gradients": gradients,
-                "optimizer": masters + moments, "buffers": bucket}
+    elements = {
+        "parameters": share + gathered if stage == 3 else whole,
+        "gradients": gradients,
+        "optimizer": masters + moments,
+        "buffers": bucket,
+    }
     return {name: _FLOAT * number for name, number in elements.items()}
 
 
 def sent_bytes(parameters: int, engine: EngineConfig, world: int, micros: int) -> float:
-    """Bytes that each rank sends in a step: an all-gather in a ring sends all but one rank's share, an all-reduce that twice.
+    """Bytes that each rank sends in a step: an all-gather in a ring sends all but one rank's share, an all-reduce that
+    twice.
 
-    DeepSpeed reduces the gradients so even where a rank keeps a part of them, after each micro-batch from stage 2 on, and
-    gathers the parameters after the step (1, 2), or before each forward and backward pass (3, where it scatters gradients).
+    DeepSpeed reduces the gradients so even where a rank keeps a part of them, after each micro-batch from stage 2 on,
+    and gathers the parameters after the step (1, 2), or before each forward and backward pass (3, where it scatters
+    gradients).
     """
     stage = engine.zero_stage if engine.backend == "deepspeed" else 0
     times = {0: 2, 1: 3, 2: 2 * micros + 1, 3: 3 * micros}[stage]
@@ -182,7 +197,9 @@ def mends(config: TrainConfig, world: int) -> Iterator[tuple[str, TrainConfig]]:
     if not config.engine.activation_checkpointing:
         yield changed("--train.engine.activation-checkpointing", activation_checkpointing=True)
     share = config.global_batch // world  # the smallest of a rank, of which each micro-batch needs a sample
-    for smaller in sorted({-(-share // n) for n in range(1, share + 1)} & set(range(1, _rows(config, world))), reverse=True):
+    for smaller in sorted(
+        {-(-share // n) for n in range(1, share + 1)} & set(range(1, _rows(config, world))), reverse=True
+    ):
         if num_micro(config.global_batch, smaller, world) > share:
             continue
         said[:] = [flag for flag in said if "micro-batch" not in flag]
@@ -214,10 +231,15 @@ def measured(url: str) -> dict[str, float]:
     store = Store(url)
     lines, names = [line for line in metrics.read(store) if "step_s" in line], committed(store.sub("checkpoints"))
     if not lines or not names:
-        raise ValueError(f"{url} has no metrics.jsonl or no checkpoint; name the folder of a training run with --compare")
+        raise ValueError(
+            f"{url} has no metrics.jsonl or no checkpoint; name the folder of a training run with --compare"
+        )
     size_bytes = sum(file.size_bytes for file in open_saved(store.sub("checkpoints"), names[0]).facts["files"])
-    return {"memory_gb": max(line["peak_memory_gb"] for line in lines), "step_s": median(line["step_s"] for line in lines),
-            "checkpoint_mb": size_bytes / 1e6}
+    return {
+        "memory_gb": max(line["peak_memory_gb"] for line in lines),
+        "step_s": median(line["step_s"] for line in lines),
+        "checkpoint_mb": size_bytes / 1e6,
+    }
 
 
 class _Alive(TorchDispatchMode):

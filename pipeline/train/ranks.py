@@ -2,6 +2,7 @@
 
 All functions are collectives: every rank calls them, in the same order.
 """
+
 import os
 from typing import TypeVar
 

@@ -1,4 +1,5 @@
 """Learning rates as pure functions of the step: the value after a resume is the value without one."""
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +42,9 @@ def _wsd(config: ScheduleConfig, step: int, steps: int) -> float:
 
 
 SCHEDULES: dict[str, Callable[[ScheduleConfig, int, int], float]] = {
-    "constant": _constant, "cosine": _cosine, "wsd": _wsd,
+    "constant": _constant,
+    "cosine": _cosine,
+    "wsd": _wsd,
 }
 
 

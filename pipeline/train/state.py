@@ -5,6 +5,7 @@ ranks pass on to the checkpoint before. A checkpoint of another model, or of ano
 rank reads what it will hold; where every rank holds everything (plain torch, ZeRO stage 0), its share of it, and the
 ranks exchange the shares.
 """
+
 import json
 import textwrap
 from collections.abc import Callable, Iterable
@@ -18,9 +19,9 @@ from pipeline.log import logger
 from pipeline.storage import CorruptFileError
 from pipeline.train import export, ranks
 from pipeline.train.checkpoint import Checkpoints, Saved, Want, bad
+from pipeline.train.data.order import Chain, Stream
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine, Slice
-from pipeline.train.order import Chain, Stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,20 +38,42 @@ class Start:
     total_bytes: int = 0
 
 
-def save(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, chain: Chain, about: dict[str, Any],
-         metrics: dict[str, float] | None = None, health: dict[str, Any] | None = None,
-         before: Callable[[], None] | None = None) -> None:
+def save(
+    checkpoints: Checkpoints,
+    engine: Engine,
+    ema: Ema | None,
+    chain: Chain,
+    about: dict[str, Any],
+    metrics: dict[str, float] | None = None,
+    health: dict[str, Any] | None = None,
+    before: Callable[[], None] | None = None,
+) -> None:
     """Begin to save the state after `chain.step` steps; a collective. `about` is the `config.json` of an export."""
     shapes = {name: list(shape) for name, shape in engine.shapes.items()}
     checkpoints.save(
-        chain.step, engine.owned(), ema.values if ema else None, engine.statics(), before, updates=engine.updates,
-        chain=asdict(chain), model=_model(engine), averaged=ema is not None, engine=config.to_dict(engine.config),
-        shapes=shapes, aliases=export.aliases(engine.model), about=about, metrics=metrics or {}, health=health or {})
+        chain.step,
+        engine.owned(),
+        ema.values if ema else None,
+        engine.statics(),
+        before,
+        updates=engine.updates,
+        chain=asdict(chain),
+        model=_model(engine),
+        averaged=ema is not None,
+        engine=config.to_dict(engine.config),
+        shapes=shapes,
+        aliases=export.aliases(engine.model),
+        about=about,
+        metrics=metrics or {},
+        health=health or {},
+    )
 
 
-def restore(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, order: Stream, global_batch: int,
-            about: dict[str, Any]) -> Start:
-    """Load the newest checkpoint that is whole, if there is one; ValueError if it is of another model, stream, or `about`."""
+def restore(
+    checkpoints: Checkpoints, engine: Engine, ema: Ema | None, order: Stream, global_batch: int, about: dict[str, Any]
+) -> Start:
+    """Load the newest checkpoint that is whole, if there is one; ValueError if it is of another model, stream, or
+    `about`."""
     names = checkpoints.names()
     for name in names:
         staged, error = None, None
@@ -64,13 +87,20 @@ def restore(checkpoints: Checkpoints, engine: Engine, ema: Ema | None, order: St
             error = found
         if ranks.all_true(error is None, engine.device):
             _apply(engine, ema, saved, *staged)
-            return Start(chain=chain, metrics=saved.facts.get("metrics", {}), health=saved.facts.get("health", {}),
-                         read_bytes=saved.bytes_read[0], total_bytes=sum(file.size_bytes for file in saved.facts["files"]))
+            return Start(
+                chain=chain,
+                metrics=saved.facts.get("metrics", {}),
+                health=saved.facts.get("health", {}),
+                read_bytes=saved.bytes_read[0],
+                total_bytes=sum(file.size_bytes for file in saved.facts["files"]),
+            )
         checkpoints.pass_over(name)
         if error is not None:
             bad(error)
     if names and ranks.rank() == 0:
-        logger.warning("warning: none of the %d checkpoints there is whole; training starts from its first step", len(names))
+        logger.warning(
+            "warning: none of the %d checkpoints there is whole; training starts from its first step", len(names)
+        )
     return Start(chain=Chain.start(order))
 
 
@@ -90,8 +120,10 @@ def _check_model(saved: Saved, engine: Engine, about: dict[str, Any]) -> None:
         what = "their shapes differ"
     else:
         return
-    raise ValueError(f"{saved.store.url} is a checkpoint of another model ({what}); "
-                     "restore the config and the inputs that it was trained with, or choose a new run_dir")
+    raise ValueError(
+        f"{saved.store.url} is a checkpoint of another model ({what}); "
+        "restore the config and the inputs that it was trained with, or choose a new run_dir"
+    )
 
 
 _HELD = ("master", "exp_avg", "exp_avg_sq")
@@ -100,26 +132,36 @@ _Staged = tuple[list[Slice], list[torch.Tensor], dict[str, torch.Tensor]]
 
 def _stage(saved: Saved, engine: Engine, ema: Ema | None) -> _Staged:
     """This rank's share of what it will hold, its share of the average, and the statics, all read and verified."""
+
     def empty(like: torch.Tensor) -> torch.Tensor:
         return torch.empty(like.numel(), dtype=torch.float32)
 
-    mine = [Slice(name=s.name, start=s.start, master=empty(s.master), exp_avg=empty(s.master),
-                  exp_avg_sq=empty(s.master)) for s in engine.owned()]
+    mine = [
+        Slice(name=s.name, start=s.start, master=empty(s.master), exp_avg=empty(s.master), exp_avg_sq=empty(s.master))
+        for s in engine.owned()
+    ]
     average = [empty(v) for v in ema.values] if ema else []
     kind = "ema" if saved.facts["averaged"] else "master"
     if ema and not saved.facts["averaged"]:
         logger.warning("warning: %s has no averaged weights; the average starts from its weights", saved.store.url)
     wants = [Want(kind=k, name=s.name, start=s.start, into=getattr(s, k)) for s in mine for k in _HELD]
     if ema:
-        wants += [Want(kind=kind, name=s.name, start=s.start, into=v)
-                  for s, v in zip(engine.owned(), average, strict=True)]
+        wants += [
+            Want(kind=kind, name=s.name, start=s.start, into=v) for s, v in zip(engine.owned(), average, strict=True)
+        ]
     saved.read(wants)
     return mine, average, saved.statics()
 
 
 @torch.no_grad()
-def _apply(engine: Engine, ema: Ema | None, saved: Saved, mine: list[Slice], average: list[torch.Tensor],
-           statics: dict[str, torch.Tensor]) -> None:
+def _apply(
+    engine: Engine,
+    ema: Ema | None,
+    saved: Saved,
+    mine: list[Slice],
+    average: list[torch.Tensor],
+    statics: dict[str, torch.Tensor],
+) -> None:
     for kind in _HELD:
         held = [getattr(s, kind) for s in engine.held()]
         found = [getattr(s, kind) for s in mine]
@@ -135,7 +177,8 @@ def _apply(engine: Engine, ema: Ema | None, saved: Saved, mine: list[Slice], ave
 
 
 def _exchanged(engine: Engine, pieces: Iterable[tuple[str, int, torch.Tensor]]) -> Iterable[torch.Tensor]:
-    """The whole of each parameter, flat, in the order of `engine.held()`, from the (name, start, values) of all ranks."""
+    """The whole of each parameter, flat, in the order of `engine.held()`, from the (name, start, values) of all
+    ranks."""
     sizes = {s.name: s.master.numel() for s in engine.held()}
     whole = torch.zeros(sum(sizes.values()), device=engine.device)
     parts = dict(zip(sizes, whole.split(list(sizes.values())), strict=True))
@@ -149,10 +192,17 @@ def describe(saved: Saved) -> dict[str, Any]:
     """What a person wants to know of a checkpoint."""
     facts = saved.facts
     return {
-        "name": saved.name, "kind": facts["about"]["kind"], "step": facts["step"], "updates": facts["updates"],
-        "world_size": facts["world_size"], "engine": facts["engine"], "averaged": facts["averaged"],
-        "metrics": facts.get("metrics", {}), "parameters": _count(facts["pieces"]["master"]),
-        "files": len(facts["files"]), "size_bytes": sum(file.size_bytes for file in facts["files"]),
+        "name": saved.name,
+        "kind": facts["about"]["kind"],
+        "step": facts["step"],
+        "updates": facts["updates"],
+        "world_size": facts["world_size"],
+        "engine": facts["engine"],
+        "averaged": facts["averaged"],
+        "metrics": facts.get("metrics", {}),
+        "parameters": _count(facts["pieces"]["master"]),
+        "files": len(facts["files"]),
+        "size_bytes": sum(file.size_bytes for file in facts["files"]),
     }
 
 

@@ -2,9 +2,11 @@
 
 Guarantees: without them nothing of theirs is imported; a package that is missing is one line before any step; a resumed
 run goes on in the tracker's record of it. Where they send and as whom they take from their own environment variables
-(WANDB_API_KEY, WANDB_MODE, WANDB_PROJECT; MLFLOW_TRACKING_URI, MLFLOW_TRACKING_TOKEN, MLFLOW_EXPERIMENT_NAME): none of it
-passes through a config or a log. A tracker that fails later is left out with a warning: metrics.jsonl has everything.
+(WANDB_API_KEY, WANDB_MODE, WANDB_PROJECT; MLFLOW_TRACKING_URI, MLFLOW_TRACKING_TOKEN, MLFLOW_EXPERIMENT_NAME): none of
+it passes through a config or a log. A tracker that fails later is left out with a warning: metrics.jsonl has
+everything.
 """
+
 import hashlib
 import importlib.util
 import os
@@ -37,11 +39,15 @@ def check(names: Sequence[TrackerName]) -> None:
     """ValueError if a tracker's package is not installed, or MLflow was not told where to write."""
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise ValueError(f"train.trackers names {name}, which is not installed here; run `pip install {_PACKAGES[name]}` "
-                             "on every worker, or leave it out")
+            raise ValueError(
+                f"train.trackers names {name}, which is not installed here; run `pip install {_PACKAGES[name]}` "
+                "on every worker, or leave it out"
+            )
     if "mlflow" in names and not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise ValueError("train.trackers names mlflow, and MLFLOW_TRACKING_URI is not set on this worker; set it to a "
-                         "server or a database, such as sqlite:////data/mlflow.db")
+        raise ValueError(
+            "train.trackers names mlflow, and MLFLOW_TRACKING_URI is not set on this worker; set it to a "
+            "server or a database, such as sqlite:////data/mlflow.db"
+        )
 
 
 def start(names: Sequence[TrackerName], store: Store, config: dict[str, Any]) -> list[Tracker]:
@@ -51,8 +57,10 @@ def start(names: Sequence[TrackerName], store: Store, config: dict[str, Any]) ->
         try:
             started.append({"wandb": _Wandb, "mlflow": _MLflow}[name](store, config))
         except Exception as error:
-            raise ValueError(f"train.trackers: {name} did not start ({_said(error)}); mend its environment variables, or "
-                             "leave it out") from error
+            raise ValueError(
+                f"train.trackers: {name} did not start ({_said(error)}); mend its environment variables, or "
+                "leave it out"
+            ) from error
     return started
 
 
@@ -73,8 +81,11 @@ def _works(tracker: Tracker, call: Callable[..., None], *args: Any) -> bool:
     try:
         call(*args)
     except Exception as error:  # noqa: BLE001 - whatever a service of others does, training goes on
-        logger.warning("warning: %s takes no more metrics (%s); metrics.jsonl has them all",
-                       type(tracker).__name__.strip("_"), _said(error))
+        logger.warning(
+            "warning: %s takes no more metrics (%s); metrics.jsonl has them all",
+            type(tracker).__name__.strip("_"),
+            _said(error),
+        )
         return False
     return True
 
@@ -98,9 +109,16 @@ class _Wandb:
 
         # No metadata: it would hold the command line and the folder's git remote.
         self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "triptych"), id=_id(store), name=_where(store).rpartition("/")[2],
-            resume="allow", config=config, dir=store.local_path if store.is_local else tempfile.mkdtemp(prefix="wandb-"),
-            settings=wandb.Settings(console="off", silent=True, x_disable_meta=True, disable_git=True, disable_code=True))
+            project=os.environ.get("WANDB_PROJECT", "triptych"),
+            id=_id(store),
+            name=_where(store).rpartition("/")[2],
+            resume="allow",
+            config=config,
+            dir=store.local_path if store.is_local else tempfile.mkdtemp(prefix="wandb-"),
+            settings=wandb.Settings(
+                console="off", silent=True, x_disable_meta=True, disable_git=True, disable_code=True
+            ),
+        )
 
     def write(self, step: int, values: dict[str, float]) -> None:
         self._run.log(values, step=step)
@@ -118,8 +136,13 @@ class _MLflow:
         found = self._client.get_experiment_by_name(name)
         experiment = found.experiment_id if found else self._client.create_experiment(name)
         known = self._client.search_runs([experiment], f"tags.triptych_run = '{tag}'", max_results=1)
-        run = known[0] if known else self._client.create_run(
-            experiment, run_name=_where(store).rpartition("/")[2], tags={"triptych_run": tag})
+        run = (
+            known[0]
+            if known
+            else self._client.create_run(
+                experiment, run_name=_where(store).rpartition("/")[2], tags={"triptych_run": tag}
+            )
+        )
         self._id = run.info.run_id
         for key, value in [] if known else _flat(config):
             self._client.log_param(self._id, key, str(value)[:500])
@@ -135,5 +158,8 @@ class _MLflow:
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    return [pair for key, value in config.items()
-            for pair in (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)])]
+    return [
+        pair
+        for key, value in config.items()
+        for pair in (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)])
+    ]

@@ -1,4 +1,5 @@
 """A finished toy run, and copies of it that a test may change."""
+
 import shutil
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """The least that makes a finished run for readers: verdicts, their manifest, and a ledger that names them."""
+
 from typing import Any
 
 import pyarrow as pa

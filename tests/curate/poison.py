@@ -1,4 +1,5 @@
 """A stage that most rows pass, and a few kill in ways of their own."""
+
 import ctypes
 import os
 import time

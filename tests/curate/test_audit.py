@@ -1,4 +1,6 @@
-"""Each kind of object of a finished run, damaged in each way: it is named, and healed by what the audit says heals it."""
+"""Each kind of object of a finished run, damaged in each way: it is named, and healed by what the audit says heals
+it."""
+
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,15 +17,30 @@ from tests.jobs.toy_job import Ended, Toy, as_job, call, job, made
 
 AGAIN, FETCHED, COPY = "run its job again", "are fetched again", "put it back from a copy"
 KINDS = {
-    "inputs.json": COPY, r"inputs/\w+\.parquet": COPY, "plan.json": COPY, "plans/001.json": COPY,
-    "waves/000-000001.json": FETCHED, "waves/001-000000.json": FETCHED,
-    r"rows/000-000001.*scores\.parquet": FETCHED, r"rows/000-000001.*payload\.parquet": FETCHED,
-    r"rows/000-000000.*scores\.parquet": FETCHED, r"rows/000-000000.*payload\.parquet": FETCHED,
-    r"rows/001.*scores\.parquet": FETCHED, r"rows/001.*payload\.parquet": FETCHED,
-    r"verdicts/\w+\.json": AGAIN, r"verdicts/.*\.parquet": AGAIN, LEDGER: AGAIN,
-    "export/manifest.json": AGAIN, "export/README.md": AGAIN, r"export/_index.*": AGAIN, r"export/data/.*": AGAIN,
-    r"export/webdataset/.*": AGAIN, "revocations/000000.json": COPY, "revocations/000001.json": COPY,
-    "fingerprints/000.json": "--accept-plan", "config.json": AGAIN,
+    "inputs.json": COPY,
+    r"inputs/\w+\.parquet": COPY,
+    "plan.json": COPY,
+    "plans/001.json": COPY,
+    "waves/000-000001.json": FETCHED,
+    "waves/001-000000.json": FETCHED,
+    r"rows/000-000001.*scores\.parquet": FETCHED,
+    r"rows/000-000001.*payload\.parquet": FETCHED,
+    r"rows/000-000000.*scores\.parquet": FETCHED,
+    r"rows/000-000000.*payload\.parquet": FETCHED,
+    r"rows/001.*scores\.parquet": FETCHED,
+    r"rows/001.*payload\.parquet": FETCHED,
+    r"verdicts/\w+\.json": AGAIN,
+    r"verdicts/.*\.parquet": AGAIN,
+    LEDGER: AGAIN,
+    "export/manifest.json": AGAIN,
+    "export/README.md": AGAIN,
+    r"export/_index.*": AGAIN,
+    r"export/data/.*": AGAIN,
+    r"export/webdataset/.*": AGAIN,
+    "revocations/000000.json": COPY,
+    "revocations/000001.json": COPY,
+    "fingerprints/000.json": "--accept-plan",
+    "config.json": AGAIN,
 }
 
 
@@ -34,8 +51,10 @@ def flip(path: Path) -> None:
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
-    "flipped": flip, "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "empty": lambda path: path.write_bytes(b""), "deleted": Path.unlink,
+    "flipped": flip,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "empty": lambda path: path.write_bytes(b""),
+    "deleted": Path.unlink,
 }
 
 
@@ -87,7 +106,9 @@ def test_what_is_damaged_is_named_with_what_heals_it(finished: tuple[Store, Toy]
         harm(Path(store.url) / name)
         shown, audited = call("status", store), call("audit", store)
         assert (shown.status, audited.status) == (1, 1), (damage, shown, audited)
-        assert re.search(rf"^DAMAGED   {name} ", shown.out, re.MULTILINE) and not (shown.err + audited.err).startswith("Trace")
+        assert re.search(rf"^DAMAGED   {name} ", shown.out, re.MULTILINE) and not (shown.err + audited.err).startswith(
+            "Trace"
+        )
         line = next(line for line in audited.out.splitlines() if line.startswith(name))
         heals = AGAIN if whole(kind, damage) or (damage, kind) == ("deleted", "fingerprints/000.json") else KINDS[kind]
         assert heals in line, (damage, line)
@@ -95,7 +116,9 @@ def test_what_is_damaged_is_named_with_what_heals_it(finished: tuple[Store, Toy]
 
 
 @pytest.mark.parametrize("kind", [kind for kind, heals in KINDS.items() if heals != AGAIN])
-def test_what_a_job_cannot_make_again_it_names_in_one_line(finished: tuple[Store, Toy], tmp_path: Path, kind: str) -> None:
+def test_what_a_job_cannot_make_again_it_names_in_one_line(
+    finished: tuple[Store, Toy], tmp_path: Path, kind: str
+) -> None:
     for damage, harm in DAMAGES.items():
         if whole(kind, damage) or (damage, kind) == ("deleted", "fingerprints/000.json"):
             continue
@@ -104,7 +127,10 @@ def test_what_a_job_cannot_make_again_it_names_in_one_line(finished: tuple[Store
         harm(Path(store.url) / name)
         before = bytes_of(store)
         ended = job(store, finished[1])
-        assert ended.status == 2 and len(ended.err.splitlines()) == 1 and f"{store.url}/{name} " in ended.err, (damage, ended)
+        assert ended.status == 2 and len(ended.err.splitlines()) == 1 and f"{store.url}/{name} " in ended.err, (
+            damage,
+            ended,
+        )
         assert settled(bytes_of(store)) == settled(before), damage
 
 
@@ -114,8 +140,13 @@ def test_no_command_ends_in_a_traceback(finished: tuple[Store, Toy], tmp_path: P
     for damage in ("flipped", "deleted"):
         store = copied(finished[0], tmp_path)
         DAMAGES[damage](Path(store.url) / one(store, kind))
-        for name, options in (("rows", {}), ("explain", {"row": row["key"]}), ("explain", {"row": row["url"]}),
-                              ("diff", {"b": finished[0].url}), ("replay_failure", {})):
+        for name, options in (
+            ("rows", {}),
+            ("explain", {"row": row["key"]}),
+            ("explain", {"row": row["url"]}),
+            ("diff", {"b": finished[0].url}),
+            ("replay_failure", {}),
+        ):
             ended = call(name, store, **options)
             assert told(ended), (damage, name, ended)
 
@@ -128,26 +159,46 @@ def told(ended: Ended) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_command_that_changes_a_run_leaves_it_damaged(finished: tuple[Store, Toy], tmp_path: Path, kind: str) -> None:
-    for name, options in (("decide", {"set": ("short.min_s=2.5",)}), ("retry", {}), ("revoke", {"host": ("h1.example.org",)})):
+def test_no_command_that_changes_a_run_leaves_it_damaged(
+    finished: tuple[Store, Toy], tmp_path: Path, kind: str
+) -> None:
+    for name, options in (
+        ("decide", {"set": ("short.min_s=2.5",)}),
+        ("retry", {}),
+        ("revoke", {"host": ("h1.example.org",)}),
+    ):
         store = copied(finished[0], tmp_path)
         DAMAGES["flipped"](Path(store.url) / one(store, kind))
         ended = call(name, store, **options)
         assert told(ended), (name, ended)
         assert ended.status == 2 or name == "decide" or call("audit", store).status == 0, (name, ended)
-        assert ended.status == 2 or name != "decide" or not [
-            finding for finding in audit.audit(store).findings if not finding.made_from_waves]
+        assert (
+            ended.status == 2
+            or name != "decide"
+            or not [finding for finding in audit.audit(store).findings if not finding.made_from_waves]
+        )
 
 
-AGAIN_CASES = [(kind, damage) for kind in KINDS for damage in DAMAGES
-               if KINDS[kind] == AGAIN or whole(kind, damage) or (kind, damage) == ("fingerprints/000.json", "deleted")]
-QUICK = [("export/manifest.json", "flipped"), (r"export/data/.*", "flipped"), (LEDGER, "empty"),
-         (r"verdicts/.*\.parquet", "deleted")]
+AGAIN_CASES = [
+    (kind, damage)
+    for kind in KINDS
+    for damage in DAMAGES
+    if KINDS[kind] == AGAIN or whole(kind, damage) or (kind, damage) == ("fingerprints/000.json", "deleted")
+]
+QUICK = [
+    ("export/manifest.json", "flipped"),
+    (r"export/data/.*", "flipped"),
+    (LEDGER, "empty"),
+    (r"verdicts/.*\.parquet", "deleted"),
+]
 
 
-@pytest.mark.parametrize(("kind", "damage"), [case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow)
-                                              for case in AGAIN_CASES])
-def test_the_job_makes_again_what_is_made_from_waves(finished: tuple[Store, Toy], store: Store, kind: str, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "damage"), [case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow) for case in AGAIN_CASES]
+)
+def test_the_job_makes_again_what_is_made_from_waves(
+    finished: tuple[Store, Toy], store: Store, kind: str, damage: str
+) -> None:
     before = bytes_of(store)
     name = one(store, kind)
     DAMAGES[damage](Path(store.url) / name)
@@ -160,10 +211,18 @@ def test_the_job_makes_again_what_is_made_from_waves(finished: tuple[Store, Toy]
     assert "nothing left to do" in job(store, finished[1]).err
 
 
-@pytest.mark.parametrize(("kind", "damage"), [
-    (r"rows/001.*scores\.parquet", "flipped"),
-    *(pytest.param(kind, damage, marks=pytest.mark.slow) for kind in KINDS if KINDS[kind] == FETCHED for damage in DAMAGES),
-])
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        (r"rows/001.*scores\.parquet", "flipped"),
+        *(
+            pytest.param(kind, damage, marks=pytest.mark.slow)
+            for kind in KINDS
+            if KINDS[kind] == FETCHED
+            for damage in DAMAGES
+        ),
+    ],
+)
 def test_waves_heal_once_the_user_says_so(finished: tuple[Store, Toy], store: Store, kind: str, damage: str) -> None:
     if whole(kind, damage):
         return
@@ -188,10 +247,23 @@ def test_options_that_are_not_those_of_the_run_are_named(store: Store, option: s
     assert re.search(rf"^DAMAGED   config.json is .*({option}|valid JSON).*run its job", shown.out, re.MULTILINE), shown
 
 
-def test_what_others_leave_is_ignored_but_where_readers_take_it_for_data(finished: tuple[Store, Toy], store: Store) -> None:
+def test_what_others_leave_is_ignored_but_where_readers_take_it_for_data(
+    finished: tuple[Store, Toy], store: Store
+) -> None:
     folders = {name.rpartition("/")[0] for name in store.list()} | {"", "nobody/knows"}
-    names = [f"{folder}/{name}".lstrip("/") for folder in folders
-             for name in (".nfs0000001", "notes.txt", "000001.json~", "x.parquet", "001.json.bak", "0 (copy).json", "-1.json")]
+    names = [
+        f"{folder}/{name}".lstrip("/")
+        for folder in folders
+        for name in (
+            ".nfs0000001",
+            "notes.txt",
+            "000001.json~",
+            "x.parquet",
+            "001.json.bak",
+            "0 (copy).json",
+            "-1.json",
+        )
+    ]
     read = [name for name in names if name.startswith("export/data/") and "/." not in name]
     for name in names:
         if name not in read:
@@ -208,14 +280,23 @@ def test_what_others_leave_is_ignored_but_where_readers_take_it_for_data(finishe
     for name in read:
         store.write(name, b"not ours")
         shown, ended = call("status", store), job(store, finished[1])
-        assert shown.status == 1 and f"DAMAGED   {name} is no file of this export" in shown.out and "move it away" in shown.out
-        assert ended.status == 2 and f"/{name} is no file of this export" in ended.err and len(ended.err.splitlines()) == 1
+        assert (
+            shown.status == 1
+            and f"DAMAGED   {name} is no file of this export" in shown.out
+            and "move it away" in shown.out
+        )
+        assert (
+            ended.status == 2 and f"/{name} is no file of this export" in ended.err and len(ended.err.splitlines()) == 1
+        )
         store.delete(name)
 
 
 def test_what_another_attempt_left_costs_no_wave(finished: tuple[Store, Toy], store: Store) -> None:
     before = bytes_of(store, "waves") | bytes_of(store, "rows")
-    left = ["rows/000-000000-abcdef012345/0123456789abcdef.scores.parquet", "verdicts/0123456789ab-0123456789ab.parquet"]
+    left = [
+        "rows/000-000000-abcdef012345/0123456789abcdef.scores.parquet",
+        "verdicts/0123456789ab-0123456789ab.parquet",
+    ]
     for name in left:
         store.write(name, b"half")
     shown = call("status", store)
@@ -256,7 +337,9 @@ def test_of_a_large_run_so_much_is_read(store: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr(audit, "QUICK_BYTES", 60_000)
     shown = call("status", store)
     assert shown.status == 0
-    assert re.search(r"^files: 33 there .* of 0\.3 MB 0\.1 were read \(jobs\.audit reads all\)$", shown.out, re.MULTILINE)
+    assert re.search(
+        r"^files: 33 there .* of 0\.3 MB 0\.1 were read \(jobs\.audit reads all\)$", shown.out, re.MULTILINE
+    )
     flip(Path(store.url) / one(store, r"export/webdataset/.*"))
     assert call("status", store).status == 0 and call("audit", store).status == 1
 

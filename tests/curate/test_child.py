@@ -1,4 +1,5 @@
 """Tables cross the pipe to a child unchanged; the guard's tests show the child at work and dying."""
+
 import io
 
 import pyarrow as pa

@@ -1,4 +1,6 @@
-"""What binds a run is derived from its stages: what they use changes the fingerprint, by name, and nothing else does."""
+"""What binds a run is derived from its stages: what they use changes the fingerprint, by name, and nothing else
+does."""
+
 import json
 import os
 import shutil
@@ -57,13 +59,24 @@ def listing(source: str) -> list[Row]:
 
 def curation(*stages: Map) -> Curation:
     return Curation(
-        name="toy", sources=("s",), discover=listing, schema=IMAGE, unit="image", renamed={"caption": "text"}, stages=stages,
-        rules=(Rules(unit="image"),), export_unit="image", export_columns=("key", "entropy_bits"),
-        waves=waves.WaveConfig(wave_rows=4, split_rows=4), export=ExportConfig())
+        name="toy",
+        sources=("s",),
+        discover=listing,
+        schema=IMAGE,
+        unit="image",
+        renamed={"caption": "text"},
+        stages=stages,
+        rules=(Rules(unit="image"),),
+        export_unit="image",
+        export_columns=("key", "entropy_bits"),
+        waves=waves.WaveConfig(wave_rows=4, split_rows=4),
+        export=ExportConfig(),
+    )
 
 
 def test_a_run_is_not_gone_on_with_under_another_scoring(
-        local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, real = Store(str(tmp_path)), waves._run_wave
     begun = []
 
@@ -85,16 +98,20 @@ def test_a_run_is_not_gone_on_with_under_another_scoring(
     assert curation(Score()).run(store)["steps"]["image"]["kept"] == 8
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    (lambda c: replace(c, stages=(*c.stages, Score(offset=1.0))), "stages.2 Score"),
-    (lambda c: replace(c, stages=c.stages[:1]), "stages.1 Model"),
-    (lambda c: replace(c, stages=c.stages[::-1]), "stages.0 Score"),
-    (lambda c: replace(c, stages=(c.stages[0], Model(sha256="b"))), "stages.1 Model.weights_sha256: 'a' -> 'b'"),
-    (lambda c: replace(c, schema=IMAGE.remove(IMAGE.get_field_index("pixel_sha256"))), "schema.pixel_sha256"),
-    (lambda c: replace(c, renamed={}), "renamed.caption"), (lambda c: replace(c, unit="episode"), "unit"),
-    (lambda c: replace(c, sources=("other",)), "sources"),
-    (lambda c: replace(c, waves=waves.WaveConfig(wave_rows=5)), "waves.wave_rows"),
-])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda c: replace(c, stages=(*c.stages, Score(offset=1.0))), "stages.2 Score"),
+        (lambda c: replace(c, stages=c.stages[:1]), "stages.1 Model"),
+        (lambda c: replace(c, stages=c.stages[::-1]), "stages.0 Score"),
+        (lambda c: replace(c, stages=(c.stages[0], Model(sha256="b"))), "stages.1 Model.weights_sha256: 'a' -> 'b'"),
+        (lambda c: replace(c, schema=IMAGE.remove(IMAGE.get_field_index("pixel_sha256"))), "schema.pixel_sha256"),
+        (lambda c: replace(c, renamed={}), "renamed.caption"),
+        (lambda c: replace(c, unit="episode"), "unit"),
+        (lambda c: replace(c, sources=("other",)), "sources"),
+        (lambda c: replace(c, waves=waves.WaveConfig(wave_rows=5)), "waves.wave_rows"),
+    ],
+)
 def test_every_part_of_a_curation_that_makes_rows_binds_them(change, named: str) -> None:
     before = curation(Score(), Model(sha256="a"))
     assert named in "; ".join(difference(before.fingerprint("x"), change(before).fingerprint("x")))
@@ -102,8 +119,13 @@ def test_every_part_of_a_curation_that_makes_rows_binds_them(change, named: str)
 
 def test_what_makes_no_row_does_not_bind() -> None:
     before = curation(Score())
-    after = replace(before, resources={"Score": {"cpus": 4, "workers": (2, 2)}}, rules=(), export_columns=("key",),
-                    export=ExportConfig(shard_rows=5))
+    after = replace(
+        before,
+        resources={"Score": {"cpus": 4, "workers": (2, 2)}},
+        rules=(),
+        export_columns=("key",),
+        export=ExportConfig(shard_rows=5),
+    )
     assert before.fingerprint("x") == after.fingerprint("x")
     with pytest.raises(ValueError, match="no stage 'Decode' .* name one of Score"):
         replace(before, resources={"Decode": {}})
@@ -112,7 +134,10 @@ def test_what_makes_no_row_does_not_bind() -> None:
 def test_the_modules_are_those_that_stages_use() -> None:
     used = code.modules([DecodeImage()])
     assert {"pipeline.curate.image.decode", "pipeline.records", "pipeline.curate.stage"} <= used.keys()
-    assert not {"pipeline.curate.guard", "pipeline.curate.waves", "pipeline.curate.explain", "pipeline.storage"} & used.keys()
+    assert (
+        not {"pipeline.curate.guard", "pipeline.curate.waves", "pipeline.curate.explain", "pipeline.storage"}
+        & used.keys()
+    )
     assert {"python", "pillow", "numpy"} <= code.libraries([DecodeImage()]).keys()
     assert "tests.curate.test_code" in code.modules([Score()]), "a stage may be anybody's"
 
@@ -127,8 +152,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fingerprint(folder: Path) -> dict:
-    done = subprocess.run([sys.executable, "-c", PRINT], cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)},
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout)
 
 
@@ -136,20 +167,30 @@ STATEMENT = "\n_NEW = 1\n"
 COMMENT = "\n# a comment at the end\n"
 
 
-@pytest.mark.parametrize(("path", "change", "named"), [
-    ("records.py", lambda text: text.replace('"\\x1f".join', '"\\x1e".join'), {"plan.code.pipeline.records", "rules"}),
-    ("curate/stage.py", lambda text: text + STATEMENT, {"plan.code.pipeline.curate.stage", "rules"}),
-    ("curate/image/decode.py", lambda text: text + STATEMENT, {"plan.code.pipeline.curate.image.decode"}),
-    ("curate/fetch/http.py", lambda text: text + STATEMENT, {"plan.code.pipeline.curate.fetch.http"}),
-    ("curate/image/filters.py", lambda text: text + STATEMENT, {"rules"}),
-    ("curate/explain.py", lambda text: text + STATEMENT, set()), ("curate/diff.py", lambda text: text + STATEMENT, set()),
-    ("curate/chaos/verify.py", lambda text: text + STATEMENT, set()), ("curate/waves.py", lambda text: text + STATEMENT, set()),
-    ("curate/text/language.py", lambda text: text + STATEMENT, set()),
-    ("curate/image/decode.py", lambda text: text + COMMENT, set()),
-    ("curate/image/decode.py", lambda text: text.replace('"""', '"""Said otherwise: ', 1), set()),
-])
+@pytest.mark.parametrize(
+    ("path", "change", "named"),
+    [
+        (
+            "records.py",
+            lambda text: text.replace('"\\x1f".join', '"\\x1e".join'),
+            {"plan.code.pipeline.records", "rules"},
+        ),
+        ("curate/stage.py", lambda text: text + STATEMENT, {"plan.code.pipeline.curate.stage", "rules"}),
+        ("curate/image/decode.py", lambda text: text + STATEMENT, {"plan.code.pipeline.curate.image.decode"}),
+        ("curate/fetch/http.py", lambda text: text + STATEMENT, {"plan.code.pipeline.curate.fetch.http"}),
+        ("curate/image/filters.py", lambda text: text + STATEMENT, {"rules"}),
+        ("curate/explain.py", lambda text: text + STATEMENT, set()),
+        ("curate/diff.py", lambda text: text + STATEMENT, set()),
+        ("chaos/verify.py", lambda text: text + STATEMENT, set()),
+        ("curate/waves.py", lambda text: text + STATEMENT, set()),
+        ("curate/text/language.py", lambda text: text + STATEMENT, set()),
+        ("curate/image/decode.py", lambda text: text + COMMENT, set()),
+        ("curate/image/decode.py", lambda text: text.replace('"""', '"""Said otherwise: ', 1), set()),
+    ],
+)
 def test_an_edit_binds_what_uses_it_and_nothing_else(
-        tree: Path, path: str, change: Callable[[str], str], named: set[str]) -> None:
+    tree: Path, path: str, change: Callable[[str], str], named: set[str]
+) -> None:
     file = tree / "pipeline" / path
     text = file.read_text()
     assert change(text) != text

@@ -1,4 +1,5 @@
 """Verdicts and books, without Ray; `test_waves` has them end to end."""
+
 from dataclasses import dataclass
 
 import pyarrow as pa

@@ -1,4 +1,5 @@
 """Each row that differs between two runs is named, with the kind of difference."""
+
 import pytest
 
 from pipeline.curate import diff
@@ -9,16 +10,33 @@ SAME = {"key": "same", "unit": "image", "state": "kept", "sha256": "a"}
 
 
 def test_every_kind_of_difference(tmp_path) -> None:
-    a = finished(f"{tmp_path}/a", [SAME, SAME | {"key": "gone"}, SAME | {"key": "threshold"}, SAME | {"key": "bytes"},
-                                   SAME | {"key": "flaky", "state": "failed", "reason": "timeout"}])
-    b = finished(f"{tmp_path}/b", [SAME, SAME | {"key": "threshold", "state": "dropped", "reason": "image_flat"},
-                                   SAME | {"key": "bytes", "sha256": "b"}, SAME | {"key": "flaky"}, SAME | {"key": "new"}])
+    a = finished(
+        f"{tmp_path}/a",
+        [
+            SAME,
+            SAME | {"key": "gone"},
+            SAME | {"key": "threshold"},
+            SAME | {"key": "bytes"},
+            SAME | {"key": "flaky", "state": "failed", "reason": "timeout"},
+        ],
+    )
+    b = finished(
+        f"{tmp_path}/b",
+        [
+            SAME,
+            SAME | {"key": "threshold", "state": "dropped", "reason": "image_flat"},
+            SAME | {"key": "bytes", "sha256": "b"},
+            SAME | {"key": "flaky"},
+            SAME | {"key": "new"},
+        ],
+    )
     assert [(c.key, c.why, c.before, c.after) for c in diff.rows(a, b)] == [
         ("gone", "only_in_a", "kept", "absent"),
         ("threshold", "verdict", "kept", "dropped image_flat"),
         ("bytes", "content", "sha256=a", "sha256=b"),
         ("flaky", "error", "failed timeout", "kept"),
-        ("new", "only_in_b", "absent", "kept")]
+        ("new", "only_in_b", "absent", "kept"),
+    ]
     assert list(diff.rows(a, a)) == []
 
 

@@ -1,4 +1,5 @@
 """What is revoked goes wherever it lies, copies and words included; and secrets go once nothing needs them."""
+
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ def held(store: Store) -> set[int]:
 
 
 @pytest.mark.parametrize(("victim", "gone"), [(2, {2, 20, 21}), (20, {2, 20, 21}), (14, {14})])
-def test_copies_of_what_is_revoked_go_whichever_is_named(store: Store, finished: Store, victim: int, gone: set[int]) -> None:
+def test_copies_of_what_is_revoked_go_whichever_is_named(
+    store: Store, finished: Store, victim: int, gone: set[int]
+) -> None:
     toy = curation(f"{finished.url}-back")
     before = held(store)
     assert ends(store)[20] == ("dropped", "duplicate_audio") and gone <= before
@@ -50,7 +53,9 @@ def _exported(store: Store) -> list[dict]:
 
 def test_a_copy_that_a_later_round_fetches_goes_as_well(store: Store, finished: Store) -> None:
     toy = curation(f"{finished.url}-back")
-    toy.revoke(store, [Revocation(kind="url", value="https://h2.example.org/a/5")])  # deferred so far: nothing of it is known
+    toy.revoke(
+        store, [Revocation(kind="url", value="https://h2.example.org/a/5")]
+    )  # deferred so far: nothing of it is known
     assert ends(store)[5] == ("deferred", "retry_after")
     Path(f"{finished.url}-back").touch()
     try:
@@ -61,8 +66,15 @@ def test_a_copy_that_a_later_round_fetches_goes_as_well(store: Store, finished: 
 
 
 def test_hits_count_inputs_rows_and_files(store: Store) -> None:
-    hits = forget.hits(store, [Revocation(kind="host", value="h1.example.org"), Revocation(kind="host", value="H1.Example.ORG."),
-                               Revocation(kind="host", value="nowhere.example.org"), Revocation(kind="license", value=" cc-by ")])
+    hits = forget.hits(
+        store,
+        [
+            Revocation(kind="host", value="h1.example.org"),
+            Revocation(kind="host", value="H1.Example.ORG."),
+            Revocation(kind="host", value="nowhere.example.org"),
+            Revocation(kind="license", value=" cc-by "),
+        ],
+    )
     assert [hit.inputs for hit in hits] == [10, 10, 0, 15]
     assert len(hits[0].keys) == 10 + 3 * 8 and hits[0] == hits[1] and not hits[2].keys  # 7 and 28 fail
     assert hits[0].files <= set(store.list("rows"))

@@ -1,4 +1,5 @@
 """One bad row costs one row, whatever it does to the process it is worked on in."""
+
 from pathlib import Path
 
 import pyarrow as pa

@@ -1,4 +1,5 @@
 """The cut of a plan, its pin, and the fingerprint that a run is bound to."""
+
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,14 @@ def test_longest_first_and_ties_in_the_order_of_the_list() -> None:
     assert plan.longest_first(np.ones(4)) is None and plan.longest_first(np.ones(0)) is None
 
 
-@pytest.mark.parametrize(("costs", "ends"), [
-    ([1.0] * 7, [3, 6, 7]),
-    ([9.0, 2.0, 1.0, 0.5, 0.5, 0.5, 0.5], [1, 3, 6, 7]),
-    ([], []),
-])
+@pytest.mark.parametrize(
+    ("costs", "ends"),
+    [
+        ([1.0] * 7, [3, 6, 7]),
+        ([9.0, 2.0, 1.0, 0.5, 0.5, 0.5, 0.5], [1, 3, 6, 7]),
+        ([], []),
+    ],
+)
 def test_a_costly_input_is_a_wave_of_its_own(costs: list[float], ends: list[int]) -> None:
     assert plan.cut(costs, 3) == ends
 

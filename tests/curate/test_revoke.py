@@ -1,4 +1,6 @@
-"""A finished run, and what is done to it later: retries, revocations, other thresholds; each moves what it must, no more."""
+"""A finished run, and what is done to it later: retries, revocations, other thresholds; each moves what it must, no
+more."""
+
 import io
 import json
 import tarfile
@@ -8,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pipeline.curate import decide, diff, export, guard, replay, revoke, waves
+from pipeline.curate import decide, diff, export, guard, revoke, survey, waves
 from pipeline.curate.explain import explain, matching
 from pipeline.curate.guard import GuardConfig
 from pipeline.curate.revoke import Revocation
@@ -38,7 +40,9 @@ def test_a_retry_works_on_what_may_pass_and_moves_nothing_else(finished: Store, 
     assert book["in"] == 30 and decide.balances(book) and book["deferred"] == {} and book["failed"]["http_404"] == 1
     after = {row["key"]: row for row in table(store)}
     assert all(after[key]["state"] == "kept" for key in keys)
-    assert {key for key in after if after[key] != before.get(key)} == {r["key"] for r in after.values() if r["input_key"] in keys}
+    assert {key for key in after if after[key] != before.get(key)} == {
+        r["key"] for r in after.values() if r["input_key"] in keys
+    }
     assert len([row for row in after.values() if row["input_key"] in keys]) == 2 * 4
     assert [c.why for c in diff.rows(finished, store)].count("error") == 2
     assert toy.retry(store)[0] == 0 and toy.is_finished(store)
@@ -46,9 +50,13 @@ def test_a_retry_works_on_what_may_pass_and_moves_nothing_else(finished: Store, 
     assert read_json(store, LEDGER)["steps"] == ledger["steps"]
 
 
-def test_revoked_rows_leave_their_shards_and_the_waves_and_no_other_shard_changes(finished: Store, store: Store) -> None:
+def test_revoked_rows_leave_their_shards_and_the_waves_and_no_other_shard_changes(
+    finished: Store, store: Store
+) -> None:
     toy, before = curation(f"{finished.url}-back"), export.shards(store)
-    victim = next(row for row in table(store) if row["state"] == "kept" and row["unit"] == "clip" and row["order"] == 14)
+    victim = next(
+        row for row in table(store) if row["state"] == "kept" and row["unit"] == "clip" and row["order"] == 14
+    )
     words = b"14/1"
     assert any(words in store.read(name) for name in store.list("export"))
     ledger = toy.revoke(store, [Revocation(kind="key", value=victim["input_key"], note="asked")])
@@ -57,7 +65,9 @@ def test_revoked_rows_leave_their_shards_and_the_waves_and_no_other_shard_change
     gone = [a.path for a in before if a not in after]
     kinds = [path.rsplit("/", 1)[1].split("-")[0] + path[-4:] for path in gone]
     assert kinds == ["shardquet", "shard.tar", "_indexrrow"] and not any(store.exists(path) for path in gone)
-    rows = [row for part in waves.parts(store) for row in waves.read_part(store, part).to_pylist() if row["order"] == 14]
+    rows = [
+        row for part in waves.parts(store) for row in waves.read_part(store, part).to_pylist() if row["order"] == 14
+    ]
     assert len(rows) == 4 and all(row["audio"] is None and row["text"] is None for row in rows)
     named = {file.path for part in waves.parts(store) for file in (part.scores, part.payload)}
     assert named == set(store.list("rows")), "the old file is gone"
@@ -89,17 +99,41 @@ def test_what_is_revoked_before_it_was_fetched_is_not_fetched(tmp_path: Path, lo
     assert decide.balances(book)
 
 
-@pytest.mark.parametrize(("kind", "value", "hit"), [
-    ("host", "example.org", True), ("host", "h.example.org", True), ("host", "ample.org", False), ("host", "cdn.net", True),
-    ("url", "https://h.example.org/a", True), ("url", "https://h.example.org/", False), ("key", "i", True),
-    ("license", "CC0", False), ("url", "https://H.example.org:443/%61", True), ("host", "Example.ORG.", True),
-    ("host", "bücher.example", True), ("host", "h.example.org.evil.net", False), ("license", "  cc-by  4.0 ", True),
-    ("sha256", "d1", True), ("sha256", "p1", True), ("sha256", "k", False), ("host", "t.example", True),
-    ("url", "https://t.example/x.vtt?token=REDACTED", True), ("url", "https://t.example/x.vtt?token=s3cr3tAAAABBBB1", True),
-])
+@pytest.mark.parametrize(
+    ("kind", "value", "hit"),
+    [
+        ("host", "example.org", True),
+        ("host", "h.example.org", True),
+        ("host", "ample.org", False),
+        ("host", "cdn.net", True),
+        ("url", "https://h.example.org/a", True),
+        ("url", "https://h.example.org/", False),
+        ("key", "i", True),
+        ("license", "CC0", False),
+        ("url", "https://H.example.org:443/%61", True),
+        ("host", "Example.ORG.", True),
+        ("host", "bücher.example", True),
+        ("host", "h.example.org.evil.net", False),
+        ("license", "  cc-by  4.0 ", True),
+        ("sha256", "d1", True),
+        ("sha256", "p1", True),
+        ("sha256", "k", False),
+        ("host", "t.example", True),
+        ("url", "https://t.example/x.vtt?token=REDACTED", True),
+        ("url", "https://t.example/x.vtt?token=s3cr3tAAAABBBB1", True),
+    ],
+)
 def test_what_a_revocation_matches(kind: revoke.Kind, value: str, hit: bool) -> None:
-    row = {"url": "https://h.example.org/a", "page_url": "https://CDN.net/x", "key": "k", "input_key": "i",
-           "license": "CC-BY 4.0", "sha256": "d1", "pixel_sha256": "p1", "transcript_url": "https://t.example/x.vtt?token=REDACTED"}
+    row = {
+        "url": "https://h.example.org/a",
+        "page_url": "https://CDN.net/x",
+        "key": "k",
+        "input_key": "i",
+        "license": "CC-BY 4.0",
+        "sha256": "d1",
+        "pixel_sha256": "p1",
+        "transcript_url": "https://t.example/x.vtt?token=REDACTED",
+    }
     row |= {"page_url": "https://xn--bcher-kva.example/"} if "bücher" in value else {}
     assert Revocation(kind=kind, value=value).matches(row) is hit
 
@@ -109,13 +143,14 @@ def test_another_threshold_gives_what_a_new_run_would_give(finished: Store, stor
     name = decide.decide(store, new.rules, new.schema)
     new.run(fresh)
     assert [(r["key"], r["state"], r["reason"]) for r in decide.verdicts(store, name).to_pylist()] == [
-        (r["key"], r["state"], r["reason"]) for r in table(fresh)]
+        (r["key"], r["state"], r["reason"]) for r in table(fresh)
+    ]
     old = decide.verdicts(store, read_json(store, LEDGER)["verdicts"])
-    moved = replay.moved(old, decide.verdicts(store, name))
+    moved = survey.moved(old, decide.verdicts(store, name))
     kept = pc.sum(pc.and_(pc.equal(old["unit"], "clip"), pc.equal(old["state"], "kept"))).as_py()
     assert moved["clip", "kept", "dropped clip_too_short"] == kept / 2
-    sweep = replay.Sweep(unit="clip", place=0, field="min_s", values=(0.5, 1.5, 2.5, 3.5))
-    found = replay.survey(store, new.rules, new.schema, (sweep,))
+    sweep = survey.Sweep(unit="clip", place=0, field="min_s", values=(0.5, 1.5, 2.5, 3.5))
+    found = survey.survey(store, new.rules, new.schema, (sweep,))
     episodes = old.filter(pc.equal(old["unit"], "episode"))
     cut = sum(state not in ("failed", "deferred") for state in episodes["state"].to_pylist())
     assert [rows for _, rows, _ in found.yields[0]] == [3 * cut, 2 * cut, cut, 0]
@@ -131,7 +166,7 @@ def test_the_tars_hold_the_rows_and_the_index_says_where(finished: Store) -> Non
     for entry in index:
         row = shards[entry["shard"]][entry["row"]]
         assert row["key"] == entry["key"]
-        with tarfile.open(fileobj=io.BytesIO(tars[entry["tar"]][entry["tar_offset"]:])) as tar:
+        with tarfile.open(fileobj=io.BytesIO(tars[entry["tar"]][entry["tar_offset"] :])) as tar:
             members = [tar.next() for _ in range(3)]
             data = {m.name: tar.extractfile(m).read() for m in members}
         assert data[f"{row['key']}.flac"] == row["audio"] and data[f"{row['key']}.txt"].decode() == row["text"]

@@ -1,4 +1,5 @@
 """A whole curation: every line of every listing is an input, and the same command again does nothing."""
+
 import pyarrow as pa
 import pytest
 
@@ -9,8 +10,10 @@ from pipeline.records import CLIP, INPUT, key_of
 from pipeline.storage import Store, read_sealed
 from tests.curate.toy import Cut, DropShort
 
-RULES = (decide.Rules(unit="episode", unique_by="sha256", unique_reason="duplicate_audio"),
-         decide.Rules(unit="clip", filters=(DropShort(),)))
+RULES = (
+    decide.Rules(unit="episode", unique_by="sha256", unique_reason="duplicate_audio"),
+    decide.Rules(unit="clip", filters=(DropShort(),)),
+)
 
 
 def listing(source: str) -> list[Row]:
@@ -23,10 +26,18 @@ def listing(source: str) -> list[Row]:
 
 def curation(*sources: str, more: tuple[Stage, ...] = ()) -> Curation:
     return Curation(
-        name="toy", sources=sources, discover=listing, schema=CLIP, unit="episode",
-        stages=(Cut(), *more), rules=RULES, export_unit="clip",
-        export_columns=("key", "audio", "text"), waves=waves.WaveConfig(wave_rows=8, split_rows=4),
-        export=export.ExportConfig())
+        name="toy",
+        sources=sources,
+        discover=listing,
+        schema=CLIP,
+        unit="episode",
+        stages=(Cut(), *more),
+        rules=RULES,
+        export_unit="clip",
+        export_columns=("key", "audio", "text"),
+        waves=waves.WaveConfig(wave_rows=8, split_rows=4),
+        export=export.ExportConfig(),
+    )
 
 
 def test_every_listed_line_is_an_input(local_ray: None, tmp_path) -> None:
@@ -37,7 +48,10 @@ def test_every_listed_line_is_an_input(local_ray: None, tmp_path) -> None:
     assert book["in"] == 23 and decide.balances(book)
     assert book["dropped"]["duplicate_url"] == 2 and book["failed"]["http_404"] == 1
     inputs = waves.read_inputs(store)
-    assert inputs["order"].to_pylist() == list(range(23)) and inputs["source"].to_pylist() == ["a"] * 11 + ["gone"] + ["b"] * 11
+    assert (
+        inputs["order"].to_pylist() == list(range(23))
+        and inputs["source"].to_pylist() == ["a"] * 11 + ["gone"] + ["b"] * 11
+    )
     assert isinstance(inputs, pa.Table) and len(set(inputs["key"].to_pylist())) == 23
     assert toy.is_finished(store) and read_sealed(store, LEDGER) == ledger
     assert not curation("a", "gone", "b", more=(DropShort(),)).is_finished(store)

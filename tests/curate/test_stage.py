@@ -1,4 +1,5 @@
 """The contract: how a row leaves, and what a filter may decide on."""
+
 import pickle
 
 import pytest

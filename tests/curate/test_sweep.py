@@ -1,4 +1,6 @@
-"""What a sweep deletes and, above all, what it does not: what is named, what may still be committed, what is not ours."""
+"""What a sweep deletes and, above all, what it does not: what is named, what may still be committed, what is not
+ours."""
+
 import itertools
 import shutil
 from collections.abc import Iterator
@@ -16,13 +18,21 @@ ROWS = pa.table({"key": ["a"]})
 
 
 def committed(store: Store) -> list[str]:
-    """A run in the form that a curation leaves it, of two planned waves of which one is committed; returns its names."""
+    """A run in the form that a curation leaves it, of two planned waves of which one is committed; returns its
+    names."""
     commit(store, waves.INPUTS, [write_parquet(store, "inputs/{sha256}.parquet", ROWS)])
     commit(store, "plan.json", [], waves=[{"rows": 1, "cost": 1.0, "keys_sha256": ""}] * 2)
-    pair = [write_parquet(store, f"rows/000-000000-aaaaaaaaaaaa/0123456789abcdef.{kind}.parquet", ROWS)
-            for kind in ("scores", "payload")]
+    pair = [
+        write_parquet(store, f"rows/000-000000-aaaaaaaaaaaa/0123456789abcdef.{kind}.parquet", ROWS)
+        for kind in ("scores", "payload")
+    ]
     commit(store, "waves/000-000000.json", pair, round=0, wave=0, inputs=1, counts={})
-    commit(store, "verdicts/0123456789ab.json", [write_parquet(store, "verdicts/0123456789ab-{sha256}.parquet", ROWS)], rules=[])
+    commit(
+        store,
+        "verdicts/0123456789ab.json",
+        [write_parquet(store, "verdicts/0123456789ab-{sha256}.parquet", ROWS)],
+        rules=[],
+    )
     export(store, [write_parquet(store, "export/data/shard-00000-{sha256}.parquet", ROWS)])
     return store.list()
 
@@ -38,37 +48,84 @@ def store(tmp_path: Path) -> Store:
 
 PART = "0123456789abcdef"
 SURPLUS = [
-    f"rows/000-000000-bbbbbbbbbbbb/{PART}.scores.parquet", f"rows/000-000000-bbbbbbbbbbbb/{PART}.payload.parquet",
+    f"rows/000-000000-bbbbbbbbbbbb/{PART}.scores.parquet",
+    f"rows/000-000000-bbbbbbbbbbbb/{PART}.payload.parquet",
     "rows/000-000000-aaaaaaaaaaaa/ffffffffffffffff.scores.parquet",
     "rows/000-000000-aaaaaaaaaaaa/purged-0123456789ab.payload.parquet",
-    "inputs/0123456789ab.parquet", "verdicts/0123456789ab-0123456789ab.parquet", "verdicts/ba9876543210-0123456789ab.parquet",
-    "export/data/shard-00007-0123456789ab.parquet", "export/webdataset/shard-00000-0123456789ab.tar",
-    "export/_index-0123456789ab.arrow", ".probe-0badcafe",
+    "inputs/0123456789ab.parquet",
+    "verdicts/0123456789ab-0123456789ab.parquet",
+    "verdicts/ba9876543210-0123456789ab.parquet",
+    "export/data/shard-00007-0123456789ab.parquet",
+    "export/webdataset/shard-00000-0123456789ab.tar",
+    "export/_index-0123456789ab.arrow",
+    ".probe-0badcafe",
 ]
 UNFINISHED = [
-    "waves/000-000000.json.tmp-0123456789ab", "ledger.json.tmp-0123456789ab", "config.json.tmp-abc", "x.tmp-abc",
+    "waves/000-000000.json.tmp-0123456789ab",
+    "ledger.json.tmp-0123456789ab",
+    "config.json.tmp-abc",
+    "x.tmp-abc",
     f"rows/000-000000-bbbbbbbbbbbb/{PART}.scores.parquet.tmp-0123456789ab",
     f"rows/000-000001-bbbbbbbbbbbb/{PART}.scores.parquet.tmp-0123456789ab",
-    "export/data/shard-00007-0123456789ab.parquet.tmp-0123456789ab", "quarantine/abc.parquet.tmp-0123456789ab",
-    "revocations/000000.json.tmp-0123456789ab", "inputs/0123456789ab.parquet.tmp-0123456789ab",
+    "export/data/shard-00007-0123456789ab.parquet.tmp-0123456789ab",
+    "quarantine/abc.parquet.tmp-0123456789ab",
+    "revocations/000000.json.tmp-0123456789ab",
+    "inputs/0123456789ab.parquet.tmp-0123456789ab",
 ]
 KEPT = [
     # Whoever works on this wave may still commit it.
-    f"rows/000-000001-cccccccccccc/{PART}.scores.parquet", f"rows/000-000001-cccccccccccc/{PART}.payload.parquet",
+    f"rows/000-000001-cccccccccccc/{PART}.scores.parquet",
+    f"rows/000-000001-cccccccccccc/{PART}.payload.parquet",
     f"rows/001-000000-cccccccccccc/{PART}.scores.parquet",
     # Drivers that do not hold the run write these: it may be one that lives.
-    "lease/000001.json.tmp-0123456789ab", ".probe-0badcafe.tmp-0123456789ab",
+    "lease/000001.json.tmp-0123456789ab",
+    ".probe-0badcafe.tmp-0123456789ab",
     # Records, which name no files.
-    "revocations/000000.json", "fingerprints/000.json", "lease/000001.json", "quarantine/0123456789ab.parquet", "config.json",
+    "revocations/000000.json",
+    "fingerprints/000.json",
+    "lease/000001.json",
+    "quarantine/0123456789ab.parquet",
+    "config.json",
 ]
 STRANGE = [
-    ".nfs0000001", "notes.txt", "000001.json~", "x.parquet", "000.json.bak", "shard-00000-0123456789ab.parquet.old", "ünï 日本",
-    "shard-0-XYZ.parquet", "0123456789ab.parquet.gz", ".DS_Store", "000-000000.jsonl", "a.tmp-notes", "b.tmp-", "tmp-abc",
-    "0123456789ab.scores.parquet", "shard-00000-0123456789ab.tar.gz", "README.md", "[1]", "*", "line\nend.parquet",
+    ".nfs0000001",
+    "notes.txt",
+    "000001.json~",
+    "x.parquet",
+    "000.json.bak",
+    "shard-00000-0123456789ab.parquet.old",
+    "ünï 日本",
+    "shard-0-XYZ.parquet",
+    "0123456789ab.parquet.gz",
+    ".DS_Store",
+    "000-000000.jsonl",
+    "a.tmp-notes",
+    "b.tmp-",
+    "tmp-abc",
+    "0123456789ab.scores.parquet",
+    "shard-00000-0123456789ab.tar.gz",
+    "README.md",
+    "[1]",
+    "*",
+    "line\nend.parquet",
 ]
 FOLDERS = [
-    "", "inputs/", "plans/", "waves/", "rows/", "rows/000-000000-aaaaaaaaaaaa/", "rows/notes/", "verdicts/", "export/",
-    "export/data/", "export/webdataset/", "export/data/deeper/", "fingerprints/", "revocations/", "lease/", "quarantine/",
+    "",
+    "inputs/",
+    "plans/",
+    "waves/",
+    "rows/",
+    "rows/000-000000-aaaaaaaaaaaa/",
+    "rows/notes/",
+    "verdicts/",
+    "export/",
+    "export/data/",
+    "export/webdataset/",
+    "export/data/deeper/",
+    "fingerprints/",
+    "revocations/",
+    "lease/",
+    "quarantine/",
     "nobody/",
 ]
 
@@ -89,10 +146,17 @@ def test_what_no_manifest_names_goes_and_nothing_else(store: Store) -> None:
     assert sweep.sweep(store) == []
 
 
-@pytest.mark.parametrize(("manifest", "keeps"), [
-    ("inputs.json", "inputs/"), ("plan.json", "inputs/"), ("plan.json", "rows/"), ("plan.json", "export/"),
-    ("waves/000-000000.json", "rows/"), (sweep.EXPORT, "export/"),
-])
+@pytest.mark.parametrize(
+    ("manifest", "keeps"),
+    [
+        ("inputs.json", "inputs/"),
+        ("plan.json", "inputs/"),
+        ("plan.json", "rows/"),
+        ("plan.json", "export/"),
+        ("waves/000-000000.json", "rows/"),
+        (sweep.EXPORT, "export/"),
+    ],
+)
 @pytest.mark.parametrize("harm", ["deleted", "emptied"])
 def test_what_a_manifest_may_name_that_cannot_be_read_stays(store: Store, manifest: str, keeps: str, harm: str) -> None:
     named = committed(store)
@@ -106,7 +170,8 @@ def test_what_a_manifest_may_name_that_cannot_be_read_stays(store: Store, manife
 
 
 def test_a_run_that_was_cut_short_loses_nothing_that_it_needs(store: Store) -> None:
-    """Before the ledger, what is not there is not made yet; a crash before a manifest leaves files that are in nobody's way."""
+    """Before the ledger, what is not there is not made yet; a crash before a manifest leaves files that are in nobody's
+    way."""
     write_parquet(store, "inputs/{sha256}.parquet", ROWS)
     assert len(sweep.sweep(store)) == 1
     committed(store)
@@ -128,14 +193,18 @@ def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.mark.slow
 @pytest.mark.parametrize("without", ["waves/000-000001.json", "verdicts", "export/manifest.json", "export"])
-def test_a_job_that_goes_on_sweeps_up_and_ends_as_it_would(finished: tuple[Store, Toy], tmp_path: Path, without: str) -> None:
+def test_a_job_that_goes_on_sweeps_up_and_ends_as_it_would(
+    finished: tuple[Store, Toy], tmp_path: Path, without: str
+) -> None:
     shutil.copytree(finished[0].url, tmp_path / "run")
     store = Store(f"{tmp_path}/run")
     exported = {name: store.read(name) for name in store.list("export")}
     for name in (without, LEDGER):
         store.delete(name)
     left = "rows/000-000001-bbbbbbbbbbbb/0123456789abcdef.scores.parquet"
-    notes = [f"{folder}notes.txt" for folder in FOLDERS if not folder.startswith("export/data/")]  # there readers take all
+    notes = [
+        f"{folder}notes.txt" for folder in FOLDERS if not folder.startswith("export/data/")
+    ]  # there readers take all
     for name in [*UNFINISHED, left, *notes]:
         store.write(name, name.encode())
     assert job(store, finished[1]).status == 0

@@ -1,4 +1,5 @@
 """The adapter to Ray Data: one schema in every block, whatever a block happens to hold."""
+
 import pyarrow as pa
 
 from pipeline.curate.through import through
@@ -24,6 +25,9 @@ def test_resources_that_a_user_gives_go_before_the_stages_own(local_ray: None) -
 
     table = to_table(rows(*range(1, 9)), SCHEMA)
     given = {"Invert": {"cpus": 0.5, "memory_mb": 10, "workers": (2, 2)}}
-    out = through(ray.data.from_arrow([table.slice(i, 2) for i in range(0, 8, 2)]), Invert(), schema=SCHEMA, resources=given)
+    out = through(
+        ray.data.from_arrow([table.slice(i, 2) for i in range(0, 8, 2)]), Invert(), schema=SCHEMA, resources=given
+    )
     assert sorted(row["x"] for row in pa.concat_tables(out.iter_batches(batch_format="pyarrow")).to_pylist()) == sorted(
-        12 // x for x in range(1, 9))
+        12 // x for x in range(1, 9)
+    )

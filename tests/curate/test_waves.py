@@ -1,4 +1,5 @@
 """Waves, verdicts and export as one: nothing lost, nothing doubled, the same bytes however the work went."""
+
 import os
 import signal
 import subprocess
@@ -65,8 +66,10 @@ def test_every_input_ends_in_one_state(whole: Store) -> None:
 
 def test_export_is_the_same_for_any_cut_and_arrival_of_the_work(whole: Store, tmp_path: Path, local_ray: None) -> None:
     other = Store(str(tmp_path / "run"))
-    shuffled = replace(step(wave_rows=31, split_rows=3),
-                       dag=lambda ds: through(ds.randomize_block_order(seed=1), Cut(), schema=CLIP).randomize_block_order(seed=2))
+    shuffled = replace(
+        step(wave_rows=31, split_rows=3),
+        dag=lambda ds: through(ds.randomize_block_order(seed=1), Cut(), schema=CLIP).randomize_block_order(seed=2),
+    )
     waves.run(other, inputs(60), shuffled)
     assert finish(other, webdataset=True) == finish(whole, webdataset=True)
     tars = [[file.sha256 for file in export.shards(store)] for store in (other, whole)]
@@ -95,7 +98,9 @@ def test_another_attempts_files_are_not_seen_and_not_deleted(tmp_path: Path, loc
     store = Store(str(tmp_path / "run"))
     store.write("rows/000-000000-dead/x.parquet", b"torn")
     store = curate(store.url, count=25)
-    assert all("dead" not in part.scores.path for part in waves.parts(store)) and store.exists("rows/000-000000-dead/x.parquet")
+    assert all("dead" not in part.scores.path for part in waves.parts(store)) and store.exists(
+        "rows/000-000000-dead/x.parquet"
+    )
 
 
 def test_an_altered_file_is_named(tmp_path: Path, local_ray: None) -> None:
@@ -104,7 +109,9 @@ def test_an_altered_file_is_named(tmp_path: Path, local_ray: None) -> None:
     victim = waves.parts(store)[0]
     flip(store, victim.payload.path)
     with pytest.raises(Exception, match=victim.payload.path) as caught:
-        export.export(store, {"verdicts": name, "unit": "clip", "columns": ["key", "audio"]}, CLIP, export.ExportConfig())
+        export.export(
+            store, {"verdicts": name, "unit": "clip", "columns": ["key", "audio"]}, CLIP, export.ExportConfig()
+        )
     assert isinstance(cause_of(caught.value), CorruptFileError)
     flip(store, victim.scores.path)
     stricter = (RULES[0], replace(RULES[1], filters=(DropShort(min_s=2.5),)))
@@ -123,10 +130,12 @@ def test_on_s3_and_with_a_killed_driver(bucket: str, whole: Store, local_ray: No
     script = tmp_path / "driver.py"
     script.write_text(
         "import ray, sys\n"
-        "ray.init(address='local', num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False,\n"
+        "ray.init(address='local', num_cpus=2, include_dashboard=False, object_store_memory=100 << 20,\n"
+        "         log_to_driver=False,\n"
         "         _node_ip_address='127.0.0.1', logging_level='ERROR')\n"
         "from tests.curate.test_waves import curate\n"
-        f"curate({bucket + '/run'!r})\n")
+        f"curate({bucket + '/run'!r})\n"
+    )
     store = Store(bucket + "/run")
     process = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 180

@@ -1,4 +1,5 @@
 """Tar shards: readable by tarfile, and the same bytes on any day."""
+
 import io
 import json
 import tarfile
@@ -9,8 +10,14 @@ from pipeline.curate.webdataset import tar_bytes
 
 
 def test_each_row_is_a_sample_that_begins_where_the_index_says() -> None:
-    table = pa.table({"key": ["k1", "k2"], "image": pa.array([b"\x89PNG1", b"\x89PNG22"], pa.large_binary()),
-                      "caption": ["a seven", "é"], "width": [8, 9]})
+    table = pa.table(
+        {
+            "key": ["k1", "k2"],
+            "image": pa.array([b"\x89PNG1", b"\x89PNG22"], pa.large_binary()),
+            "caption": ["a seven", "é"],
+            "width": [8, 9],
+        }
+    )
     data, starts = tar_bytes(table)
     assert tar_bytes(table) == (data, starts)
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:

@@ -1,4 +1,5 @@
 """A stage over rows, without Ray: an error costs the one row that caused it."""
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,8 +10,18 @@ from pipeline.curate.stage import Batch, Filter, Leave, Map, Row, Split
 from pipeline.curate.work import apply, start, to_table
 from pipeline.records import INPUT
 
-SCHEMA = pa.schema([("key", pa.string()), ("input_key", pa.string()), ("unit", pa.string()), ("x", pa.int64()),
-                    ("state", pa.string()), ("reason", pa.string()), ("retryable", pa.bool_()), ("detail", pa.string())])
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("input_key", pa.string()),
+        ("unit", pa.string()),
+        ("x", pa.int64()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("retryable", pa.bool_()),
+        ("detail", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +79,10 @@ def test_a_split_that_breaks_midway_yields_one_failed_row_and_no_parts() -> None
 def test_a_filter_names_its_reason_and_a_missing_score_is_unknown() -> None:
     out = apply(DropLarge(), rows(1, 9, None))
     assert [(row.get("state"), row.get("reason")) for row in out] == [
-        (None, None), ("dropped", "too_large"), ("unknown", "x_missing")]
+        (None, None),
+        ("dropped", "too_large"),
+        ("unknown", "x_missing"),
+    ]
 
 
 def test_rows_that_left_pass_untouched() -> None:
@@ -89,8 +103,18 @@ def test_start_makes_rows_of_the_steps_schema() -> None:
     inputs = pa.Table.from_pylist([{"key": "k", "order": 0, "text": "hi", "state": "failed"}], schema=INPUT)
     schema = pa.schema([*SCHEMA, ("caption", pa.string())])
     assert start(inputs, schema, unit="image", caption="text").to_pylist() == [
-        {"key": "k", "input_key": "k", "unit": "image", "x": None, "state": "failed", "reason": None, "retryable": None,
-         "detail": None, "caption": "hi"}]
+        {
+            "key": "k",
+            "input_key": "k",
+            "unit": "image",
+            "x": None,
+            "state": "failed",
+            "reason": None,
+            "retryable": None,
+            "detail": None,
+            "caption": "hi",
+        }
+    ]
 
 
 def test_a_column_outside_the_schema_is_our_error() -> None:

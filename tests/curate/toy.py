@@ -1,4 +1,5 @@
 """A small step with everything that goes wrong: fan-out, a filter's verdict, an error, duplicates."""
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,15 @@ class Cut(Split):
             raise KeyError("no such codec")
         yield row | {"sha256": key_of(str(number if number % 10 > 1 else number // 10)), "duration_s": 6.0}
         for part in range(3):
-            yield row | {"key": key_of(row["key"], str(part)), "unit": "clip", "start_s": 2.0 * part, "duration_s": 1.0 + part,
-                         "audio": number.to_bytes(4, "big") * 20, "text": f"{number}/{part}", "size_bytes": 80}
+            yield row | {
+                "key": key_of(row["key"], str(part)),
+                "unit": "clip",
+                "start_s": 2.0 * part,
+                "duration_s": 1.0 + part,
+                "audio": number.to_bytes(4, "big") * 20,
+                "text": f"{number}/{part}",
+                "size_bytes": 80,
+            }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +43,16 @@ class DropShort(Filter):
 
 
 def inputs(count: int) -> pa.Table:
-    rows = [{"key": key_of(f"https://example.org/{i}"), "order": i, "url": f"https://example.org/{i}"} for i in range(count)]
+    rows = [
+        {"key": key_of(f"https://example.org/{i}"), "order": i, "url": f"https://example.org/{i}"} for i in range(count)
+    ]
     return start(pa.Table.from_pylist(rows, schema=INPUT), CLIP, unit="episode")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visit(Map):
-    """A host that is away until the file `back` exists: number 5 is deferred, 7 fails and may pass, 9 fails for good."""
+    """A host that is away until the file `back` exists: number 5 is deferred, 7 fails and may pass, 9 fails for
+    good."""
 
     back: str
 
@@ -57,16 +68,33 @@ class Visit(Map):
 def listing(source: str) -> list[Row]:
     """Thirty episodes of three hosts."""
     blank = dict.fromkeys(INPUT.names)
-    return [blank | {"key": key_of(source, str(i)), "url": f"https://h{i % 3}.example.org/{source}/{i}", "source": source,
-                     "license": "CC0" if i % 2 else "CC-BY"} for i in range(30)]
+    return [
+        blank
+        | {
+            "key": key_of(source, str(i)),
+            "url": f"https://h{i % 3}.example.org/{source}/{i}",
+            "source": source,
+            "license": "CC0" if i % 2 else "CC-BY",
+        }
+        for i in range(30)
+    ]
 
 
 def curation(back: str, min_s: float = 1.5) -> Curation:
     """A whole curation of `listing`, in shards of five clips."""
     return Curation(
-        name="toy", sources=("a",), discover=listing, schema=CLIP, unit="episode",
+        name="toy",
+        sources=("a",),
+        discover=listing,
+        schema=CLIP,
+        unit="episode",
         stages=(Visit(back=back), Cut()),
-        rules=(decide.Rules(unit="episode", unique_by="sha256", unique_reason="duplicate_audio"),
-               decide.Rules(unit="clip", filters=(DropShort(min_s=min_s),))),
-        export_unit="clip", export_columns=("key", "audio", "text", "url", "license"),
-        waves=waves.WaveConfig(wave_rows=16, split_rows=4), export=export.ExportConfig(shard_rows=5, webdataset=True))
+        rules=(
+            decide.Rules(unit="episode", unique_by="sha256", unique_reason="duplicate_audio"),
+            decide.Rules(unit="clip", filters=(DropShort(min_s=min_s),)),
+        ),
+        export_unit="clip",
+        export_columns=("key", "audio", "text", "url", "license"),
+        waves=waves.WaveConfig(wave_rows=16, split_rows=4),
+        export=export.ExportConfig(shard_rows=5, webdataset=True),
+    )

@@ -5,28 +5,43 @@ from html.parser import HTMLParser
 
 import pytest
 
-from pipeline.demo import chart, corpus
+from pipeline.demo import corpus
 from pipeline.demo.report import Fact, Generated, Ledger, Reconstruction, Report, Sample, Step, render
+from pipeline.page import chart
 
 HOSTILE = "</p><script>alert(1)</script><img src=x onerror=alert(2)> \" ' & \u202ereversed\x00\x1b[31m \ud800"
 PNG = corpus.png(corpus.pixels()[1])
-STEP = Step.of("fetch", {"in": 10, "kept": 5, "dropped": {"noai": 1, "robots_disallowed": 1}, "failed": {"timeout": 1},
-                         "unknown": {"language_unknown": 1}, "deferred": {"retry_after": 1}})
+STEP = Step.of(
+    "fetch",
+    {
+        "in": 10,
+        "kept": 5,
+        "dropped": {"noai": 1, "robots_disallowed": 1},
+        "failed": {"timeout": 1},
+        "unknown": {"language_unknown": 1},
+        "deferred": {"retry_after": 1},
+    },
+)
 
 
 def _report(text: str) -> Report:
     """Every part of a page, with `text` wherever text can stand."""
     step = replace(STEP, name=text, dropped={text: 2})
     return Report(
-        title=text, subtitle=text, facts=(Fact(label=text, value=text, note=text),),
+        title=text,
+        subtitle=text,
+        facts=(Fact(label=text, value=text, note=text),),
         ledgers=(Ledger(title=text, unit=text, steps=(step,)),),
-        charts=(chart.Chart(title=text, x_label=text, y_label=text,
-                            lines=(chart.Line(name=text, xs=[0, 1], ys=[2, 1]),)),),
+        charts=(
+            chart.Chart(title=text, x_label=text, y_label=text, lines=(chart.Line(name=text, xs=[0, 1], ys=[2, 1]),)),
+        ),
         reconstructions=(Reconstruction(original=PNG, dvae=PNG, decoder=PNG),),
         generated=(Generated(prompt=text, images=(PNG, PNG)),),
         kept=(Sample(text=text, note=text, url=f"http://me:secret@host/{text}?key=1", media=b"fLaC!"),),
-        left=(Sample(text=text, state="failed", reason=text),
-              Sample(text=text, state="dropped", reason=text, media=PNG, media_type="image/png")),
+        left=(
+            Sample(text=text, state="failed", reason=text),
+            Sample(text=text, state="dropped", reason=text, media=PNG, media_type="image/png"),
+        ),
     )
 
 
@@ -65,7 +80,8 @@ def test_hostile_text_adds_no_tag_and_no_attribute(harmless):
     rendered = render(_report(HOSTILE))
     page = _Page(rendered)
     assert [(tag, sorted(attributes)) for tag, attributes in page.tags] == [
-        (tag, sorted(attributes)) for tag, attributes in harmless.tags]
+        (tag, sorted(attributes)) for tag, attributes in harmless.tags
+    ]
     assert "<script>alert(1)</script>" in " ".join(page.words)
     assert not re.search("[\u202e\x00\x1b]", rendered)
     rendered.encode()  # a lone surrogate would fail here
@@ -77,7 +93,7 @@ def test_loads_nothing_and_runs_nothing(harmless):
     for tag, attributes in harmless.tags:
         assert not [name for name in attributes if name.startswith("on") or name in ("href", "srcset", "action")], tag
         assert attributes.get("src", "data:").startswith("data:")
-    policy, = [a["content"] for tag, a in harmless.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    (policy,) = [a["content"] for tag, a in harmless.tags if a.get("http-equiv") == "Content-Security-Policy"]
     directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
     assert directives["default-src"] == "'none'" and "script-src" not in directives
     assert directives["img-src"] == directives["media-src"] == "data:"
@@ -100,7 +116,7 @@ def test_urls_lose_their_secrets():
 
 def test_ledger_shows_every_count_and_reason():
     page = render(Report(title="t", ledgers=(Ledger(title="Images", unit="pictures", steps=(STEP, STEP)),)))
-    row, = set(re.findall(r"<tr><td>fetch</td>(.*?)<td class=\"share\">", page))
+    (row,) = set(re.findall(r"<tr><td>fetch</td>(.*?)<td class=\"share\">", page))
     assert re.findall(r">(\d+)<", row) == ["10", "5", "2", "1", "1", "1"]
     for reason in ("noai", "robots_disallowed", "timeout", "language_unknown", "retry_after"):
         assert f"<code>{reason}</code> <b>2</b>" in page  # summed over both steps
@@ -128,16 +144,27 @@ def test_media_types_that_browsers_cannot_play_are_refused():
         Sample(text="x", media=b"<script>", media_type="text/html")
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://me:pw@[x/?k=v", "//", "", "\x1b]0;x\x07", "http://h:port/", "\ud800"])
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://me:pw@[x/?k=v", "//", "", "\x1b]0;x\x07", "http://h:port/", "\ud800"]
+)
 def test_a_url_that_is_none_costs_no_page(url):
     page = render(Report(title="t", left=(Sample(text="x", url=url, state="failed", reason="bad_url"),)))
     assert "pw" not in page and "k=v" not in page and not re.search("[\x00\x07\x1b]", page)
 
 
-# Everything that a terminal or a browser obeys or hides: C0, C1, DEL, bidi marks, embeddings, overrides and isolates, zero
-# width, line and paragraph separators, byte order mark, tags, a private and an unassigned character, a lone surrogate.
-UNSEEN = [*map(chr, range(32)), *map(chr, range(127, 160)), *"\u061c\u200b\u200d\u200e\u200f\u2028\u2029\u2060\ufeff",
-          *"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069", "\U000e0041", "\ue000", "\U000e0fff", "\udc80"]
+# Everything that a terminal or a browser obeys or hides: C0, C1, DEL, bidi marks, embeddings, overrides and isolates,
+# zero width, line and paragraph separators, byte order mark, tags, a private and an unassigned character, a lone
+# surrogate.
+UNSEEN = [
+    *map(chr, range(32)),
+    *map(chr, range(127, 160)),
+    *"\u061c\u200b\u200d\u200e\u200f\u2028\u2029\u2060\ufeff",
+    *"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+    "\U000e0041",
+    "\ue000",
+    "\U000e0fff",
+    "\udc80",
+]
 
 
 def test_no_character_acts_unseen():
@@ -150,8 +177,17 @@ def test_no_character_acts_unseen():
 def test_each_text_is_bounded_however_long_and_however_it_grows():
     short = len(render(_report("x")))
     places = render(_report("qqq")).count("qqq")
-    for text in ("y" * 100_000, "\x1b" * 100_000, "&" * 100_000, "<b>" * 100_000, " \n" * 100_000 + "z", "\u202e" * 100_000):
-        assert len(render(_report(text))) < short + places * 400 * len("&quot;")  # 400 characters, each an entity at worst
+    for text in (
+        "y" * 100_000,
+        "\x1b" * 100_000,
+        "&" * 100_000,
+        "<b>" * 100_000,
+        " \n" * 100_000 + "z",
+        "\u202e" * 100_000,
+    ):
+        assert len(render(_report(text))) < short + places * 400 * len(
+            "&quot;"
+        )  # 400 characters, each an entity at worst
 
 
 def test_notes_lose_their_secrets():

@@ -1,4 +1,5 @@
 """The figures as facts, and pictures in their order; `tests/jobs/test_demo` collects a real run."""
+
 import numpy as np
 
 from pipeline.demo import results
@@ -8,15 +9,33 @@ from pipeline.tokenize.pixels import to_png
 
 
 def test_a_book_keeps_what_went_in_and_every_state() -> None:
-    book = {"in": 3, "kept": 1, "dropped": {"x": 2}, "failed": {}, "unknown": {}, "deferred": {}, "hours": {}, "bytes": {}}
+    book = {
+        "in": 3,
+        "kept": 1,
+        "dropped": {"x": 2},
+        "failed": {},
+        "unknown": {},
+        "deferred": {},
+        "hours": {},
+        "bytes": {},
+    }
     assert set(results._book(book)) == {"in", *STATES} and results._book(book)["dropped"] == {"x": 2}
 
 
 def test_facts_stand_beside_what_they_are_compared_with() -> None:
-    figures = {"generation": {"digit_accuracy": 0.92, "digit_accuracy_real": 0.983, "n": 200}, "peak_rss_gb": 4.6, "wall_s": 300,
-               "decoder": {"psnr_db": 28.4, "psnr_db_dvae": 27.9}, "dvae": {"codebook_usage": 0.6}, "gpt": {"bits_per_code": 7.5}}
+    figures = {
+        "generation": {"digit_accuracy": 0.92, "digit_accuracy_real": 0.983, "n": 200},
+        "peak_rss_gb": 4.6,
+        "wall_s": 300,
+        "decoder": {"psnr_db": 28.4, "psnr_db_dvae": 27.9},
+        "dvae": {"codebook_usage": 0.6},
+        "gpt": {"bits_per_code": 7.5},
+    }
     facts = {fact.label: fact for fact in results._facts(figures)}
-    assert facts["generated digits read as asked"].value == "92.0%" and "98.3%" in facts["generated digits read as asked"].note
+    assert (
+        facts["generated digits read as asked"].value == "92.0%"
+        and "98.3%" in facts["generated digits read as asked"].note
+    )
     assert "27.90 dB" in facts["decoder, PSNR on held-out digits"].note and facts["wall time"].value == "5.0 min"
 
 
@@ -26,4 +45,7 @@ def test_pictures_stand_under_their_prompts_four_of_each(tmp_path) -> None:
     results.write_generated(store, images, ["one", "two", "one", "one", "one", "one", "two"])
     made = list(results._generated(store))
     png = [to_png(image) for image in images]
-    assert [(g.prompt, g.images) for g in made] == [("one", (png[0], png[2], png[3], png[4])), ("two", (png[1], png[6]))]
+    assert [(g.prompt, g.images) for g in made] == [
+        ("one", (png[0], png[2], png[3], png[4])),
+        ("two", (png[1], png[6])),
+    ]

@@ -1,4 +1,5 @@
 """The demo's runner: memory and time are counted over all processes and all attempts."""
+
 import subprocess
 import sys
 import time
@@ -11,8 +12,11 @@ from pipeline.storage import Store, read_json
 
 def test_memory_counts_child_processes(tmp_path) -> None:
     before = runner.resident_bytes()
-    child = subprocess.Popen([sys.executable, "-c", "x = bytearray(300_000_000); print('ready', flush=True); input()"],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "x = bytearray(300_000_000); print('ready', flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     try:
         child.stdout.readline()
         assert runner.resident_bytes() - before > 290_000_000

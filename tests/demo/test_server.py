@@ -70,8 +70,9 @@ def _listed_episodes(server: DemoServer) -> list[tuple[str, str]]:
     """(audio url, transcript url) of all sources."""
     feed = ElementTree.fromstring(_get(server, "/podcast/feed.xml")[2])
     assert feed.findtext("channel/language") == "en"
-    found = [(item.find("enclosure").get("url"), item.find(f"{PODCAST}transcript").get("url"))
-             for item in feed.iter("item")]
+    found = [
+        (item.find("enclosure").get("url"), item.find(f"{PODCAST}transcript").get("url")) for item in feed.iter("item")
+    ]
     media = _Media(_get(server, "/talks/1.html")[2].decode()).found
     sources = [urljoin(server.url("/talks/1.html"), attributes["src"]) for _, attributes in media]
     assert [tag for tag, _ in media] == ["audio", "track"] * (len(media) // 2)
@@ -165,7 +166,10 @@ def test_planted_pictures_are_what_they_claim(server):
     assert truth["/images/missing.png"][0] == 404
     assert truth["/images/optout.png"][1]["X-Robots-Tag"] == "noai"
     assert truth["/busy/picture.png"][0] == 429 and truth["/busy/picture.png"][1]["Retry-After"] == "3600"
-    for path, target in (("/redirect/intranet.png", "http://10.0.0.1/"), ("/redirect/metadata.png", "http://169.254.169.254/")):
+    for path, target in (
+        ("/redirect/intranet.png", "http://10.0.0.1/"),
+        ("/redirect/metadata.png", "http://169.254.169.254/"),
+    ):
         assert truth[path][0] == 302 and truth[path][1]["Location"].startswith(target)
     assert b"Disallow: /private/" in _get(server, "/robots.txt")[2]
     # nothing else is wrong with these

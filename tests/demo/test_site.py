@@ -1,4 +1,5 @@
 """The table of the demo's site: good things and planted troubles, each where the sources lead."""
+
 from pipeline.demo import corpus, site
 
 

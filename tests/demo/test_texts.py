@@ -1,4 +1,5 @@
 """What the voices read: written for the demo, varied, and none of it twice."""
+
 from pipeline.demo import texts
 
 

@@ -20,9 +20,12 @@ def _read_vtt(text: str) -> webvtt.WebVTT:
 def test_vtt_is_read_back_by_another_parser():
     found = _read_vtt(transcripts.vtt(CUES, note="by hand"))
     assert [(cue.start, cue.end) for cue in found] == [
-        ("00:00:00.400", "00:00:03.500"), ("00:59:59.900", "01:01:01.250")]
+        ("00:00:00.400", "00:00:03.500"),
+        ("00:59:59.900", "01:01:01.250"),
+    ]
     assert [cue.text.replace("\n", " ") for cue in found] == [
-        cue.text.replace("&", "&amp;").replace("<", "&lt;") for cue in CUES]
+        cue.text.replace("&", "&amp;").replace("<", "&lt;") for cue in CUES
+    ]
     assert all(len(line) <= transcripts.LINE_CHARS + 6 for cue in found for line in cue.lines)
 
 
@@ -31,13 +34,17 @@ def test_srt_is_read_back_by_another_parser():
     assert "\n" not in text.replace("\r\n", "")
     found = webvtt.from_buffer(io.BytesIO(text.encode()), format="srt")
     assert [(cue.start, cue.end) for cue in found] == [
-        ("00:00:00.400", "00:00:03.500"), ("00:59:59.900", "01:01:01.250")]
+        ("00:00:00.400", "00:00:03.500"),
+        ("00:59:59.900", "01:01:01.250"),
+    ]
     assert [cue.text.replace("\n", " ") for cue in found] == [cue.text for cue in CUES]
 
 
 def test_machine_kinds():
     assert [cue.text for cue in transcripts.lower_case(CUES)] == [
-        "bread butter she said isn't a meal at all", "it's a habit and habits like 3 4 are hard to argue with"]
+        "bread butter she said isn't a meal at all",
+        "it's a habit and habits like 3 4 are hard to argue with",
+    ]
     assert transcripts.upper_case(CUES)[0].text == "BREAD & BUTTER, SHE SAID, ISN'T A “MEAL” AT ALL."
     french = transcripts.in_words(CUES, ["Du pain.", "Une habitude."])
     assert [(cue.start_s, cue.text) for cue in french] == [(0.4, "Du pain."), (3599.9, "Une habitude.")]

@@ -49,8 +49,10 @@ def test_codebook_use_is_scipy_s_entropy_over_the_whole_set() -> None:
 
 def test_bits_per_code_is_the_sum_of_single_predictions() -> None:
     gpt, rng = model(), np.random.default_rng(0)
-    rows = [{"modality": "image", "text": text, "codes": rng.integers(0, 24, h * w).tolist(), "shape": [h, w]}
-            for text, h, w in (("a small picture", 2, 3), ("a large one", 4, 4), ("", 3, 3))]
+    rows = [
+        {"modality": "image", "text": text, "codes": rng.integers(0, 24, h * w).tolist(), "shape": [h, w]}
+        for text, h, w in (("a small picture", 2, 3), ("a large one", 4, 4), ("", 3, 3))
+    ]
     bits, n = 0.0, 0
     for row in rows:
         prompt = GRAMMAR.build_segment(Segment("text", TEXT.encode(row["text"]) or None)).tolist()
@@ -75,7 +77,8 @@ def test_a_blind_model_needs_log2_of_its_vocabulary() -> None:
 def test_the_judge_reads_real_digits_and_not_noise() -> None:
     digits = load_digits()
     images = torch.nn.functional.interpolate(
-        torch.tensor(digits.images / 8 - 1, dtype=torch.float32)[:, None], size=32, mode="nearest")
+        torch.tensor(digits.images / 8 - 1, dtype=torch.float32)[:, None], size=32, mode="nearest"
+    )
     train = np.arange(len(images)) % 5 != 0
     judge = DigitJudge(images[train], digits.target[train])
     assert judge.accuracy(images[~train], digits.target[~train]) > 0.97

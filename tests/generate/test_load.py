@@ -28,8 +28,12 @@ def write(store: Store, kind: str, model: nn.Module, **facts: Any) -> None:
     tensors = {name: value.clone() for name, value in model.state_dict().items()}
     config = json.dumps({"kind": kind, "model": to_dict(model.config), "facts": facts}).encode()
     store.delete("manifest.json")
-    commit(store, "manifest.json", [store.write("model.safetensors", safetensors.save(tensors)),
-                                    store.write("config.json", config)], step=7)
+    commit(
+        store,
+        "manifest.json",
+        [store.write("model.safetensors", safetensors.save(tensors)), store.write("config.json", config)],
+        step=7,
+    )
 
 
 def gpt(**changes: object) -> GPT:
@@ -94,7 +98,9 @@ def test_weights_that_do_not_fit_the_config_are_refused(tmp_path: Path) -> None:
     store, model = Store(str(tmp_path)), gpt()
     model.config = GPTConfig(**(vars(model.config) | {"n_layer": 3}))
     write(store, "gpt", model)
-    with pytest.raises(CorruptFileError, match=r"lacks 'blocks.2.attention.k.weight', and .* asks for float32 \[16, 32\]"):
+    with pytest.raises(
+        CorruptFileError, match=r"lacks 'blocks.2.attention.k.weight', and .* asks for float32 \[16, 32\]"
+    ):
         load_model(store, "gpt")
 
 

@@ -55,8 +55,9 @@ class Gaussian(nn.Module):
         super().__init__()
         self.std, self.unused = std, nn.Parameter(torch.zeros(()))
 
-    def forward(self, x: torch.Tensor, t: torch.Tensor, recon: torch.Tensor, codes: torch.Tensor,
-                corruption: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, t: torch.Tensor, recon: torch.Tensor, codes: torch.Tensor, corruption: torch.Tensor
+    ) -> torch.Tensor:
         a = alpha_bar()[t].view(-1, 1, 1, 1)
         variance = a * self.std**2 + 1 - a
         noise = (1 - a).sqrt() * (x - a.sqrt() * recon) / variance  # E[noise | x_t]
@@ -124,18 +125,39 @@ def test_guidance_of_one_is_the_condition_alone() -> None:
     one = sample_codes(PROMPTS, model, GRAMMAR, TEXT, (4, 4), sampling=SamplingConfig(guidance=1.0))
     near = sample_codes(PROMPTS, model, GRAMMAR, TEXT, (4, 4), sampling=SamplingConfig(guidance=1.0 + 1e-9))
     assert torch.equal(one, near)  # the second runs both conditions
-    zero = [sample_codes([prompt], model, GRAMMAR, TEXT, (4, 4), sampling=SamplingConfig(guidance=0.0))
-            for prompt in PROMPTS]
+    zero = [
+        sample_codes([prompt], model, GRAMMAR, TEXT, (4, 4), sampling=SamplingConfig(guidance=0.0))
+        for prompt in PROMPTS
+    ]
     assert all(torch.equal(codes, zero[0]) for codes in zero)  # without a caption all captions are one
 
 
 def test_prompts_become_pictures_of_the_tokenizer(tokenizer: Tokenizer) -> None:
-    made = generate_images(PROMPTS, gpt(), GRAMMAR, TEXT, tokenizer, denoiser(), sampling=SamplingConfig(),
-                           decoding=DecodingConfig(num_steps=2), seed=5, batch_rows=3)
+    made = generate_images(
+        PROMPTS,
+        gpt(),
+        GRAMMAR,
+        TEXT,
+        tokenizer,
+        denoiser(),
+        sampling=SamplingConfig(),
+        decoding=DecodingConfig(num_steps=2),
+        seed=5,
+        batch_rows=3,
+    )
     assert made.codes.shape == (4, 4, 4) and made.images.shape == made.dvae_images.shape == (4, 1, 16, 16)
     assert torch.equal(made.dvae_images, tokenizer.decode(made.codes))
-    again = generate_images(PROMPTS, gpt(), GRAMMAR, TEXT, tokenizer, denoiser(), sampling=SamplingConfig(),
-                            decoding=DecodingConfig(num_steps=2), seed=5)
+    again = generate_images(
+        PROMPTS,
+        gpt(),
+        GRAMMAR,
+        TEXT,
+        tokenizer,
+        denoiser(),
+        sampling=SamplingConfig(),
+        decoding=DecodingConfig(num_steps=2),
+        seed=5,
+    )
     assert torch.equal(again.codes, made.codes)
     torch.testing.assert_close(again.images, made.images, rtol=1e-4, atol=1e-4)
 
@@ -156,8 +178,16 @@ def test_the_constraint_follows_each_row() -> None:
 
 def test_bad_prompts_and_settings_are_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="a prompt is empty"):
-        generate_images(["fine", " "], gpt(), GRAMMAR, TEXT, tokenizer, denoiser(), sampling=SamplingConfig(),
-                        decoding=DecodingConfig())
+        generate_images(
+            ["fine", " "],
+            gpt(),
+            GRAMMAR,
+            TEXT,
+            tokenizer,
+            denoiser(),
+            sampling=SamplingConfig(),
+            decoding=DecodingConfig(),
+        )
     with pytest.raises(ValueError, match="leaves no room for 16 codes"):
         sample_codes(["a red square " * 20], gpt(), GRAMMAR, TEXT, (4, 4), sampling=SamplingConfig())
     for bad in ({"num_steps": 0}, {"num_steps": 1001}, {"noise_scale": -1.0}, {"corruption": 1.5}):

@@ -11,19 +11,27 @@ import sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"ray", "deepspeed", "fsspec", "pyarrow", "tyro", "safetensors", "rich", "s3fs", "tensorboard"}:
+        absent = {"ray", "deepspeed", "fsspec", "pyarrow", "tyro", "safetensors", "rich", "s3fs", "tensorboard"}
+        if name.split(".")[0] in absent:
             raise ModuleNotFoundError(f"No module named {name}", name=name)
 
 sys.meta_path.insert(0, Missing())
 from jobs import bench
 bench.main(sys.argv[1:])
 """
-TRAIN_STEP = "train_step --models tiny decoder_tiny --batch 1 --seq-len 8 --vocab-size 32 --warmup 1 --steps 1 --rounds 1".split()
+TRAIN_STEP = [
+    *"train_step --models tiny decoder_tiny --batch 1 --seq-len 8".split(),
+    *"--vocab-size 32 --warmup 1 --steps 1 --rounds 1".split(),
+]
 
 
 def test_train_step_needs_torch_and_numpy_alone(tmp_path):
-    done = subprocess.run([sys.executable, "-c", ALONE, *TRAIN_STEP, "--out", str(tmp_path / "out.md")], capture_output=True,
-                          text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, *TRAIN_STEP, "--out", str(tmp_path / "out.md")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     machine, peak, *lines = map(json.loads, done.stdout.splitlines())
     assert {"date", "cpus", "gpu", "python", "torch"} <= machine.keys() and peak["matmul_tflops"] > 0

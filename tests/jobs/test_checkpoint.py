@@ -1,4 +1,5 @@
 """Inspect, verify and export on the checkpoints of a small run."""
+
 import json
 import subprocess
 import sys
@@ -58,8 +59,9 @@ def test_exports_are_read_where_neither_ray_nor_deepspeed_can_be(run_dir, tmp_pa
     for which, folder in zip(steps, folders, strict=True):
         main(Checkpoint(do="export", run_dir=str(run_dir), which=which, out=str(folder)))
         assert json.loads((folder / "manifest.json").read_text())["step"] == steps[which]
-    out = subprocess.run([sys.executable, "-c", PROGRAM, *map(str, folders)], capture_output=True, text=True, check=True,
-                         cwd=tmp_path).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, folders)], capture_output=True, text=True, check=True, cwd=tmp_path
+    ).stdout
     tensors = [load_file(folder / "model.safetensors") for folder in folders]
     assert out.splitlines() == [f"tiny {sum(t.double().sum().item() for t in each.values())}" for each in tensors]
     trained = load_file(run_dir / "model/model.safetensors")

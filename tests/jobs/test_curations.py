@@ -1,4 +1,5 @@
 """The commands that look into a curation run: how they are called, what they refuse, how they end."""
+
 import dataclasses
 import json
 import re
@@ -11,9 +12,9 @@ import pytest
 
 from jobs import _curations, diff, replay_failure, status
 from jobs._curations import open_curation, positional
+from pipeline.chaos import example
 from pipeline.config import dumps
 from pipeline.curate import plan
-from pipeline.curate.chaos import example
 from pipeline.curate.guard import Guard, GuardConfig
 from pipeline.curate.run import LEDGER
 from pipeline.curate.work import start
@@ -22,13 +23,16 @@ from pipeline.storage import Store, read_sealed, write_sealed
 from tests.curate.poison import Harm
 
 
-@pytest.mark.parametrize(("given", "meant"), [
-    (["RUN", "KEY"], ["--run-dir", "RUN", "--key", "KEY"]),
-    (["RUN", "--key", "k"], ["--run-dir", "RUN", "--key", "k"]),
-    (["--run-dir", "r", "--key", "k"], ["--run-dir", "r", "--key", "k"]),
-    (["c.toml", "--key", "k"], ["c.toml", "--key", "k"]),
-    ([], []),
-])
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["RUN", "KEY"], ["--run-dir", "RUN", "--key", "KEY"]),
+        (["RUN", "--key", "k"], ["--run-dir", "RUN", "--key", "k"]),
+        (["--run-dir", "r", "--key", "k"], ["--run-dir", "r", "--key", "k"]),
+        (["c.toml", "--key", "k"], ["c.toml", "--key", "k"]),
+        ([], []),
+    ],
+)
 def test_first_words_stand_for_options(given: list[str], meant: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["job", *given])
     positional("run-dir", "key")
@@ -62,7 +66,8 @@ def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Store
 
 
 def test_status_prints_the_books_and_ends_with_1_if_they_do_not_balance(
-        finished: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    finished: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     status.main(status.Status(run_dir=finished.url))
     out = capsys.readouterr().out
     assert "24 inputs: 24 in committed waves, 0 pending" in out
@@ -87,13 +92,17 @@ def test_a_row_that_killed_its_process_is_replayed_by_command(tmp_path: Path) ->
     assert subprocess.run(command, capture_output=True, text=True).stdout == key_of("k") + "\n"
     done = subprocess.run([*command, key_of("k")], capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout.splitlines() == [
-        "stage     tests.curate.poison:Harm", "it was    worker_killed", "it is     worker_killed (exit status 3)"]
+        "stage     tests.curate.poison:Harm",
+        "it was    worker_killed",
+        "it is     worker_killed (exit status 3)",
+    ]
     none = subprocess.run([*command, "nobody"], capture_output=True, text=True)
     assert none.returncode == 2 and len(none.stderr.splitlines()) == 1 and "has no quarantine/nobody" in none.stderr
 
 
 def test_a_run_does_not_differ_from_itself_and_has_nothing_in_quarantine(
-        finished: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    finished: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     diff.main(diff.Diff(a=finished.url, b=finished.url))
     assert capsys.readouterr().out.split("\n")[:2] == ["plan      the same", "no sample differs"]
     replay_failure.main(replay_failure.ReplayFailure(run_dir=finished.url))
@@ -103,8 +112,11 @@ def test_a_run_does_not_differ_from_itself_and_has_nothing_in_quarantine(
 def test_resources_change_what_they_name_and_nothing_else() -> None:
     from jobs.curate_images import CurateImages, curation
 
-    made = CurateImages(run_dir="x", sources=("list=https://example.org/l.csv",),
-                        resources=("Fetch.workers=3", "DecodeImage.cpus=0.25", "Fetch.memory_mb=100"))
+    made = CurateImages(
+        run_dir="x",
+        sources=("list=https://example.org/l.csv",),
+        resources=("Fetch.workers=3", "DecodeImage.cpus=0.25", "Fetch.memory_mb=100"),
+    )
     assert curation(made).resources == {"Fetch": {"workers": (1, 3), "memory_mb": 100}, "DecodeImage": {"cpus": 0.25}}
     for word in ("Fetch.workers=0", "Fetch.cpus=nan", "Fetch.ram=1", "Fetch", "Fetch.cpus=-1"):
         with pytest.raises(ValueError, match="resources takes STAGE.WHAT=VALUE"):

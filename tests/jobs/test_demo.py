@@ -1,4 +1,5 @@
 """The whole stack at a reduced size, killed twice on the way: the books, the keys and the results are all there."""
+
 import hashlib
 import os
 import signal
@@ -22,8 +23,15 @@ ROOT = Path(__file__).parents[2]
 def demo(run_dir: Path, port: int) -> subprocess.Popen:
     command = [sys.executable, "-m", "jobs.demo", "--profile", "debug", "--run-dir", str(run_dir), "--port", str(port)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def kill_when(process: subprocess.Popen, condition: Callable[[], bool], timeout_s: float = 240) -> None:

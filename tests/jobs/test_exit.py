@@ -1,7 +1,9 @@
-"""The exit: after a run, a retry, other thresholds and a revocation, every reader gets each key once, and nothing revoked.
+"""The exit: after a run, a retry, other thresholds and a revocation, every reader gets each key once, and nothing
+revoked.
 
 Real jobs on a real web of loopback; the folder is read as its users would first try.
 """
+
 import io
 import json
 import os
@@ -33,7 +35,16 @@ from pipeline.storage import Store
 from tests.curate.audio.conftest import encode, voice
 from tests.curate.fetch.conftest import Web, site  # noqa: F401 - a fixture
 
-FETCH = ["--fetch.allow-private", "127.0.0.0/8", "--fetch.per-host-interval-s", "0", "--fetch.retries", "0", "--ray.cpus", "2"]
+FETCH = [
+    "--fetch.allow-private",
+    "127.0.0.0/8",
+    "--fetch.per-host-interval-s",
+    "0",
+    "--fetch.retries",
+    "0",
+    "--ray.cpus",
+    "2",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -69,20 +80,46 @@ Then the keeper of number {n} came down, and nobody said a word.
 
 
 def images(store: Store, web: Web, *options: str) -> Curation:
-    config = load(curate_images.CurateImages, ["--run-dir", store.url, "--sources", f"list={web.url}/list.jsonl", *FETCH,
-                                               "--export.shard-rows", "4", "--export.webdataset", *options])
+    config = load(
+        curate_images.CurateImages,
+        [
+            "--run-dir",
+            store.url,
+            "--sources",
+            f"list={web.url}/list.jsonl",
+            *FETCH,
+            "--export.shard-rows",
+            "4",
+            "--export.webdataset",
+            *options,
+        ],
+    )
     return curate_images.curation(config)
 
 
 def speech(store: Store, web: Web, *options: str) -> Curation:
-    config = load(curate_speech.CurateSpeech, ["--run-dir", store.url, "--sources", f"feed={web.url}/feed.xml", *FETCH,
-                                               "--export.shard-rows", "3", "--export.webdataset", *options])
+    config = load(
+        curate_speech.CurateSpeech,
+        [
+            "--run-dir",
+            store.url,
+            "--sources",
+            f"feed={web.url}/feed.xml",
+            *FETCH,
+            "--export.shard-rows",
+            "3",
+            "--export.webdataset",
+            *options,
+        ],
+    )
     return curate_speech.curation(config)
 
 
 def serve_images(web: Web, count: int = 10) -> None:
-    lines = [{"url": f"{web.url}/{i}.png", "caption": f"a field of noise, number {i}", "license": "CC0" if i > 4 else None}
-             for i in range(count)]
+    lines = [
+        {"url": f"{web.url}/{i}.png", "caption": f"a field of noise, number {i}", "license": "CC0" if i > 4 else None}
+        for i in range(count)
+    ]
     lines.append({"url": f"{web.url}/copy-of-6.png", "caption": "the very picture of number six"})
     web.pages = {f"/{i}.png": picture(i, 96 + i) for i in range(count)} | {"/copy-of-6.png": picture(6, 102)}
     web.pages["/list.jsonl"] = "".join(json.dumps(line) + "\n" for line in lines)
@@ -92,11 +129,14 @@ def serve_images(web: Web, count: int = 10) -> None:
 def serve_speech(web: Web, count: int = 4) -> None:
     items = "".join(
         f'<item><title>{i}</title><enclosure url="{web.url}/{i}.wav" type="audio/wav" length="1"/>'
-        f'<podcast:transcript url="{web.url}/{i}.vtt" type="text/vtt" language="en"/></item>' for i in range(count))
+        f'<podcast:transcript url="{web.url}/{i}.vtt" type="text/vtt" language="en"/></item>'
+        for i in range(count)
+    )
     web.pages = {f"/{i}.wav": episode(i) for i in range(count)} | {f"/{i}.vtt": VTT.format(n=i) for i in range(count)}
     web.pages["/feed.xml"] = (
         '<?xml version="1.0"?><rss version="2.0" xmlns:podcast="https://podcastindex.org/namespace/1.0"><channel>'
-        f"<title>t</title><language>en</language>{items}</channel></rss>")
+        f"<title>t</title><language>en</language>{items}</channel></rss>"
+    )
     web.pages["/1.wav"] = {"status": 503}
 
 
@@ -109,7 +149,7 @@ def read_everywhere(store: Store, medium: str) -> list[dict[str, Any]]:
     table = pyarrow.dataset.dataset(f"{folder}/data").to_table()
     assert sorted(table["key"].to_pylist()) == keys == sorted(pq.read_table(f"{folder}/data")["key"].to_pylist())
     for pattern in ("data/*.parquet", "**/*.parquet"):
-        assert sorted(key for key, in duckdb.sql(f"select key from '{folder}/{pattern}'").fetchall()) == keys
+        assert sorted(key for (key,) in duckdb.sql(f"select key from '{folder}/{pattern}'").fetchall()) == keys
     by_card = datasets.load_dataset(folder, split="train")
     assert sorted(by_card["key"]) == keys and by_card.column_names == table.column_names
     by_name = datasets.load_dataset("parquet", data_files=f"{folder}/data/*.parquet", split="train")
@@ -145,7 +185,7 @@ def _check_folder(store: Store, keys: list[str]) -> None:
     for place in export.read_index(store).to_pylist():
         table = pq.read_table(f"{store.url}/{place['shard']}")
         assert table["key"][place["row"]].as_py() == place["key"]
-        with tarfile.open(fileobj=io.BytesIO(store.read(place["tar"])[place["tar_offset"]:])) as tar:
+        with tarfile.open(fileobj=io.BytesIO(store.read(place["tar"])[place["tar_offset"] :])) as tar:
             assert tar.next().name.startswith(place["key"])
     assert sorted(export.read_index(store)["key"].to_pylist()) == keys
 
@@ -158,7 +198,11 @@ def everything(store: Store) -> Iterator[tuple[str, bytes]]:
             data = Path(path).read_bytes()
             yield path, data
             if name.endswith((".parquet", ".arrow")):
-                table = pq.read_table(pa.BufferReader(data)) if name.endswith(".parquet") else pa.ipc.open_file(data).read_all()
+                table = (
+                    pq.read_table(pa.BufferReader(data))
+                    if name.endswith(".parquet")
+                    else pa.ipc.open_file(data).read_all()
+                )
                 for column in table.column_names:
                     for value in table[column].to_pylist():
                         if isinstance(value, str | bytes):
@@ -227,8 +271,13 @@ def test_clips_in_every_reader_after_each_step(web: Web, tmp_path: Path, local_r
     curation.run(store)
     needles = payload_of(store, f"{web.url}/2.wav")
     assert len(needles) == 5 and holding(store, needles), "a transcript, two clips and their words"
-    curation.revoke(store, [revoke.Revocation(kind="url", value=f"{web.url}/2.vtt"),
-                            revoke.Revocation(kind="url", value=f"{web.url}/2.wav")])
+    curation.revoke(
+        store,
+        [
+            revoke.Revocation(kind="url", value=f"{web.url}/2.vtt"),
+            revoke.Revocation(kind="url", value=f"{web.url}/2.wav"),
+        ],
+    )
     assert len(read_everywhere(store, "audio")) == 6 and holding(store, needles) == []
 
 
@@ -239,7 +288,10 @@ def test_two_corpora_and_two_versions_never_meet_in_a_cache(web: Web, tmp_path: 
     serve_speech(web)
     speech(two, web).run(two)
     before = datasets.load_dataset(f"{one.url}/export", split="train")
-    assert "image" in before.column_names and "audio" in datasets.load_dataset(f"{two.url}/export", split="train").column_names
+    assert (
+        "image" in before.column_names
+        and "audio" in datasets.load_dataset(f"{two.url}/export", split="train").column_names
+    )
     assert "image" in datasets.load_dataset(f"{one.url}/export", split="train").column_names
     images(one, web).revoke(one, [revoke.Revocation(kind="url", value=f"{web.url}/0.png")])
     assert len(datasets.load_dataset(f"{one.url}/export", split="train")) == len(before) - 1

@@ -1,7 +1,9 @@
-"""Folders made by somebody who means harm: one line and status 2, in little time and memory, whichever command reads them.
+"""Folders made by somebody who means harm: one line and status 2, in little time and memory, whichever command reads
+them.
 
 Each variant starts from a folder that is whole, changes one thing, and seals it again: its digests all match.
 """
+
 import hashlib
 import json
 import os
@@ -42,12 +44,36 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     facts = {"tokenizer_sha256": tokenizer.sha256, "text_sha256": text.sha256, "grammar": GRAMMAR.to_json()}
     networks.write(root.sub("gpt/model"), "gpt", networks.gpt(vocab_size=GRAMMAR.vocab_size), **facts)
     networks.write(root.sub("decoder/model"), "denoiser", networks.denoiser(), tokenizer_sha256=tokenizer.sha256)
-    table = pa.Table.from_pylist([{"key": "a", "modality": "image", "text": "red", "codes": [1] * 16, "shape": [4, 4],
-                                   "tokenizer_sha256": tokenizer.sha256}], schema=records.CODES)
-    storage.commit(root.sub("codes"), "manifest.json", [storage.write_parquet(root.sub("codes"), "codes/a.parquet", table)],
-                   identity="a", longest_row_tokens=30, **facts)
-    storage.commit(root.sub("images"), "export/manifest.json", [storage.write_parquet(
-        root.sub("images"), "export/a.parquet", pa.table({"key": ["a"], "image": [b"x"], "caption": ["red"]}))])
+    table = pa.Table.from_pylist(
+        [
+            {
+                "key": "a",
+                "modality": "image",
+                "text": "red",
+                "codes": [1] * 16,
+                "shape": [4, 4],
+                "tokenizer_sha256": tokenizer.sha256,
+            }
+        ],
+        schema=records.CODES,
+    )
+    storage.commit(
+        root.sub("codes"),
+        "manifest.json",
+        [storage.write_parquet(root.sub("codes"), "codes/a.parquet", table)],
+        identity="a",
+        longest_row_tokens=30,
+        **facts,
+    )
+    storage.commit(
+        root.sub("images"),
+        "export/manifest.json",
+        [
+            storage.write_parquet(
+                root.sub("images"), "export/a.parquet", pa.table({"key": ["a"], "image": [b"x"], "caption": ["red"]})
+            )
+        ],
+    )
     for folder in ("gpt", "codes"):
         text.save(root.sub(folder))
     tiny.train(tiny.config("torch", steps=2, checkpoint_every=2), tiny.dataset(path / "data").url, str(path / "run"))
@@ -71,7 +97,9 @@ def listed_again(folder: Path, manifest: str) -> None:
     for file in value["files"]:
         data = (folder / file["path"]).read_bytes()
         file |= {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / manifest).write_bytes(json.dumps(value).encode() if manifest == "tokenizer.json" else storage.sealed(value))
+    (folder / manifest).write_bytes(
+        json.dumps(value).encode() if manifest == "tokenizer.json" else storage.sealed(value)
+    )
 
 
 def load(folder: Path) -> None:
@@ -91,16 +119,40 @@ def test_what_is_whole_loads(whole: Path) -> None:
     assert corpus.shared_facts([f"{whole}/codes"])["longest_row_tokens"] == 30
 
 
-@pytest.mark.parametrize("change", [
-    lambda value: [1], lambda value: {"kind": "gpt"}, lambda value: value | {"model": []}, lambda value: value | {"facts": None},
-    lambda value: value | {"kind": ["gpt"]}, lambda value: value["facts"].update(grammar=None),
-    set_grammar(text_size="x"), set_grammar(text_size=True), set_grammar(max_side=10**12), set_grammar(image_size=-1),
-    lambda value: value["facts"].update(grammar=Grammar(text_size=10**6, image_size=60).to_json()),
-    set_model(n_layer=10**9), set_model(d_model=10**6), set_model(d_model=10**12), set_model(vocab_size=10**9),
-    set_model(seq_len=10**9), set_model(seq_len=-1), set_model(n_head=0), set_model(n_kv_head=-2), set_model(d_model="32"),
-    set_model(d_model=32.0), set_model(n_layer=True), set_model(n_layer=None), set_model(n_layer=[2]), set_model(rope_base=0.0),
-    set_model(rope_base=float("nan")), set_model(norm_eps=float("inf")), set_model(tie_embedding=1), set_model(flavour=1),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: [1],
+        lambda value: {"kind": "gpt"},
+        lambda value: value | {"model": []},
+        lambda value: value | {"facts": None},
+        lambda value: value | {"kind": ["gpt"]},
+        lambda value: value["facts"].update(grammar=None),
+        set_grammar(text_size="x"),
+        set_grammar(text_size=True),
+        set_grammar(max_side=10**12),
+        set_grammar(image_size=-1),
+        lambda value: value["facts"].update(grammar=Grammar(text_size=10**6, image_size=60).to_json()),
+        set_model(n_layer=10**9),
+        set_model(d_model=10**6),
+        set_model(d_model=10**12),
+        set_model(vocab_size=10**9),
+        set_model(seq_len=10**9),
+        set_model(seq_len=-1),
+        set_model(n_head=0),
+        set_model(n_kv_head=-2),
+        set_model(d_model="32"),
+        set_model(d_model=32.0),
+        set_model(n_layer=True),
+        set_model(n_layer=None),
+        set_model(n_layer=[2]),
+        set_model(rope_base=0.0),
+        set_model(rope_base=float("nan")),
+        set_model(norm_eps=float("inf")),
+        set_model(tie_embedding=1),
+        set_model(flavour=1),
+    ],
+)
 def test_a_config_of_a_hostile_transformer(folder: Path, change: Change) -> None:
     path = folder / "gpt/model/config.json"
     value = json.loads(path.read_text())
@@ -111,10 +163,19 @@ def test_a_config_of_a_hostile_transformer(folder: Path, change: Change) -> None
         load(folder)
 
 
-@pytest.mark.parametrize("change", [
-    set_model(blocks=10**8), set_model(width=10**6), set_model(multipliers=[1] * 10**5), set_model(levels=[10**9] * 3),
-    set_model(levels=[]), set_model(levels=["a"]), set_model(groups=0), set_model(channels=-1),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_model(blocks=10**8),
+        set_model(width=10**6),
+        set_model(multipliers=[1] * 10**5),
+        set_model(levels=[10**9] * 3),
+        set_model(levels=[]),
+        set_model(levels=["a"]),
+        set_model(groups=0),
+        set_model(channels=-1),
+    ],
+)
 def test_a_config_of_a_hostile_decoder(folder: Path, change: Change) -> None:
     path = folder / "decoder/model/config.json"
     change(value := json.loads(path.read_text()))
@@ -128,25 +189,52 @@ def set_file(**values: object) -> Change:
     return lambda value: value["files"][0].update(values)
 
 
-@pytest.mark.parametrize("change", [
-    set_file(path="../../decoder/model/model.safetensors"), set_file(path="/etc/passwd"), set_file(path=["x"]), set_file(path=3),
-    set_file(size_bytes=10 * 2**40), set_file(size_bytes="1"), set_file(size_bytes=-1), set_file(size_bytes=float("nan")),
-    set_file(sha256=5), lambda value: value.update(files=None), lambda value: value.update(files=[]),
-    lambda value: value.update(files=["x"]), lambda value: value.update(files={"a": 1}),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_file(path="../../decoder/model/model.safetensors"),
+        set_file(path="/etc/passwd"),
+        set_file(path=["x"]),
+        set_file(path=3),
+        set_file(size_bytes=10 * 2**40),
+        set_file(size_bytes="1"),
+        set_file(size_bytes=-1),
+        set_file(size_bytes=float("nan")),
+        set_file(sha256=5),
+        lambda value: value.update(files=None),
+        lambda value: value.update(files=[]),
+        lambda value: value.update(files=["x"]),
+        lambda value: value.update(files={"a": 1}),
+    ],
+)
 def test_a_hostile_manifest(folder: Path, change: Change) -> None:
     sealed_again(folder / "gpt/model", "manifest.json", change)
     with pytest.raises(CorruptFileError, match=r"gpt/model/"):
         load(folder)
 
 
-@pytest.mark.parametrize("change", [
-    set_model(image_size=10**9), set_model(image_size=8), set_model(image_size="16"), set_model(dims=1), set_model(dims=3),
-    set_model(blocks=10**8), set_model(multipliers=[1] * 30), set_model(levels=[10**9] * 3), set_model(levels=[300, 300, 300]),
-    set_model(levels=[5, 4]), set_model(levels=7), set_model(channels=10**6), set_model(width=float("nan")),
-    set_file(path="../gpt/model/model.safetensors"), set_file(size_bytes="1"), lambda value: value.update(model=[1]),
-    lambda value: value["files"].pop(),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_model(image_size=10**9),
+        set_model(image_size=8),
+        set_model(image_size="16"),
+        set_model(dims=1),
+        set_model(dims=3),
+        set_model(blocks=10**8),
+        set_model(multipliers=[1] * 30),
+        set_model(levels=[10**9] * 3),
+        set_model(levels=[300, 300, 300]),
+        set_model(levels=[5, 4]),
+        set_model(levels=7),
+        set_model(channels=10**6),
+        set_model(width=float("nan")),
+        set_file(path="../gpt/model/model.safetensors"),
+        set_file(size_bytes="1"),
+        lambda value: value.update(model=[1]),
+        lambda value: value["files"].pop(),
+    ],
+)
 def test_a_hostile_description_of_a_tokenizer(folder: Path, change: Change) -> None:
     path = folder / "tokenizer/tokenizer.json"
     change(value := json.loads(path.read_text()))
@@ -155,17 +243,23 @@ def test_a_hostile_description_of_a_tokenizer(folder: Path, change: Change) -> N
         load(folder)
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (lambda golden: golden.pop("codes"), "does not hold 1 to 16 pictures"),
-    (lambda golden: golden.update(codes=golden["codes"].float()), "does not hold"),
-    (lambda golden: golden.update(codes=golden["codes"][:, 0, 0].clone()), "does not hold"),
-    (lambda golden: golden.update(images=torch.zeros(4)), "does not hold"),
-    (lambda golden: golden.update(images=torch.zeros(4, 1, 7, 7)), "does not hold"),
-    (lambda golden: golden.update({k: v[:0].clone() for k, v in golden.items()}), "does not hold"),
-    (lambda golden: golden.update({k: v.repeat(5, *[1] * (v.ndim - 1)) for k, v in golden.items()}), "does not hold"),
-    (lambda golden: golden.update(images=golden["images"] * torch.nan), "pictures that are not finite"),
-    (lambda golden: golden.update(codes=golden["codes"] + 1), "gives other codes here"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda golden: golden.pop("codes"), "does not hold 1 to 16 pictures"),
+        (lambda golden: golden.update(codes=golden["codes"].float()), "does not hold"),
+        (lambda golden: golden.update(codes=golden["codes"][:, 0, 0].clone()), "does not hold"),
+        (lambda golden: golden.update(images=torch.zeros(4)), "does not hold"),
+        (lambda golden: golden.update(images=torch.zeros(4, 1, 7, 7)), "does not hold"),
+        (lambda golden: golden.update({k: v[:0].clone() for k, v in golden.items()}), "does not hold"),
+        (
+            lambda golden: golden.update({k: v.repeat(5, *[1] * (v.ndim - 1)) for k, v in golden.items()}),
+            "does not hold",
+        ),
+        (lambda golden: golden.update(images=golden["images"] * torch.nan), "pictures that are not finite"),
+        (lambda golden: golden.update(codes=golden["codes"] + 1), "gives other codes here"),
+    ],
+)
 def test_hostile_golden_pictures(folder: Path, change: Change, said: str) -> None:
     path = folder / "tokenizer/golden.safetensors"
     change(golden := safetensors.load(path.read_bytes()))
@@ -188,26 +282,55 @@ def test_a_hostile_manifest_of_a_corpus(folder: Path, key: str, value: object) -
         corpus.shared_facts([f"{folder}/codes"])
 
 
-NOTES = ("updates", "world_size", "chain", "model", "averaged", "engine", "shapes", "aliases", "about", "step", "format",
-         "pieces", "chunks")
+NOTES = (
+    "updates",
+    "world_size",
+    "chain",
+    "model",
+    "averaged",
+    "engine",
+    "shapes",
+    "aliases",
+    "about",
+    "step",
+    "format",
+    "pieces",
+    "chunks",
+)
 
 
-@pytest.mark.parametrize("change", [
-    *(lambda facts, key=key: facts.pop(key) and None for key in NOTES),
-    *(lambda facts, key=key: facts.update({key: [[1]]}) for key in (*NOTES, "metrics", "health") if key != "chunks"),
-    lambda facts: facts["shapes"].update(gain=[10**12]), lambda facts: facts["shapes"].update(gain=[-1, -1]),
-    lambda facts: facts["shapes"].update(gain=["1"]), lambda facts: facts["shapes"].update(new=[10**10]),
-    lambda facts: facts["shapes"].update(gain=[2**40, 2**40]), lambda facts: facts["shapes"].update(gain=[1] * 100),
-    lambda facts: facts.update(aliases={"x": "nothing"}), lambda facts: facts.update(aliases={"x": 3}),
-    lambda facts: facts.update(aliases={f"x{i}": "embed.weight" for i in range(10**4)}),
-    lambda facts: facts.update(metrics={"loss": 10**400}), lambda facts: facts.update(metrics={"\x1b[2J": 1.0}),
-    lambda facts: facts["about"].update(kind="\x1b[2J"), lambda facts: facts["chain"].update(more=1),
-    lambda facts: facts["pieces"]["master"].update(gain=[[1, i, i + 1000, 400] for i in range(0, 10**6, 1000)]),
-    lambda facts: facts["pieces"]["master"].update(gain=[[1, 0.0, 1.0, 400.0]]),
-    lambda facts: facts["files"][0].update(size_bytes=10 * 2**40), lambda facts: facts["files"][1].update(size_bytes=2**50),
-    lambda facts: facts["files"][1].update(path="../../x"), lambda facts: facts["files"][1].update(path=5),
-    lambda facts: facts.update(files=[]), lambda facts: facts["chunks"].__setitem__(1, None),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda facts, key=key: facts.pop(key) and None for key in NOTES),
+        *(
+            lambda facts, key=key: facts.update({key: [[1]]})
+            for key in (*NOTES, "metrics", "health")
+            if key != "chunks"
+        ),
+        lambda facts: facts["shapes"].update(gain=[10**12]),
+        lambda facts: facts["shapes"].update(gain=[-1, -1]),
+        lambda facts: facts["shapes"].update(gain=["1"]),
+        lambda facts: facts["shapes"].update(new=[10**10]),
+        lambda facts: facts["shapes"].update(gain=[2**40, 2**40]),
+        lambda facts: facts["shapes"].update(gain=[1] * 100),
+        lambda facts: facts.update(aliases={"x": "nothing"}),
+        lambda facts: facts.update(aliases={"x": 3}),
+        lambda facts: facts.update(aliases={f"x{i}": "embed.weight" for i in range(10**4)}),
+        lambda facts: facts.update(metrics={"loss": 10**400}),
+        lambda facts: facts.update(metrics={"\x1b[2J": 1.0}),
+        lambda facts: facts["about"].update(kind="\x1b[2J"),
+        lambda facts: facts["chain"].update(more=1),
+        lambda facts: facts["pieces"]["master"].update(gain=[[1, i, i + 1000, 400] for i in range(0, 10**6, 1000)]),
+        lambda facts: facts["pieces"]["master"].update(gain=[[1, 0.0, 1.0, 400.0]]),
+        lambda facts: facts["files"][0].update(size_bytes=10 * 2**40),
+        lambda facts: facts["files"][1].update(size_bytes=2**50),
+        lambda facts: facts["files"][1].update(path="../../x"),
+        lambda facts: facts["files"][1].update(path=5),
+        lambda facts: facts.update(files=[]),
+        lambda facts: facts["chunks"].__setitem__(1, None),
+    ],
+)
 def test_a_hostile_checkpoint(folder: Path, change: Change, capsys: pytest.CaptureFixture[str]) -> None:
     saved = next((folder / "run/checkpoints").iterdir())
     sealed_again(saved, "manifest.json", change)
@@ -239,13 +362,30 @@ def endless(path: Path) -> None:
 def padded(path: Path) -> None:
     """The library would allocate this for each text, and abort."""
     value = json.loads(path.read_text())
-    padding = {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
-               "pad_token": "x"}
+    padding = {
+        "strategy": {"Fixed": 10**12},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "x",
+    }
     path.write_text(json.dumps(value | {"padding": padding}))
 
 
-GENERATE = ("generate", "--prompt", "red", "--out", "{0}/out/o.png", "--tokenizer", "{0}/tokenizer", "--gpt", "{0}/gpt",
-            "--decoder", "{0}/decoder")
+GENERATE = (
+    "generate",
+    "--prompt",
+    "red",
+    "--out",
+    "{0}/out/o.png",
+    "--tokenizer",
+    "{0}/tokenizer",
+    "--gpt",
+    "{0}/gpt",
+    "--decoder",
+    "{0}/decoder",
+)
 EVALUATE = ("evaluate", "--run-dir", "{0}/out", *GENERATE[5:])
 TRAIN_GPT = ("train_gpt", "--run-dir", "{0}/out", "--codes", "{0}/codes")
 TRAIN_DECODER = ("train_decoder", "--run-dir", "{0}/out", "--images", "{0}/images", "--tokenizer", "{0}/tokenizer")
@@ -254,17 +394,33 @@ PREFLIGHT = ("preflight", "{0}/gpt.toml", "--job", "train_gpt")
 EXPORT = ("checkpoint", "export", "{0}/run", "--out", "{0}/out")
 
 
-@pytest.mark.parametrize(("command", "name", "spoil"), [
-    (GENERATE, "decoder/model/manifest.json", sparse), (EVALUATE, "gpt/text.json", piped), (TRAIN_GPT, "codes/text.json", padded),
-    (TRAIN_DECODER, "tokenizer/weights.safetensors", endless), (TOKENIZE, "tokenizer/tokenizer.json", sparse),
-    (PREFLIGHT, "codes/manifest.json", endless), (EXPORT, "run/checkpoints/*/statics.safetensors", piped),
-], ids=lambda value: value[0] if isinstance(value, tuple) else getattr(value, "__name__", value))
-def test_a_command_ends_in_one_line(folder: Path, command: tuple[str, ...], name: str, spoil: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    ("command", "name", "spoil"),
+    [
+        (GENERATE, "decoder/model/manifest.json", sparse),
+        (EVALUATE, "gpt/text.json", piped),
+        (TRAIN_GPT, "codes/text.json", padded),
+        (TRAIN_DECODER, "tokenizer/weights.safetensors", endless),
+        (TOKENIZE, "tokenizer/tokenizer.json", sparse),
+        (PREFLIGHT, "codes/manifest.json", endless),
+        (EXPORT, "run/checkpoints/*/statics.safetensors", piped),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else getattr(value, "__name__", value),
+)
+def test_a_command_ends_in_one_line(
+    folder: Path, command: tuple[str, ...], name: str, spoil: Callable[[Path], None]
+) -> None:
     (folder / "gpt.toml").write_text(f'run_dir = "{folder}/out"\ncodes = ["{folder}/codes"]\n')
     for path in folder.glob(name):
         spoil(path)
-    done = subprocess.run([sys.executable, "-m", *(word.format(folder) for word in (f"jobs.{command[0]}", *command[1:]))],
-                          capture_output=True, text=True, cwd=ROOT, timeout=120, preexec_fn=limited,
-                          env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, "-m", *(word.format(folder) for word in (f"jobs.{command[0]}", *command[1:]))],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        preexec_fn=limited,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and str(folder) in done.stderr

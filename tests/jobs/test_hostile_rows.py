@@ -1,5 +1,6 @@
-"""What the web wrote, in every column that it writes, before every command that shows rows: nothing of it acts on a terminal,
-a spreadsheet, or a reader of the export."""
+"""What the web wrote, in every column that it writes, before every command that shows rows: nothing of it acts on a
+terminal, a spreadsheet, or a reader of the export."""
+
 import csv
 import dataclasses
 import io
@@ -27,12 +28,36 @@ from tests.curate import toy
 from tests.jobs.toy_job import Ended, Toy, as_job, call, job
 
 NASTY = [
-    "\x1b[31mred\x1b[0m", "\x1b]0;pwned\x07", "\x9b31m", "\x9d0;pwned\x9c", "\x1bPq\x1b\\", "\x1b[2J\x1b[H", "a\x00b\x7f\x08\r",
-    "\u202egnp.exe", "\u2066\u2067\u2068\u2069", "a\u200b\u200c\u200d\ufeffb", "one\u2028two\u2029three", "\x85next\x0bline\x0c",
-    "\U000e0001\U000e0041\U000e007f", "a\u00adb\u061c\u180e", "line\r\n\n# heading\n\t| a | b |", "<img src=x onerror=alert(1)>",
-    "[a](javascript:alert(1)) ![](http://evil.example/x.png)", "`code` **bold** ~~~", "---\nlicense: mit\n---",
-    "=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1+1", "\r=1+1", '"quoted",unquoted;\'x', "http://[x",
-    "\ue000\ufff0\U0010ffff", "x" * 100_000, "\u202e" * 3000,
+    "\x1b[31mred\x1b[0m",
+    "\x1b]0;pwned\x07",
+    "\x9b31m",
+    "\x9d0;pwned\x9c",
+    "\x1bPq\x1b\\",
+    "\x1b[2J\x1b[H",
+    "a\x00b\x7f\x08\r",
+    "\u202egnp.exe",
+    "\u2066\u2067\u2068\u2069",
+    "a\u200b\u200c\u200d\ufeffb",
+    "one\u2028two\u2029three",
+    "\x85next\x0bline\x0c",
+    "\U000e0001\U000e0041\U000e007f",
+    "a\u00adb\u061c\u180e",
+    "line\r\n\n# heading\n\t| a | b |",
+    "<img src=x onerror=alert(1)>",
+    "[a](javascript:alert(1)) ![](http://evil.example/x.png)",
+    "`code` **bold** ~~~",
+    "---\nlicense: mit\n---",
+    "=cmd|' /C calc'!A0",
+    "+1+1",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1+1",
+    "\r=1+1",
+    '"quoted",unquoted;\'x',
+    "http://[x",
+    "\ue000\ufff0\U0010ffff",
+    "x" * 100_000,
+    "\u202e" * 3000,
 ]
 ODD = "\x1b]0;reason\x07\r"  # a reason is ours, and in ASCII, or metrics refuse it
 SHOWN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -58,9 +83,20 @@ class Speak(Map):
 
 
 def listing(source: str) -> list[Row]:
-    return [row | {"url": f"{row['url']}?{nasty}" if number % 5 else nasty, "page_url": nasty, "license": nasty,
-                   "language": nasty, "text": nasty, "transcript_url": nasty, "transcript_type": nasty, "transcript_kind": nasty}
-            for number, (row, nasty) in enumerate(zip(toy.listing(source), NASTY, strict=True))]
+    return [
+        row
+        | {
+            "url": f"{row['url']}?{nasty}" if number % 5 else nasty,
+            "page_url": nasty,
+            "license": nasty,
+            "language": nasty,
+            "text": nasty,
+            "transcript_url": nasty,
+            "transcript_type": nasty,
+            "transcript_kind": nasty,
+        }
+        for number, (row, nasty) in enumerate(zip(toy.listing(source), NASTY, strict=True))
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +111,13 @@ class Cut(toy.Cut):
 
 def curation(config: Toy) -> Curation:
     columns = ("key", "audio", "text", "url", "page_url", "license", "language")
-    return dataclasses.replace(toy.curation("", config.short.min_s), discover=listing, export_columns=columns,
-                               export=config.export, stages=(Speak(), Cut()))
+    return dataclasses.replace(
+        toy.curation("", config.short.min_s),
+        discover=listing,
+        export_columns=columns,
+        export=config.export,
+        stages=(Speak(), Cut()),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +162,14 @@ def test_the_rows_are_as_hostile_as_they_are_meant_to_be(run: tuple[Store, Ended
 
 
 COMMANDS = {
-    "status": {}, "audit": {}, "rows": {"limit": 1000}, "decide": {"set": ("short.min_s=2.5",)}, "retry": {"every": True},
-    "revoke": {"license": (NASTY[0], NASTY[6])}, "diff": {}, "replay_failure": {},
+    "status": {},
+    "audit": {},
+    "rows": {"limit": 1000},
+    "decide": {"set": ("short.min_s=2.5",)},
+    "retry": {"every": True},
+    "revoke": {"license": (NASTY[0], NASTY[6])},
+    "diff": {},
+    "replay_failure": {},
 }
 
 
@@ -148,20 +195,34 @@ def test_each_row_is_explained_on_lines_of_its_own(run: tuple[Store, Ended]) -> 
             ended = call("explain", run[0], row=row["key"])
             assert ended.status == 0 and loud(ended.text) == [], (row["order"], ended.text[-2000:])
             assert ended.out.startswith(f"key       {row['key']}\n") and ended.text.count("\nkey ") == 0
-            assert all(len(line) <= 1000 and re.match(r"[a-z]{3,10} ", line) for line in ended.out.splitlines()), ended.out
+            assert all(len(line) <= 1000 and re.match(r"[a-z]{3,10} ", line) for line in ended.out.splitlines()), (
+                ended.out
+            )
     for row in [row for row in verdicts(run[0]) if row["unit"] == "episode" and "/" in row["url"]]:
         ended = call("explain", run[0], row=row["url"])
         assert ended.status == 0 and f"key       {row['key']}\n" in ended.out and loud(ended.text) == []
 
 
-@pytest.mark.parametrize(("name", "options"), [
-    ("explain", {"row": "https://example.org/\x1b]0;pwned\x07\u202e"}), ("explain", {"row": "\x1b[31m\u202e"}),
-    ("revoke", {"host": ("\x1b[31m\u202e.example",)}), ("revoke", {"url": ("http://[x/\x9b",)}), ("revoke", {"key": ("\u2028",)}),
-    ("revoke", {"sha256": ("\x1b",)}), ("revoke", {"license": ("\x1b" + "x" * 100_000,)}),
-    ("replay_failure", {"key": "\x1b[31m\u202e"}), ("replay_failure", {"key": "../\x1b"}),
-    ("decide", {"set": ("\x1b[31m",)}), ("decide", {"set": ("\x1b.x=1",)}), ("decide", {"set": ("short.min_s=\x1b\u202e",)}),
-    ("rows", {"reason": "\x1b[31m\u202e"}), ("rows", {"out": "x.\x1b"}), ("diff", {"b": "/nowhere/\x1b[31m"}),
-])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("explain", {"row": "https://example.org/\x1b]0;pwned\x07\u202e"}),
+        ("explain", {"row": "\x1b[31m\u202e"}),
+        ("revoke", {"host": ("\x1b[31m\u202e.example",)}),
+        ("revoke", {"url": ("http://[x/\x9b",)}),
+        ("revoke", {"key": ("\u2028",)}),
+        ("revoke", {"sha256": ("\x1b",)}),
+        ("revoke", {"license": ("\x1b" + "x" * 100_000,)}),
+        ("replay_failure", {"key": "\x1b[31m\u202e"}),
+        ("replay_failure", {"key": "../\x1b"}),
+        ("decide", {"set": ("\x1b[31m",)}),
+        ("decide", {"set": ("\x1b.x=1",)}),
+        ("decide", {"set": ("short.min_s=\x1b\u202e",)}),
+        ("rows", {"reason": "\x1b[31m\u202e"}),
+        ("rows", {"out": "x.\x1b"}),
+        ("diff", {"b": "/nowhere/\x1b[31m"}),
+    ],
+)
 def test_what_is_asked_for_is_not_echoed_raw(store: Store, name: str, options: dict[str, object]) -> None:
     ended = call(name, store, **options)
     assert loud(ended.text) == [] and "Traceback" not in ended.text, ended
@@ -227,7 +288,10 @@ def test_the_card_shows_their_words_and_nothing_else(run: tuple[Store, Ended]) -
     tables = [line for line in body.splitlines() if line.startswith("|")]
     assert all(len(re.findall(r"(?<!\\)\|", line)) in (3, 4) and len(line) < 1000 for line in tables)
     assert [line for line in body.splitlines() if line.startswith("#")] == [
-        line for line in body.splitlines() if re.match(r"# \d+ clip rows$|## (Columns|Licenses|Hosts|Rules|Identity)", line)]
+        line
+        for line in body.splitlines()
+        if re.match(r"# \d+ clip rows$|## (Columns|Licenses|Hosts|Rules|Identity)", line)
+    ]
 
 
 def test_the_tars_hold_json_that_says_what_they_wrote(run: tuple[Store, Ended]) -> None:
@@ -240,8 +304,10 @@ def test_the_tars_hold_json_that_says_what_they_wrote(run: tuple[Store, Ended]) 
                 assert re.fullmatch(r"[0-9a-f]{32}\.(json|txt|flac)", member.name)
                 if member.name.endswith(".json"):
                     value = json.loads(tar.extractfile(member).read())
-                    assert value["license"] == said[value["key"]]["license"] and set(value) >= {"url", "page_url", "text"}
+                    assert value["license"] == said[value["key"]]["license"] and set(value) >= {
+                        "url",
+                        "page_url",
+                        "text",
+                    }
                     number += 1
     assert number == found["rows"] > 10
-
-

@@ -1,4 +1,5 @@
 """What all commands share: help, one clear line for each mistake, status 2, nothing written."""
+
 import os
 import socket
 import subprocess
@@ -13,8 +14,14 @@ JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py") if not path.ste
 
 
 def run(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", *argv], capture_output=True, text=True, cwd=cwd, timeout=120,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)})
+    return subprocess.run(
+        [sys.executable, "-m", *argv],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -23,24 +30,45 @@ def test_help_lists_the_options(job: str) -> None:
     assert done.returncode == 0 and "usage: python -m jobs." in done.stdout and "--" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize(("argv", "words"), [
-    (["jobs.train_gpt", "--run-dir", "{tmp}/x", "--codes", "{tmp}/none"], ["no tokenized corpus", "jobs.tokenize_corpus"]),
-    (["jobs.train_dvae", "--run-dir", "{tmp}/x", "--images", "{tmp}/none"], ["no finished curation run"]),
-    (["jobs.train_decoder", "--run-dir", "{tmp}/x", "--images", "{tmp}/none", "--tokenizer", "{tmp}/t"], ["curation run"]),
-    (["jobs.tokenize_corpus", "--run-dir", "{tmp}/x", "--images", "{tmp}", "--tokenizer", "{tmp}/t"], ["tokenizer package"]),
-    (["jobs.generate", "--prompt", "  "], ["prompt is empty"]),
-    (["jobs.generate", "--prompt", "seven", "--tokenizer", "{tmp}/none"], ["no tokenizer package", "jobs.train_dvae"]),
-    (["jobs.generate", "--prompt", "seven", "--nums", "3"], ["--nums", "did you mean --num?"]),
-    (["jobs.curate_images", "--run-dir", "{tmp}/x", "--sources", "rss=http://example.org"], ["rss=http://example.org", "list"]),
-    (["jobs.curate_images", "--run-dir", "{tmp}/file/x", "--sources", "list=http://example.org"], ["cannot write to run_dir"]),
-    (["jobs.demo", "--run-dir", "{tmp}/file/x"], ["cannot write to run_dir", "--run-dir"]),
-    (["jobs.demo", "--port", "70000", "--run-dir", "{tmp}/d"], ["port", "70000"]),
-    (["jobs.status", "--run-dir", "{tmp}"], ["no curation run"]),
-    (["jobs._main", "nothing"], ["no command 'nothing'", "train_gpt"]),
-    (["jobs._main", "trian_gpt"], ["no command 'trian_gpt'", "did you mean train_gpt?"]),
-    (["jobs._main", "--hlep"], ["no command '--hlep'"]),
-    (["jobs._main", "a\x1b[2J\u202e\n"], ["no command 'a\\x1b[2J\\u202e\\n'"]),
-])
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (
+            ["jobs.train_gpt", "--run-dir", "{tmp}/x", "--codes", "{tmp}/none"],
+            ["no tokenized corpus", "jobs.tokenize_corpus"],
+        ),
+        (["jobs.train_dvae", "--run-dir", "{tmp}/x", "--images", "{tmp}/none"], ["no finished curation run"]),
+        (
+            ["jobs.train_decoder", "--run-dir", "{tmp}/x", "--images", "{tmp}/none", "--tokenizer", "{tmp}/t"],
+            ["curation run"],
+        ),
+        (
+            ["jobs.tokenize_corpus", "--run-dir", "{tmp}/x", "--images", "{tmp}", "--tokenizer", "{tmp}/t"],
+            ["tokenizer package"],
+        ),
+        (["jobs.generate", "--prompt", "  "], ["prompt is empty"]),
+        (
+            ["jobs.generate", "--prompt", "seven", "--tokenizer", "{tmp}/none"],
+            ["no tokenizer package", "jobs.train_dvae"],
+        ),
+        (["jobs.generate", "--prompt", "seven", "--nums", "3"], ["--nums", "did you mean --num?"]),
+        (
+            ["jobs.curate_images", "--run-dir", "{tmp}/x", "--sources", "rss=http://example.org"],
+            ["rss=http://example.org", "list"],
+        ),
+        (
+            ["jobs.curate_images", "--run-dir", "{tmp}/file/x", "--sources", "list=http://example.org"],
+            ["cannot write to run_dir"],
+        ),
+        (["jobs.demo", "--run-dir", "{tmp}/file/x"], ["cannot write to run_dir", "--run-dir"]),
+        (["jobs.demo", "--port", "70000", "--run-dir", "{tmp}/d"], ["port", "70000"]),
+        (["jobs.status", "--run-dir", "{tmp}"], ["no curation run"]),
+        (["jobs._main", "nothing"], ["no command 'nothing'", "train_gpt"]),
+        (["jobs._main", "trian_gpt"], ["no command 'trian_gpt'", "did you mean train_gpt?"]),
+        (["jobs._main", "--hlep"], ["no command '--hlep'"]),
+        (["jobs._main", "a\x1b[2J\u202e\n"], ["no command 'a\\x1b[2J\\u202e\\n'"]),
+    ],
+)
 def test_a_mistake_is_one_line_and_status_2(argv: list[str], words: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run(*(word.format(tmp=tmp_path) for word in argv))
@@ -74,8 +102,14 @@ run(Config, main)
 
 def test_missing_credentials_are_one_line() -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    done = subprocess.run([sys.executable, "-m", "jobs.checkpoint", "inspect", "s3://bucket/run"], capture_output=True, text=True,
-                          cwd=ROOT, timeout=120, env=env | {"AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"})
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.checkpoint", "inspect", "s3://bucket/run"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        env=env | {"AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"},
+    )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "s3://bucket/run" in done.stderr and "credentials" in done.stderr
 
@@ -83,8 +117,14 @@ def test_missing_credentials_are_one_line() -> None:
 def triptych(*argv: str, **environment: str) -> subprocess.CompletedProcess:
     """The installed command, without installing it."""
     script = Path(sys.prefix) / "bin" / "triptych"
-    return subprocess.run([sys.executable, str(script), *argv], capture_output=True, text=True, cwd=ROOT, timeout=120,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)} | environment)
+    return subprocess.run(
+        [sys.executable, str(script), *argv],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+    )
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
@@ -99,17 +139,22 @@ def test_usage_tells_what_each_command_does(argv: list[str]) -> None:
 def test_version_is_that_of_the_package_or_of_the_project() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert run("jobs._main", "--version").stdout == f"triptych {version}\n"
-    missing = ("import importlib.metadata as m, sys\ndef version(name): raise m.PackageNotFoundError(name)\nm.version = version\n"
-               "from jobs import _main\nprint(_main._version())")
+    missing = (
+        "import importlib.metadata as m, sys\n"
+        "def version(name): raise m.PackageNotFoundError(name)\nm.version = version\n"
+        "from jobs import _main\nprint(_main._version())"
+    )
     done = subprocess.run([sys.executable, "-c", missing], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stdout == f"{version}\n", done.stderr
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--version"], ["trian_gpt"]])
 def test_the_overview_imports_neither_torch_nor_ray(argv: list[str]) -> None:
-    code = (f"import sys; sys.argv = ['triptych', *{argv}]\nfrom jobs._main import cli\n"
-            "try:\n    cli()\nexcept SystemExit: pass\n"
-            "print(sorted({'torch', 'ray', 'deepspeed'} & set(sys.modules)))")
+    code = (
+        f"import sys; sys.argv = ['triptych', *{argv}]\nfrom jobs._main import cli\n"
+        "try:\n    cli()\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'ray', 'deepspeed'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stdout.endswith("[]\n"), done
 
@@ -119,18 +164,27 @@ def test_help_names_the_command_as_it_was_called() -> None:
     assert triptych("status", "--help").stdout.startswith("usage: triptych status ")
     assert triptych("--help").returncode == 0
     done = triptych("status")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and done.stderr.startswith("error: --run-dir is required")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and done.stderr.startswith(
+        "error: --run-dir is required"
+    )
 
 
-@pytest.mark.parametrize(("raised", "status", "said"), [
-    ("SystemExit(3)", 3, ""), ("SystemExit()", 0, ""), ("SystemExit('bad')", 1, "bad\n"),
-    ("KeyboardInterrupt()", 130, "stopped by SIGINT; run the same command again to go on\n"),
-    ("RuntimeError('ours')", 1, "Traceback"),
-    ("ValueError('a' + chr(27) + chr(10) + 'b' + chr(0x202e))", 2, "error: a\\x1b b\\u202e\n"),
-    ("MemoryError()", 2, "error: MemoryError\n"),
-])
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        ("SystemExit(3)", 3, ""),
+        ("SystemExit()", 0, ""),
+        ("SystemExit('bad')", 1, "bad\n"),
+        ("KeyboardInterrupt()", 130, "stopped by SIGINT; run the same command again to go on\n"),
+        ("RuntimeError('ours')", 1, "Traceback"),
+        ("ValueError('a' + chr(27) + chr(10) + 'b' + chr(0x202e))", 2, "error: a\\x1b b\\u202e\n"),
+        ("MemoryError()", 2, "error: MemoryError\n"),
+    ],
+)
 @pytest.mark.parametrize("imports", ["", "sys.modules['ray'] = sys"], ids=["plain", "ray"])
-def test_each_end_has_its_status_and_nothing_is_lost(raised: str, status: int, said: str, imports: str, tmp_path: Path) -> None:
+def test_each_end_has_its_status_and_nothing_is_lost(
+    raised: str, status: int, said: str, imports: str, tmp_path: Path
+) -> None:
     (tmp_path / "ending.py").write_text(f"""
 import atexit, sys, threading, time
 from dataclasses import dataclass
@@ -158,8 +212,14 @@ def main(config):
 
 run(Config, main)
 """)
-    done = subprocess.run([sys.executable, "-m", "ending"], capture_output=True, text=True, cwd=tmp_path, timeout=60,
-                          env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"})
+    done = subprocess.run(
+        [sys.executable, "-m", "ending"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+    )
     assert (done.returncode, done.stdout) == (status, "unflushed\na thread ended\nat exit\n"), done.stderr
     assert done.stderr.startswith(said) and bool(said) == bool(done.stderr)
 
@@ -171,8 +231,14 @@ def test_a_ray_address_that_nobody_answers_is_one_line() -> None:
     with socket.socket() as taken:  # bound, and deaf
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = subprocess.run([sys.executable, "-m", *STARTS_RAY], capture_output=True, text=True, cwd=ROOT,
-                              env=os.environ | {"RAY_ADDRESS": address}, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-m", *STARTS_RAY],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"RAY_ADDRESS": address},
+            timeout=120,
+        )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert f"nothing answers at the Ray address {address}" in done.stderr and "RAY_ADDRESS, or none" in done.stderr
 
@@ -187,10 +253,16 @@ def test_too_little_address_space_for_ray_is_one_line() -> None:
 def test_an_answer_that_nobody_reads_on_is_no_error() -> None:
     """As in `triptych ... | head -1`; also where the answer is shorter than a buffer."""
     for text, times in (("word", 1), ("x" * 60, 100_000)):
-        code = f"import time; time.sleep(0.3); from jobs._main import run\nimport dataclasses, sys, types\n" \
-               f"sys.modules['__main__'].__spec__ = types.SimpleNamespace(name='x')\n@dataclasses.dataclass\nclass C: pass\n" \
-               f"run(C, lambda config: [print('{text}') for _ in range({times})])"
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+        code = (
+            f"import time; time.sleep(0.3); from jobs._main import run\n"
+            f"import dataclasses, sys, types\n"
+            f"sys.modules['__main__'].__spec__ = types.SimpleNamespace(name='x')\n"
+            f"@dataclasses.dataclass\nclass C: pass\n"
+            f"run(C, lambda config: [print('{text}') for _ in range({times})])"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        )
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         said = process.stderr.read()

@@ -1,4 +1,6 @@
-"""Folders of runs with names that shells, globs, URLs and fsspec's chains read otherwise: a run in one is a run like others."""
+"""Folders of runs with names that shells, globs, URLs and fsspec's chains read otherwise: a run in one is a run like
+others."""
+
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,13 +26,19 @@ def plain(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def is_as_good(store: Store, plain: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # whatever lands elsewhere lands here
     _, config = made(tmp_path, store.url)
-    assert {name: store.read(name) for name in store.list("export")} == {name: plain.read(name) for name in plain.list("export")}
+    assert {name: store.read(name) for name in store.list("export")} == {
+        name: plain.read(name) for name in plain.list("export")
+    }
     assert [name.split("/")[0] for name in store.list()] == [name.split("/")[0] for name in plain.list()]
     for name, options in (("status", {}), ("audit", {}), ("rows", {"limit": 1000})):
         said, wanted = call(name, store, **options), call(name, plain, **options)
         assert said.status == 0 and said.out == wanted.out
-    for name, options in (("retry", {"every": True}), ("decide", {"set": ("short.min_s=2.5",)}), ("replay_failure", {}),
-                          ("diff", {"b": plain.url})):
+    for name, options in (
+        ("retry", {"every": True}),
+        ("decide", {"set": ("short.min_s=2.5",)}),
+        ("replay_failure", {}),
+        ("diff", {"b": plain.url}),
+    ):
         ended = call(name, store, **options)
         assert ended.status == 0, (name, ended)
     for row in decide.verdicts(store, read_sealed(store, LEDGER)["verdicts"]).to_pylist()[:3]:
@@ -40,7 +48,8 @@ def is_as_good(store: Store, plain: Store, tmp_path: Path, monkeypatch: pytest.M
     store.delete("export/manifest.json")
     assert job(store, config).status == 0 and call("audit", store).status == 0
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "back") == (
-        [Path(store.url).name] if store.is_local else [])
+        [Path(store.url).name] if store.is_local else []
+    )
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in [*NAMES, ALL]])
@@ -56,7 +65,9 @@ def test_on_s3(plain: Store, bucket: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert beside.list() == ["ledger.json"] and beside.read("ledger.json") == b"not ours"
 
 
-def test_a_folder_that_is_named_from_where_one_stands(plain: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_named_from_where_one_stands(
+    plain: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in (*NAMES, ALL):
         shutil.copytree(plain.url, tmp_path / name)

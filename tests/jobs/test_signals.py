@@ -1,4 +1,5 @@
 """Commands are told to end, as real processes: one line, the documented status, and a run that goes on."""
+
 import os
 import random
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.curate.chaos import signals
+from pipeline.chaos import signals
 from pipeline.lease import hold
 from pipeline.storage import Store, read_json
 
@@ -19,9 +20,18 @@ BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 
 def start(*argv: str) -> subprocess.Popen:
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-m", *argv], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, start_new_session=True)
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {
+        "PYTHONPATH": str(ROOT)
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", *argv],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def prepared(process: subprocess.Popen) -> None:
@@ -57,7 +67,9 @@ def test_the_overview_ends_so_too(number: signal.Signals) -> None:
 
 @BOTH
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
-def test_a_curation_ends_in_one_line_and_gives_its_run_back(number: signal.Signals, twice: bool, tmp_path: Path) -> None:
+def test_a_curation_ends_in_one_line_and_gives_its_run_back(
+    number: signal.Signals, twice: bool, tmp_path: Path
+) -> None:
     store = Store(str(tmp_path / "run"))
     process = start("jobs.chaos", "--example-run", store.url, "--pause-s", "2")
     end = time.monotonic() + 100
@@ -84,12 +96,14 @@ def test_signals_at_any_moment_end_a_curation_well() -> None:
 
 def test_what_counts_as_the_line_of_a_command(tmp_path: Path) -> None:
     script = tmp_path / "job.py"
-    script.write_text("import sys, time\n"
-                      "print('example         3/24 inputs  3.72 inputs/s  4s left  wave 1', file=sys.stderr)\n"
-                      "print('took 3.5 s', file=sys.stderr, flush=True)\n"
-                      "import signal\n"
-                      "def stop(*_):\n    print('stopped', file=sys.stderr)\n    sys.exit(143)\n"
-                      "signal.signal(15, stop)\ntime.sleep(0.5 if len(sys.argv) == 1 else 30)\n")
+    script.write_text(
+        "import sys, time\n"
+        "print('example         3/24 inputs  3.72 inputs/s  4s left  wave 1', file=sys.stderr)\n"
+        "print('took 3.5 s', file=sys.stderr, flush=True)\n"
+        "import signal\n"
+        "def stop(*_):\n    print('stopped', file=sys.stderr)\n    sys.exit(143)\n"
+        "signal.signal(15, stop)\ntime.sleep(0.5 if len(sys.argv) == 1 else 30)\n"
+    )
     first = signals.run([sys.executable, str(script)])
     assert (first.status, first.said, first.early) == (0, ("took 3.5 s",), False)
     ended = signals.run([sys.executable, str(script), "long"], 15, 1.5, usual=frozenset(["took 0 s"]))
@@ -112,7 +126,7 @@ class Config:
 def main(config):
     at = Path(config.folder)
     with ray_session(RayConfig(cpus=2), verbose=False):  # before imports of Ray, whose environment it sets
-        from pipeline.train.launch import fit
+        from pipeline.train.launch.fit import fit
         from tests.train import tiny
         from tests.train.test_faults import settings, worker
         fit(worker, **settings(tiny.dataset(at / "data").url, str(at / "run"), at, pause_s=0.5,
@@ -123,17 +137,29 @@ run(Config, main)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sent", "status", "said"), [
-    ([signal.SIGTERM], 143, r"stopped, after the checkpoint of step \d+; run the same command again to go on\n"),
-    ([signal.SIGTERM] * 2, 143, r"stopped(, after the checkpoint of step \d+| by SIGTERM); run the same .*\n"),
-    ([signal.SIGINT], 130, r"stopped by SIGINT; run the same command again to go on\n"),
-], ids=["SIGTERM", "SIGTERM twice", "SIGINT"])
-def test_training_saves_at_sigterm_and_says_so_in_its_one_line(sent: list[signal.Signals], status: int, said: str,
-                                                                tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        ([signal.SIGTERM], 143, r"stopped, after the checkpoint of step \d+; run the same command again to go on\n"),
+        ([signal.SIGTERM] * 2, 143, r"stopped(, after the checkpoint of step \d+| by SIGTERM); run the same .*\n"),
+        ([signal.SIGINT], 130, r"stopped by SIGINT; run the same command again to go on\n"),
+    ],
+    ids=["SIGTERM", "SIGTERM twice", "SIGINT"],
+)
+def test_training_saves_at_sigterm_and_says_so_in_its_one_line(
+    sent: list[signal.Signals], status: int, said: str, tmp_path: Path
+) -> None:
     (tmp_path / "training.py").write_text(TRAINING)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
-    with subprocess.Popen([sys.executable, "-m", "training", "--folder", str(tmp_path)], cwd=ROOT, env=environment,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "training", "--folder", str(tmp_path)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
         marks, end = tmp_path / "marks", time.monotonic() + 240
         while not (marks.exists() and "step 2 " in marks.read_text()):
             assert process.poll() is None and time.monotonic() < end, process.communicate()

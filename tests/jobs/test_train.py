@@ -1,4 +1,5 @@
 """What the three training jobs share."""
+
 import json
 
 import pytest
@@ -6,13 +7,15 @@ import pytest
 from jobs import _train
 from jobs.train_dvae import TrainDVAE
 from pipeline.storage import Store
-from pipeline.train.cluster import ClusterConfig
+from pipeline.train.launch.config import ClusterConfig
 from pipeline.train.loop import TrainConfig
 from tests.train import tiny
 
 
 def config(tmp_path, **train):
-    return TrainDVAE(run_dir=str(tmp_path), images="nowhere", train=TrainConfig(**{"steps": 4, "global_batch": 12} | train))
+    return TrainDVAE(
+        run_dir=str(tmp_path), images="nowhere", train=TrainConfig(**{"steps": 4, "global_batch": 12} | train)
+    )
 
 
 def test_a_finished_run_is_left_alone_and_says_what_it_was_trained_with(tmp_path, caplog):
@@ -36,7 +39,11 @@ def test_what_was_made_from_fewer_steps_goes_when_a_run_is_accepted(tmp_path):
 
 
 def test_every_size_that_a_group_may_have_must_share_the_batch(tmp_path):
-    settings = TrainDVAE(run_dir=str(tmp_path), images="nowhere", train=TrainConfig(global_batch=10, micro_batch=1),
-                         cluster=ClusterConfig(num_workers=1, max_workers=4))
+    settings = TrainDVAE(
+        run_dir=str(tmp_path),
+        images="nowhere",
+        train=TrainConfig(global_batch=10, micro_batch=1),
+        cluster=ClusterConfig(num_workers=1, max_workers=4),
+    )
     with pytest.raises(ValueError, match="train.micro_batch is 1, and 3 workers cannot share 10 samples"):
         _train.launch(None, settings, "train_dvae")

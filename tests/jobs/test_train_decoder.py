@@ -26,11 +26,16 @@ def test_samples_are_images_reconstructions_and_what_the_network_makes(tmp_path)
     assert not np.array_equal(pixels[32:], pixels[16:32])
 
 
-@pytest.mark.parametrize(("name", "value", "said"), [
-    ("max_corruption", 1.5, "max_corruption is 1.5; use 0 or more, 1 at most"), ("width", 0, "width is 0"),
-    ("blocks", 0, "blocks 0"), ("multipliers", (), r"multipliers are \(\)"),
-    ("width", 12, "width 12 must be a multiple of groups 8"),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("max_corruption", 1.5, "max_corruption is 1.5; use 0 or more, 1 at most"),
+        ("width", 0, "width is 0"),
+        ("blocks", 0, "blocks 0"),
+        ("multipliers", (), r"multipliers are \(\)"),
+        ("width", 12, "width 12 must be a multiple of groups 8"),
+    ],
+)
 def test_bad_values_are_named(name: str, value: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         TrainDecoder(run_dir="r", images="i", tokenizer="t", **{name: value})

@@ -1,4 +1,5 @@
 """The transformer on several corpora, in one process and without Ray."""
+
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -23,15 +24,34 @@ TOKENIZER = "f" * 64
 def corpus(folder: Path, rows: int, words: str = "a picture") -> str:
     """A tokenized corpus of pictures of 2 x 2 codes below 16."""
     store, noise = Store(str(folder)), np.random.default_rng(rows)
-    table = pa.Table.from_pylist([
-        {"key": f"{folder.name}-{i}", "modality": "image", "text": f"picture {i}", "codes": noise.integers(0, 16, 4).tolist(),
-         "shape": [2, 2], "tokenizer_sha256": TOKENIZER} for i in range(rows)], schema=records.CODES)
+    table = pa.Table.from_pylist(
+        [
+            {
+                "key": f"{folder.name}-{i}",
+                "modality": "image",
+                "text": f"picture {i}",
+                "codes": noise.integers(0, 16, 4).tolist(),
+                "shape": [2, 2],
+                "tokenizer_sha256": TOKENIZER,
+            }
+            for i in range(rows)
+        ],
+        schema=records.CODES,
+    )
     text = TextTokenizer.train([words], 260)
     text.save(store)
     grammar = Grammar(text_size=text.vocab_size, image_size=16, max_side=2)
-    write_sealed(store, "manifest.json", {
-        "identity": folder.name, "tokenizer_sha256": TOKENIZER, "text_sha256": text.sha256, "grammar": grammar.to_json(),
-        "files": [asdict(write_parquet(store, "codes/{sha256}.parquet", table, 8))]})
+    write_sealed(
+        store,
+        "manifest.json",
+        {
+            "identity": folder.name,
+            "tokenizer_sha256": TOKENIZER,
+            "text_sha256": text.sha256,
+            "grammar": grammar.to_json(),
+            "files": [asdict(write_parquet(store, "codes/{sha256}.parquet", table, 8))],
+        },
+    )
     return store.url
 
 
@@ -52,8 +72,10 @@ def test_two_corpora_are_mixed_by_weight_and_the_mix_is_part_of_the_run(tmp_path
         worker({"config": replace(config, codes=(codes[0], corpus(tmp_path / "c", 20, "other words")))}, Host())
 
 
-@pytest.mark.parametrize(("name", "value"), [("seq_len", 0), ("seq_len", -5), ("text_first", 1.5), ("drop_condition", -0.1),
-                                             ("text_first", float("nan"))])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seq_len", 0), ("seq_len", -5), ("text_first", 1.5), ("drop_condition", -0.1), ("text_first", float("nan"))],
+)
 def test_bad_values_are_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{name} is {value}; use "):
         TrainGPT(run_dir="r", codes=("a",), **{name: value})

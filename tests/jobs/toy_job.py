@@ -1,4 +1,5 @@
 """The toy curation as a job, so that each command that looks into a run can be called on one, in this process."""
+
 import contextlib
 import dataclasses
 import io
@@ -84,10 +85,17 @@ def job(store: Store, config: Toy) -> Ended:
 
 def call(name: str, store: Store, **options: object) -> Ended:
     """A command that looks into a run."""
-    module, schema = {"status": (status, status.Status), "audit": (audit, audit.AuditRun), "rows": (rows, rows.Rows),
-                      "explain": (explain, explain.Explain), "retry": (retry, retry.Retry), "revoke": (revoke, revoke.Revoke),
-                      "decide": (decide, decide.Decide), "replay_failure": (replay_failure, replay_failure.ReplayFailure),
-                      "diff": (diff, diff.Diff)}[name]
+    module, schema = {
+        "status": (status, status.Status),
+        "audit": (audit, audit.AuditRun),
+        "rows": (rows, rows.Rows),
+        "explain": (explain, explain.Explain),
+        "retry": (retry, retry.Retry),
+        "revoke": (revoke, revoke.Revoke),
+        "decide": (decide, decide.Decide),
+        "replay_failure": (replay_failure, replay_failure.ReplayFailure),
+        "diff": (diff, diff.Diff),
+    }[name]
     if name == "diff":
         return ended(lambda: module.main(schema(a=store.url, **options)))
     return ended(lambda: module.main(schema(run_dir=store.url, **options)))

@@ -30,9 +30,14 @@ def small(**changes: object) -> Denoiser:
 def batch(n: int = 4) -> dict[str, torch.Tensor]:
     g = torch.Generator().manual_seed(1)
     x = torch.rand(n, 1, 16, 16, generator=g) * 2 - 1
-    return {"x": x, "recon": x * 0.5, "noise": torch.randn(n, 1, 16, 16, generator=g),
-            "t": torch.linspace(0, 999, n).long(), "codes": torch.randint(0, 30, (n, 4, 4), generator=g),
-            "corruption": torch.rand(n, generator=g)}
+    return {
+        "x": x,
+        "recon": x * 0.5,
+        "noise": torch.randn(n, 1, 16, 16, generator=g),
+        "t": torch.linspace(0, 999, n).long(),
+        "codes": torch.randint(0, 30, (n, 4, 4), generator=g),
+        "corruption": torch.rand(n, generator=g),
+    }
 
 
 def test_alpha_bar_is_diffusers_squaredcos_cap_v2() -> None:
@@ -102,9 +107,10 @@ def test_every_input_and_every_parameter_matters() -> None:
             nn.init.normal_(parameter, std=0.1)
     args = [b["noise"], b["t"], b["recon"], b["codes"], b["corruption"]]
     out = model(*args)
-    for i, changed in enumerate((b["noise"] + 1, (b["t"] + 300) % 1000, b["recon"] + 1, (b["codes"] + 1) % 30,
-                                 1 - b["corruption"])):
-        assert not torch.allclose(model(*args[:i], changed, *args[i + 1:]), out, atol=1e-4), i
+    for i, changed in enumerate(
+        (b["noise"] + 1, (b["t"] + 300) % 1000, b["recon"] + 1, (b["codes"] + 1) % 30, 1 - b["corruption"])
+    ):
+        assert not torch.allclose(model(*args[:i], changed, *args[i + 1 :]), out, atol=1e-4), i
     denoiser_loss(model, b)[0].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
@@ -132,7 +138,14 @@ def test_samples_of_a_batch_are_independent() -> None:
 def test_bad_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="groups 8"):
         DenoiserConfig(levels=(8,), width=12)
-    for name, bad in (("width", 0), ("multipliers", ()), ("multipliers", (1, 0)), ("blocks", 0), ("channels", 0), ("groups", 0)):
+    for name, bad in (
+        ("width", 0),
+        ("multipliers", ()),
+        ("multipliers", (1, 0)),
+        ("blocks", 0),
+        ("channels", 0),
+        ("groups", 0),
+    ):
         with pytest.raises(ValueError, match=re.escape(name) + ".* " + re.escape(str(bad))):
             DenoiserConfig(levels=(8,), **{name: bad})
     with pytest.raises(ValueError, match="cannot be halved"):

@@ -66,8 +66,16 @@ def test_every_parameter_learns_and_training_fits_a_batch() -> None:
 def test_bad_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="image_size 30 is not a multiple of the stride 4"):
         DVAEConfig(image_size=30)
-    for name, bad in (("width", 0), ("multipliers", ()), ("multipliers", (1, 0)), ("blocks", -1), ("channels", 0), ("dims", 3),
-                      ("image_size", 0), ("image_size", -32)):
+    for name, bad in (
+        ("width", 0),
+        ("multipliers", ()),
+        ("multipliers", (1, 0)),
+        ("blocks", -1),
+        ("channels", 0),
+        ("dims", 3),
+        ("image_size", 0),
+        ("image_size", -32),
+    ):
         with pytest.raises(ValueError, match=re.escape(name) + ".* " + re.escape(str(bad))):
             DVAEConfig(**{name: bad})
     with pytest.raises(ValueError, match="levels"):

@@ -26,19 +26,32 @@ def small(**changes: object) -> GPT:
 def qwen3(model: GPT) -> Qwen3ForCausalLM:
     """The Hugging Face model of the same architecture, with our weights."""
     c = model.config
-    reference = Qwen3ForCausalLM(Qwen3Config(
-        vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_ff, num_hidden_layers=c.n_layer,
-        num_attention_heads=c.n_head, num_key_value_heads=c.n_kv_head, head_dim=c.d_model // c.n_head,
-        rope_parameters={"rope_type": "default", "rope_theta": c.rope_base}, rms_norm_eps=c.norm_eps,
-        tie_word_embeddings=c.tie_embedding, attention_bias=False, max_position_embeddings=c.seq_len)).eval()
+    reference = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=c.vocab_size,
+            hidden_size=c.d_model,
+            intermediate_size=c.d_ff,
+            num_hidden_layers=c.n_layer,
+            num_attention_heads=c.n_head,
+            num_key_value_heads=c.n_kv_head,
+            head_dim=c.d_model // c.n_head,
+            rope_parameters={"rope_type": "default", "rope_theta": c.rope_base},
+            rms_norm_eps=c.norm_eps,
+            tie_word_embeddings=c.tie_embedding,
+            attention_bias=False,
+            max_position_embeddings=c.seq_len,
+        )
+    ).eval()
     names = {"model.embed_tokens": "embedding", "model.norm": "norm", "lm_head": "head"}
     for i in range(c.n_layer):
         theirs, ours = f"model.layers.{i}", f"blocks.{i}"
         names |= {f"{theirs}.self_attn.{x}_proj": f"{ours}.attention.{x}" for x in "qkvo"}
         names |= {f"{theirs}.self_attn.{x}_norm": f"{ours}.attention.{x}_norm" for x in "qk"}
         names |= {f"{theirs}.mlp.{x}_proj": f"{ours}.mlp.{x}" for x in ("gate", "up", "down")}
-        names |= {f"{theirs}.input_layernorm": f"{ours}.attention_norm",
-                  f"{theirs}.post_attention_layernorm": f"{ours}.mlp_norm"}
+        names |= {
+            f"{theirs}.input_layernorm": f"{ours}.attention_norm",
+            f"{theirs}.post_attention_layernorm": f"{ours}.mlp_norm",
+        }
     weights = model.state_dict()
     reference.load_state_dict({f"{theirs}.weight": weights[f"{ours}.weight"] for theirs, ours in names.items()})
     return reference
@@ -54,10 +67,15 @@ def test_logits_and_gradients_are_qwen3_s(tie_embedding: bool) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     for logits in (ours, theirs):
         F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()).backward()
-    torch.testing.assert_close(model.blocks[0].attention.k.weight.grad,
-                               reference.model.layers[0].self_attn.k_proj.weight.grad, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(model.embedding.weight.grad, reference.model.embed_tokens.weight.grad,
-                               rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        model.blocks[0].attention.k.weight.grad,
+        reference.model.layers[0].self_attn.k_proj.weight.grad,
+        rtol=1e-4,
+        atol=1e-6,
+    )
+    torch.testing.assert_close(
+        model.embedding.weight.grad, reference.model.embed_tokens.weight.grad, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_a_block_without_qk_norm_is_llama_s() -> None:
@@ -65,9 +83,14 @@ def test_a_block_without_qk_norm_is_llama_s() -> None:
     block, c = model.blocks[0], model.config
     block.attention.q_norm = block.attention.k_norm = torch.nn.Identity()
     config = LlamaConfig(
-        hidden_size=c.d_model, intermediate_size=c.d_ff, num_attention_heads=c.n_head, num_key_value_heads=c.n_kv_head,
-        rope_parameters={"rope_type": "default", "rope_theta": c.rope_base}, rms_norm_eps=c.norm_eps,
-        attn_implementation="eager")
+        hidden_size=c.d_model,
+        intermediate_size=c.d_ff,
+        num_attention_heads=c.n_head,
+        num_key_value_heads=c.n_kv_head,
+        rope_parameters={"rope_type": "default", "rope_theta": c.rope_base},
+        rms_norm_eps=c.norm_eps,
+        attn_implementation="eager",
+    )
     layer, weights = LlamaDecoderLayer(config, 0), dict(block.named_parameters())
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
@@ -99,14 +122,14 @@ def test_prompts_of_unequal_length_are_decoded_as_if_alone() -> None:
     after = torch.randint(1, 97, (3, 5))
     tokens, documents = torch.zeros(3, length, dtype=torch.int64), torch.zeros(3, length, dtype=torch.int64)
     for i, row in enumerate(rows):
-        tokens[i, length - len(row):], documents[i, length - len(row):] = row, 1
+        tokens[i, length - len(row) :], documents[i, length - len(row) :] = row, 1
     with torch.no_grad():
         cache = model.cache(3)
         logits = [model(tokens, documents, cache)[:, -1:]]
-        logits += [model(after[:, j:j + 1], cache=cache) for j in range(5)]
+        logits += [model(after[:, j : j + 1], cache=cache) for j in range(5)]
         batched = torch.cat(logits, dim=1)
         for i, row in enumerate(rows):
-            alone = model(torch.cat([row, after[i]])[None])[0, len(row) - 1:]
+            alone = model(torch.cat([row, after[i]])[None])[0, len(row) - 1 :]
             torch.testing.assert_close(batched[i], alone, rtol=1e-5, atol=1e-5)
 
 
@@ -128,12 +151,16 @@ def test_a_document_never_sees_its_neighbours() -> None:
 def test_packed_loss_is_the_sum_of_separate_losses() -> None:
     model = small()
     a, b = torch.randint(0, 97, (1, 8)), torch.randint(0, 97, (1, 13))
-    separate = [gpt_loss(model, {"tokens": x[:, :-1], "targets": x[:, 1:], "weights": torch.ones(1, x.shape[1] - 1)})
-                for x in (a, b)]
-    packed = {"tokens": torch.cat([a[:, :-1], b[:, :-1], torch.zeros(1, 3, dtype=torch.int64)], 1),
-              "targets": torch.cat([a[:, 1:], b[:, 1:], torch.zeros(1, 3, dtype=torch.int64)], 1),
-              "weights": torch.tensor([[1.0] * 19 + [0.0] * 3]),
-              "documents": torch.tensor([[1] * 7 + [2] * 12 + [0] * 3])}
+    separate = [
+        gpt_loss(model, {"tokens": x[:, :-1], "targets": x[:, 1:], "weights": torch.ones(1, x.shape[1] - 1)})
+        for x in (a, b)
+    ]
+    packed = {
+        "tokens": torch.cat([a[:, :-1], b[:, :-1], torch.zeros(1, 3, dtype=torch.int64)], 1),
+        "targets": torch.cat([a[:, 1:], b[:, 1:], torch.zeros(1, 3, dtype=torch.int64)], 1),
+        "weights": torch.tensor([[1.0] * 19 + [0.0] * 3]),
+        "documents": torch.tensor([[1] * 7 + [2] * 12 + [0] * 3]),
+    }
     loss, weight, sums = gpt_loss(model, packed)
     assert weight == 19
     torch.testing.assert_close(loss, separate[0][0] + separate[1][0])
@@ -175,11 +202,14 @@ def test_loss_is_weighted_cross_entropy_plus_z_loss() -> None:
 
 def test_a_batch_cut_into_micro_batches_gives_the_same_loss_and_gradient() -> None:
     model, grads, losses = small(), [], []
-    batch = {"tokens": torch.randint(0, 97, (4, 6)), "targets": torch.randint(0, 97, (4, 6)),
-             "weights": (torch.rand(4, 6) > 0.6).float()}
+    batch = {
+        "tokens": torch.randint(0, 97, (4, 6)),
+        "targets": torch.randint(0, 97, (4, 6)),
+        "weights": (torch.rand(4, 6) > 0.6).float(),
+    }
     for size in (4, 2, 1):
         model.zero_grad()
-        parts = [gpt_loss(model, {k: v[i:i + size] for k, v in batch.items()}) for i in range(0, 4, size)]
+        parts = [gpt_loss(model, {k: v[i : i + size] for k, v in batch.items()}) for i in range(0, 4, size)]
         total = sum(part[1] for part in parts)
         for loss, _, _ in parts:
             (loss / total).backward()
@@ -205,8 +235,9 @@ def test_untrained_loss_is_that_of_a_blind_guess() -> None:
     torch.manual_seed(0)
     model = GPT(GPTConfig(vocab_size=1024))
     tokens = torch.randint(0, 1024, (4, 32))
-    loss, weight, _ = gpt_loss(model, {"tokens": tokens, "targets": tokens.roll(1), "weights": torch.ones(4, 32)},
-                               z_weight=0)
+    loss, weight, _ = gpt_loss(
+        model, {"tokens": tokens, "targets": tokens.roll(1), "weights": torch.ones(4, 32)}, z_weight=0
+    )
     assert (loss / weight).item() == pytest.approx(math.log(1024), abs=0.1)
 
 

@@ -104,10 +104,12 @@ def test_swiglu_is_its_formula() -> None:
     torch.testing.assert_close(mlp(x), expected)
 
 
-@pytest.mark.parametrize(("dtype", "masked", "heads"), [(torch.bfloat16, False, 2), (torch.bfloat16, True, 4),
-                                                        (torch.float32, False, 4)])
-def test_on_a_gpu_groups_are_spread_where_no_fast_kernel_takes_them(dtype: torch.dtype, masked: bool, heads: int,
-                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "masked", "heads"), [(torch.bfloat16, False, 2), (torch.bfloat16, True, 4), (torch.float32, False, 4)]
+)
+def test_on_a_gpu_groups_are_spread_where_no_fast_kernel_takes_them(
+    dtype: torch.dtype, masked: bool, heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
 
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: object) -> torch.Tensor:

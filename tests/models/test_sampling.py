@@ -66,8 +66,11 @@ def test_what_is_ruled_out_is_never_drawn(values: list[float], data: st.DataObje
     legal = data.draw(st.lists(st.booleans(), min_size=n, max_size=n).filter(any))
     u = data.draw(st.sampled_from([0.0, 1e-12, 0.5, 1 - 2**-53]) | st.floats(0, 1, exclude_max=True))
     logits = torch.tensor([values]).masked_fill(~torch.tensor([legal]), -torch.inf)
-    config = SamplingConfig(temperature=data.draw(st.sampled_from([0.0, 0.01, 1.0, 5.0])),
-                            top_k=data.draw(st.integers(0, n)), top_p=data.draw(st.floats(0.001, 1)))
+    config = SamplingConfig(
+        temperature=data.draw(st.sampled_from([0.0, 0.01, 1.0, 5.0])),
+        top_k=data.draw(st.integers(0, n)),
+        top_p=data.draw(st.floats(0.001, 1)),
+    )
     assert legal[choose(logits, torch.tensor([u], dtype=torch.float64), config).item()]
 
 

@@ -29,8 +29,17 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 def code_table(n: int, **changes: object) -> pa.Table:
     rng = np.random.default_rng(0)
-    rows = [{"key": f"k{i}", "modality": "image", "text": "a red square" if i % 2 else "a blue circle",
-             "codes": rng.integers(0, 60, 16).tolist(), "shape": [4, 4], "tokenizer_sha256": "sha"} for i in range(n)]
+    rows = [
+        {
+            "key": f"k{i}",
+            "modality": "image",
+            "text": "a red square" if i % 2 else "a blue circle",
+            "codes": rng.integers(0, 60, 16).tolist(),
+            "shape": [4, 4],
+            "tokenizer_sha256": "sha",
+        }
+        for i in range(n)
+    ]
     return pa.Table.from_pylist([row | changes for row in rows], schema=CODES)
 
 
@@ -40,9 +49,11 @@ def sequences(**changes: object) -> SequenceCollate:
 
 def whole(batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
     """The sequences of a batch of one sample a row."""
-    return [np.append(tokens[:n], targets[n - 1]).astype(int)
-            for tokens, targets in zip(batch["tokens"].numpy(), batch["targets"].numpy(), strict=True)
-            for n in [int((targets != 0).sum())]]
+    return [
+        np.append(tokens[:n], targets[n - 1]).astype(int)
+        for tokens, targets in zip(batch["tokens"].numpy(), batch["targets"].numpy(), strict=True)
+        for n in [int((targets != 0).sum())]
+    ]
 
 
 def test_images_are_their_pixels() -> None:
@@ -69,7 +80,7 @@ def test_sequences_hold_text_and_codes_in_the_drawn_order() -> None:
 def test_order_and_dropped_conditions_follow_their_shares(share: float) -> None:
     for i in range(4):  # one by one: what is left of a sample without its picture is short enough to share a row
         batch = sequences(text_first=share, drop_condition=1.0)(code_table(1), toy.Draw([i]))
-        ids, = whole(batch)
+        (ids,) = whole(batch)
         condition, other = GRAMMAR.parse(ids)
         assert condition == Segment("text" if share else "image", None)
         assert other.modality != condition.modality and other.codes is not None
@@ -100,30 +111,39 @@ def test_rows_are_packed_and_each_sample_is_its_own_document() -> None:
     packed = sequences(drop_condition=0.0, seq_len=100)(code_table(6), toy.Draw(list(range(6))))
     assert len(packed["tokens"]) < 6 and packed["documents"].max() >= 3
     assert packed["weights"].sum() == pytest.approx(alone["weights"].sum().item())
-    found = {tuple(packed["tokens"][r][packed["documents"][r] == d].tolist())
-             for r in range(len(packed["tokens"])) for d in range(1, int(packed["documents"][r].max()) + 1)}
+    found = {
+        tuple(packed["tokens"][r][packed["documents"][r] == d].tolist())
+        for r in range(len(packed["tokens"]))
+        for d in range(1, int(packed["documents"][r].max()) + 1)
+    }
     assert found == {tuple(ids[:-1].tolist()) for ids in whole(alone)}
 
 
 def test_text_that_is_missing_is_a_condition_left_out() -> None:
     for text_first in (0.0, 1.0):
         collate = sequences(text_first=text_first, drop_condition=1.0)  # nothing else is left out then
-        text, picture = sorted(GRAMMAR.parse(whole(collate(code_table(1, text=None), toy.Draw([0])))[0]),
-                               key=lambda segment: segment.modality == "image")
+        text, picture = sorted(
+            GRAMMAR.parse(whole(collate(code_table(1, text=None), toy.Draw([0])))[0]),
+            key=lambda segment: segment.modality == "image",
+        )
         assert text == Segment("text", None) and len(picture.codes) == 16
 
 
 def test_sound_has_no_shape() -> None:
     batch = sequences(text_first=0.0, drop_condition=0.0)(
-        code_table(1, modality="audio", codes=[1, 2, 8], shape=[3]), toy.Draw([0]))
+        code_table(1, modality="audio", codes=[1, 2, 8], shape=[3]), toy.Draw([0])
+    )
     assert GRAMMAR.parse(whole(batch)[0])[0] == Segment("audio", (1, 2, 8))
 
 
-@pytest.mark.parametrize("changes,message", [
-    ({"tokenizer_sha256": "other"}, "row k0 was made with tokenizer other"),
-    ({"codes": [60] * 16}, "row k0: image codes from 60 to 60 do not fit into 60"),
-    ({"codes": [1] * 36, "shape": [6, 6]}, "row k0 has .* too many for seq_len 40"),
-])
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        ({"tokenizer_sha256": "other"}, "row k0 was made with tokenizer other"),
+        ({"codes": [60] * 16}, "row k0: image codes from 60 to 60 do not fit into 60"),
+        ({"codes": [1] * 36, "shape": [6, 6]}, "row k0 has .* too many for seq_len 40"),
+    ],
+)
 def test_rows_that_do_not_fit_are_named(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sequences()(code_table(1, **changes), toy.Draw([0]))

@@ -45,8 +45,11 @@ def test_no_rows_are_no_rows(url: str) -> None:
 
 def test_a_broken_picture_is_named(url: str) -> None:
     table = toy.image_table(toy.images(2))
-    broken = table.set_column(table.schema.get_field_index("image"), IMAGE.field("image"),
-                              pa.array([table["image"][0].as_py(), b"not a png"], pa.large_binary()))
+    broken = table.set_column(
+        table.schema.get_field_index("image"),
+        IMAGE.field("image"),
+        pa.array([table["image"][0].as_py(), b"not a png"], pa.large_binary()),
+    )
     with pytest.raises(ValueError, match="image k1: 9 bytes are not a picture"):
         Encode(url)(broken)
 

@@ -25,8 +25,11 @@ def segments(draw: st.DrawFn) -> Segment:
 def spelt(ids: list[int]) -> str:
     """A sequence in letters, one per kind of id: an independent statement of which id is what."""
     names = {PAD: ".", BOS: "^", EOS: "$", NULL: "0", 4: "<t>", 5: "</t>", 6: "<i>", 7: "</i>", 8: "<a>", 9: "</a>"}
-    return "".join(names.get(i) or ("#" if 16 <= i < 21 else "T" if 21 <= i < 51 else "I" if 51 <= i < 101
-                                    else "A" if 101 <= i < 121 else "?") for i in ids)
+    return "".join(
+        names.get(i)
+        or ("#" if 16 <= i < 21 else "T" if 21 <= i < 51 else "I" if 51 <= i < 101 else "A" if 101 <= i < 121 else "?")
+        for i in ids
+    )
 
 
 @given(st.lists(segments(), max_size=5))
@@ -86,7 +89,7 @@ def test_any_illegal_id_is_refused_where_it_stands(parts: list[Segment], data: s
         with pytest.raises(ValueError, match=f"id {wrong} cannot follow"):
             GRAMMAR.step(state, wrong)
         with pytest.raises(ValueError, match=f"position {place}"):
-            GRAMMAR.parse([*ids[:place], wrong, *ids[place + 1:]])
+            GRAMMAR.parse([*ids[:place], wrong, *ids[place + 1 :]])
 
 
 def test_an_image_holds_exactly_the_codes_of_its_shape() -> None:
@@ -115,14 +118,17 @@ def test_layout_is_disjoint_padded_and_survives_json() -> None:
         Grammar.from_json(layout | {"offsets": {"text": 20, "image": 51, "audio": 101}})
 
 
-@pytest.mark.parametrize("segment,message", [
-    (Segment("text", (3, 30)), "text codes from 3 to 30 do not fit into 30"),
-    (Segment("audio", (-1,)), "audio codes from -1"),
-    (Segment("image", (1, 2, 3), (2, 2)), "has 4 codes, not 3"),
-    (Segment("image", (1, 2)), "needs a shape"),
-    (Segment("image", (1,) * 6, (1, 6)), "from 1 to 5"),
-    (Segment("image", (), (0, 3)), "from 1 to 5"),
-])
+@pytest.mark.parametrize(
+    "segment,message",
+    [
+        (Segment("text", (3, 30)), "text codes from 3 to 30 do not fit into 30"),
+        (Segment("audio", (-1,)), "audio codes from -1"),
+        (Segment("image", (1, 2, 3), (2, 2)), "has 4 codes, not 3"),
+        (Segment("image", (1, 2)), "needs a shape"),
+        (Segment("image", (1,) * 6, (1, 6)), "from 1 to 5"),
+        (Segment("image", (), (0, 3)), "from 1 to 5"),
+    ],
+)
 def test_what_does_not_fit_is_refused(segment: Segment, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GRAMMAR.build([segment])
@@ -136,9 +142,20 @@ def test_a_sequence_that_stops_early_is_refused() -> None:
         Grammar(text_size=-1)
 
 
-@pytest.mark.parametrize("change", [{"text_size": "x"}, {"text_size": True}, {"text_size": 1e300}, {"image_size": -1},
-                                    {"max_side": 0}, {"max_side": 10**12}, {"audio_size": None}, {"offsets": None},
-                                    {"vocab_size": 64}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text_size": "x"},
+        {"text_size": True},
+        {"text_size": 1e300},
+        {"image_size": -1},
+        {"max_side": 0},
+        {"max_side": 10**12},
+        {"audio_size": None},
+        {"offsets": None},
+        {"vocab_size": 64},
+    ],
+)
 def test_a_layout_of_strange_sizes_is_refused(change: dict[str, object]) -> None:
     layout = Grammar(text_size=10, image_size=20).to_json()
     assert Grammar.from_json(layout).to_json() == layout

@@ -122,8 +122,15 @@ def test_missing_files_and_unknown_models_are_refused(copy: Path, tmp_path: Path
         package.load(Store(str(copy)))
 
 
-@pytest.mark.parametrize("change", [lambda facts: facts.clear(), lambda facts: facts.update(files=[{"path": 1}]),
-                                    lambda facts: facts.update(files=7), lambda facts: facts.update(model=[])])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda facts: facts.clear(),
+        lambda facts: facts.update(files=[{"path": 1}]),
+        lambda facts: facts.update(files=7),
+        lambda facts: facts.update(model=[]),
+    ],
+)
 def test_what_is_no_package_is_named(copy: Path, change: Callable[[dict], None]) -> None:
     facts = json.loads((copy / "tokenizer.json").read_text())
     change(facts)

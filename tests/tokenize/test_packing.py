@@ -13,11 +13,13 @@ def test_each_target_is_there_once_behind_its_own_past(lengths: list[int]) -> No
     sequences = [rng.integers(10, 10**9, n) for n in lengths]  # distinct, so a place says whose it is
     weights = [rng.random(n).astype(np.float32) + 1 for n in lengths]
     out = pack(sequences, weights, 12)
-    expected = sorted((s[:i].tolist(), s[i], w[i]) for s, w in zip(sequences, weights, strict=True)
-                      for i in range(1, len(s)))
+    expected = sorted(
+        (s[:i].tolist(), s[i], w[i]) for s, w in zip(sequences, weights, strict=True) for i in range(1, len(s))
+    )
     found = []
-    for tokens, targets, weight, documents in zip(*(out[k] for k in ("tokens", "targets", "weights", "documents")),
-                                                  strict=True):
+    for tokens, targets, weight, documents in zip(
+        *(out[k] for k in ("tokens", "targets", "weights", "documents")), strict=True
+    ):
         assert (weight[documents == 0] == 0).all() and (documents[weight > 0] > 0).all()
         for number in set(documents.tolist()) - {0}:
             places = np.flatnonzero(documents == number)

@@ -13,8 +13,9 @@ from pipeline.storage import CorruptFileError, Store
 from pipeline.tokenize.text import TextTokenizer
 
 WORDS = "zero one two three four five six seven eight nine".split()
-CAPTIONS = [form.format(word) for word in WORDS
-            for form in ("a handwritten {}", "the digit {}, written by hand", "{} in ink")]
+CAPTIONS = [
+    form.format(word) for word in WORDS for form in ("a handwritten {}", "the digit {}, written by hand", "{} in ink")
+]
 TOKENIZER = TextTokenizer.train(CAPTIONS, 400)
 
 
@@ -52,19 +53,32 @@ def test_a_vocabulary_smaller_than_the_bytes_is_refused() -> None:
         TextTokenizer.train(CAPTIONS, 255)
 
 
-@pytest.mark.parametrize("change", [
-    lambda value: value.update(padding={"strategy": {"Fixed": 10**12}}), lambda value: value.update(truncation={"max_length": 0}),
-    lambda value: value.update(pre_tokenizer={"type": "Split", "pattern": {"Regex": "(a*)*b"}}),
-    lambda value: value.update(normalizer={"type": "Lowercase"}), lambda value: value.update(more=1),
-    lambda value: value.update(normalizer={"type": "Lowercase"}, model=value["model"] | {"normalizer": None}),
-    lambda value: value.update(added_tokens=[{"id": 10**9, "content": "a"}]), lambda value: value.update(model=[]),
-    lambda value: value["model"].update(type="WordPiece"), lambda value: value["model"].update(dropout=0.5),
-    lambda value: value["model"].update(vocab=[]), lambda value: value["model"].update(vocab={}),
-    lambda value: value["model"]["vocab"].update({"!": 2**31}), lambda value: value["model"]["vocab"].update({"!": "0"}),
-    lambda value: value["model"]["vocab"].update({"!": 1}), lambda value: value["model"]["merges"].append(["zz", "zzz"]),
-    lambda value: value["model"].update(merges=[1]), lambda value: value["model"].pop("merges"),
-])
-def test_a_file_of_another_tokenizer_is_refused_before_the_library_reads_it(tmp_path: Path, change: Callable[[Any], Any]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value.update(padding={"strategy": {"Fixed": 10**12}}),
+        lambda value: value.update(truncation={"max_length": 0}),
+        lambda value: value.update(pre_tokenizer={"type": "Split", "pattern": {"Regex": "(a*)*b"}}),
+        lambda value: value.update(normalizer={"type": "Lowercase"}),
+        lambda value: value.update(more=1),
+        lambda value: value.update(normalizer={"type": "Lowercase"}, model=value["model"] | {"normalizer": None}),
+        lambda value: value.update(added_tokens=[{"id": 10**9, "content": "a"}]),
+        lambda value: value.update(model=[]),
+        lambda value: value["model"].update(type="WordPiece"),
+        lambda value: value["model"].update(dropout=0.5),
+        lambda value: value["model"].update(vocab=[]),
+        lambda value: value["model"].update(vocab={}),
+        lambda value: value["model"]["vocab"].update({"!": 2**31}),
+        lambda value: value["model"]["vocab"].update({"!": "0"}),
+        lambda value: value["model"]["vocab"].update({"!": 1}),
+        lambda value: value["model"]["merges"].append(["zz", "zzz"]),
+        lambda value: value["model"].update(merges=[1]),
+        lambda value: value["model"].pop("merges"),
+    ],
+)
+def test_a_file_of_another_tokenizer_is_refused_before_the_library_reads_it(
+    tmp_path: Path, change: Callable[[Any], Any]
+) -> None:
     change(value := json.loads(TOKENIZER.json))
     (tmp_path / "text.json").write_text(json.dumps(value))
     with pytest.raises(CorruptFileError, match=r"text\.json is not a text tokenizer of jobs.tokenize_corpus: .*; name"):

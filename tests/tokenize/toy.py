@@ -1,4 +1,5 @@
 """A tiny tokenizer, pictures for it, and a stand-in for the training order's random numbers."""
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -30,8 +31,10 @@ def images(n: int, seed: int = 0) -> torch.Tensor:
 
 def image_table(pictures: torch.Tensor) -> pa.Table:
     """IMAGE rows of pictures, with captions."""
-    rows = [{"key": f"k{i}", "unit": "image", "caption": f"picture {i}", "image": to_png(x.numpy())}
-            for i, x in enumerate(pictures)]
+    rows = [
+        {"key": f"k{i}", "unit": "image", "caption": f"picture {i}", "image": to_png(x.numpy())}
+        for i, x in enumerate(pictures)
+    ]
     return pa.Table.from_pylist(rows, schema=IMAGE)
 
 

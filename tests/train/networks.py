@@ -1,4 +1,5 @@
 """The three networks at sizes that take steps in milliseconds, with batches of 8 made of noise."""
+
 from collections.abc import Callable
 
 import torch
@@ -30,15 +31,23 @@ def denoiser_batch(generator: torch.Generator) -> Batch:
     def image() -> torch.Tensor:
         return torch.rand(8, 1, 16, 16, generator=generator)
 
-    return {"x": image(), "recon": image(), "noise": torch.randn(8, 1, 16, 16, generator=generator),
-            "codes": torch.randint(0, 50, (8, 4, 4), generator=generator), "corruption": torch.zeros(8),
-            "t": torch.randint(0, 1000, (8,), generator=generator)}
+    return {
+        "x": image(),
+        "recon": image(),
+        "noise": torch.randn(8, 1, 16, 16, generator=generator),
+        "codes": torch.randint(0, 50, (8, 4, 4), generator=generator),
+        "corruption": torch.zeros(8),
+        "t": torch.randint(0, 1000, (8,), generator=generator),
+    }
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], LossFn, Callable[[torch.Generator], Batch]]] = {
     "dvae": (lambda: DVAE(DVAEConfig(image_size=16, width=8)), dvae_loss, dvae_batch),
-    "gpt": (lambda: GPT(GPTConfig(vocab_size=61, n_layer=2, d_model=32, n_head=4, n_kv_head=2, seq_len=24)), gpt_loss,
-            gpt_batch),
+    "gpt": (
+        lambda: GPT(GPTConfig(vocab_size=61, n_layer=2, d_model=32, n_head=4, n_kv_head=2, seq_len=24)),
+        gpt_loss,
+        gpt_batch,
+    ),
     "denoiser": (lambda: Denoiser(DenoiserConfig(levels=(5, 10), width=16)), denoiser_loss, denoiser_batch),
 }
 
@@ -46,8 +55,9 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], LossFn, Callable[[torch.Gener
 Case = tuple[str, str, int, int, float] | tuple[str, str, int, int, float, str]
 
 
-def steps(name: str, backend: str, stage: int, micro: int, clip: float,
-          *options: str) -> tuple[list[float], dict[str, torch.Tensor]]:
+def steps(
+    name: str, backend: str, stage: int, micro: int, clip: float, *options: str
+) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Losses of 20 steps and the parameters after them, with these options of the engine switched on."""
     build, loss_fn, batch_of = NETWORKS[name]
     torch.manual_seed(0)
@@ -70,7 +80,8 @@ def all_steps(cases: list[Case]) -> list[tuple[list[float], dict[str, torch.Tens
     return [steps(*case) for case in cases]
 
 
-def tiny_and_networks(tiny_cases: list[tuple[str, int, int, float]],
-                      cases: list[Case]) -> tuple[list[object], list[object]]:
+def tiny_and_networks(
+    tiny_cases: list[tuple[str, int, int, float]], cases: list[Case]
+) -> tuple[list[object], list[object]]:
     """Both in one start of processes, which costs more than the steps."""
     return tiny.engine_cases(tiny_cases), all_steps(cases)

@@ -1,4 +1,5 @@
 """Run a function in several processes that form a gloo group, without Ray."""
+
 import multiprocessing
 import os
 import tempfile
@@ -15,8 +16,9 @@ def run(fn: Callable[..., Any], world: int, *args: Any, timeout_s: float = 100.0
     """What `fn(*args)` returned on each rank; with `may_die`, None for a rank that was killed."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
-        workers = [context.Process(target=_child, args=(fn, rank, world, folder, args), daemon=True)
-                   for rank in range(world)]
+        workers = [
+            context.Process(target=_child, args=(fn, rank, world, folder, args), daemon=True) for rank in range(world)
+        ]
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -41,8 +43,9 @@ def run(fn: Callable[..., Any], world: int, *args: Any, timeout_s: float = 100.0
 def _child(fn: Callable[..., Any], rank: int, world: int, folder: str, args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     os.environ |= {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(world)}
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world,
-                            timeout=timedelta(seconds=60))
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world, timeout=timedelta(seconds=60)
+    )
     try:
         result = (True, fn(*args))
     except Exception:  # noqa: BLE001 - the parent tells

@@ -17,8 +17,10 @@ CPU = torch.device("cpu")
 
 def slices(seed=0, sizes=(("a.weight", 1000), ("a.bias", 7), ("b", 333))):
     torch.manual_seed(seed)
-    return [Slice(name=name, start=0, master=torch.randn(n), exp_avg=torch.randn(n), exp_avg_sq=torch.rand(n))
-            for name, n in sizes]
+    return [
+        Slice(name=name, start=0, master=torch.randn(n), exp_avg=torch.randn(n), exp_avg_sq=torch.rand(n))
+        for name, n in sizes
+    ]
 
 
 @pytest.fixture
@@ -29,8 +31,9 @@ def store(tmp_path):
 def save(store, step, state=None, *, keep=9, ema=True, best=None, **facts):
     state = state or slices(step)
     checkpoints = Checkpoints(store, CPU, keep=keep, best=best)
-    checkpoints.save(step, state, [s.master * 2 for s in state] if ema else None, {"count": torch.tensor(step)}, note=1,
-                     **facts)
+    checkpoints.save(
+        step, state, [s.master * 2 for s in state] if ema else None, {"count": torch.tensor(step)}, note=1, **facts
+    )
     return checkpoints.wait()
 
 
@@ -129,11 +132,18 @@ def test_damage_to_the_statics_is_found(store):
         open_saved(store, name).statics()
 
 
-@pytest.mark.parametrize("change", [
-    lambda text: text[: len(text) // 2], lambda text: "", lambda text: "{}", lambda text: "[1]",
-    lambda text: "\x00" * 9,
-    lambda text: text.replace('"step": 1', '"step": 2'), lambda text: text.replace('"a.bias"', '"a.bims"'),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "{}",
+        lambda text: "[1]",
+        lambda text: "\x00" * 9,
+        lambda text: text.replace('"step": 1', '"step": 2'),
+        lambda text: text.replace('"a.bias"', '"a.bims"'),
+    ],
+)
 def test_a_manifest_that_was_altered_is_found(store, change):
     name = save(store, 1)
     text = store.read(f"{name}/manifest.json").decode()
@@ -235,7 +245,7 @@ def test_a_rank_says_that_it_failed(store, monkeypatch):
     monkeypatch.setattr(checkpoints, "_write", lambda *_: (_ for _ in ()).throw(OSError("the key expired")))
     checkpoints.save(1, slices(), None, {})
     checkpoints._thread.join(10)
-    failed, = (name for name in store.list() if name.endswith(".failed"))
+    (failed,) = (name for name in store.list() if name.endswith(".failed"))
     assert "rank-00001" in failed and store.read(failed) == b"OSError: the key expired"
 
 
@@ -279,14 +289,19 @@ def test_a_later_format_is_refused(store):
         open_saved(store, name)
 
 
-@pytest.mark.parametrize(("change", "error"), [
-    (lambda facts: facts["pieces"].pop("exp_avg"), "lie in none"), (lambda facts: facts.update(pieces=[]), "pieces .*no dict"),
-    (lambda facts: facts["pieces"]["master"].update(b=[[1, 0]]), "lie in none"),
-    (lambda facts: facts["pieces"]["master"].update(b=[["1", 0, 20, 0]]), "lie in none"),
-    (lambda facts: facts["pieces"]["master"].update(b=[[9, 0, 20, 0]]), "lie in none"),
-    (lambda facts: facts["pieces"]["master"].update(b=[[1, 0, 20, 1 << 40]]), "lie in none"),
-    (lambda facts: facts["chunks"].pop(), "lie in none"), (lambda facts: facts.update(files=7), "is no manifest"),
-])
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda facts: facts["pieces"].pop("exp_avg"), "lie in none"),
+        (lambda facts: facts.update(pieces=[]), "pieces .*no dict"),
+        (lambda facts: facts["pieces"]["master"].update(b=[[1, 0]]), "lie in none"),
+        (lambda facts: facts["pieces"]["master"].update(b=[["1", 0, 20, 0]]), "lie in none"),
+        (lambda facts: facts["pieces"]["master"].update(b=[[9, 0, 20, 0]]), "lie in none"),
+        (lambda facts: facts["pieces"]["master"].update(b=[[1, 0, 20, 1 << 40]]), "lie in none"),
+        (lambda facts: facts["chunks"].pop(), "lie in none"),
+        (lambda facts: facts.update(files=7), "is no manifest"),
+    ],
+)
 def test_a_manifest_that_was_sealed_again_is_checked(store, change, error):
     name = save(store, 1)
     facts = json.loads(store.read(f"{name}/manifest.json"))
@@ -316,8 +331,9 @@ def test_a_best_checkpoint_of_another_metric_or_with_a_damaged_manifest_is_none(
     assert best_saved(store, names, "loss", "min") == names[1]
 
 
-@pytest.mark.parametrize(("file", "how"), [("rank-00000", "flip"), ("rank-00000", "longer"), ("statics", "flip"),
-                                           ("statics", "gone")])
+@pytest.mark.parametrize(
+    ("file", "how"), [("rank-00000", "flip"), ("rank-00000", "longer"), ("statics", "flip"), ("statics", "gone")]
+)
 def test_damage_names_each_file_that_is_not_what_was_saved(store, file, how):
     name = save(store, 1)
     saved, path = open_saved(store, name), f"{name}/{file}.safetensors"
@@ -327,7 +343,7 @@ def test_damage_names_each_file_that_is_not_what_was_saved(store, file, how):
         store.delete(path)
     else:
         store.write(path, data + b"x" if how == "longer" else data[:-1] + bytes([data[-1] ^ 1]))
-    line, = saved.damage()
+    (line,) = saved.damage()
     assert path in line
 
 

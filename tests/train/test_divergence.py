@@ -9,7 +9,9 @@ IDS = np.arange(20)
 
 
 def health(state=None, **changes):
-    return Divergence(**{"max_bad_steps": 3, "spike_factor": 5.0, "window": 20, "max_spikes": 2, "state": state} | changes)
+    return Divergence(
+        **{"max_bad_steps": 3, "spike_factor": 5.0, "window": 20, "max_spikes": 2, "state": state} | changes
+    )
 
 
 def noise(n, seed=0, at=2.0):
@@ -53,14 +55,18 @@ def test_spikes_within_the_window_stop_training_and_old_ones_are_forgotten():
     one.judge(61, 9.0, 1.0)
     one.stop_at_limit(61, IDS)
     one.judge(62, 9.0, 1.0)
-    with pytest.raises(FloatingPointError, match=r"spiked at 3 of the last 20 steps, the last time at step 62 \(sample ids 0, "):
+    with pytest.raises(
+        FloatingPointError, match=r"spiked at 3 of the last 20 steps, the last time at step 62 \(sample ids 0, "
+    ):
         one.stop_at_limit(62, IDS)
     assert one.spikes == 5
 
 
 def test_steps_that_are_not_finite_count_only_in_a_row():
     one = health()
-    for step, (loss, norm) in enumerate([(np.nan, 1.0), (1.0, np.inf), (1.0, 1.0), (np.inf, 1.0), (np.nan, 1.0)], start=1):
+    for step, (loss, norm) in enumerate(
+        [(np.nan, 1.0), (1.0, np.inf), (1.0, 1.0), (np.inf, 1.0), (np.nan, 1.0)], start=1
+    ):
         assert (one.judge(step, loss, norm) == "not_finite") == (step != 3)
         one.stop_at_limit(step, IDS)
     one.judge(6, np.nan, 1.0)

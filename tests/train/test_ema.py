@@ -35,7 +35,9 @@ def test_average_follows_the_definition_over_changing_weights():
 def test_pieces_say_where_values_belong():
     ema = Ema(slices(torch.ones(3), torch.zeros(2)), 0.9)
     assert [(name, parts[0][0], parts[0][1].tolist()) for name, parts in ema.pieces().items()] == [
-        ("p0", 0, [1.0] * 3), ("p1", 3, [0.0] * 2)]
+        ("p0", 0, [1.0] * 3),
+        ("p1", 3, [0.0] * 2),
+    ]
     assert list(masters(slices(torch.ones(1)))) == ["p0"]
 
 

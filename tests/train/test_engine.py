@@ -19,13 +19,22 @@ CASES += [("deepspeed", stage, micro, clip) for stage in (0, 1, 2, 3) for micro,
 
 NETWORK_CASES = [(name, "deepspeed", 1, 2, 0.5) for name in networks.NETWORKS]
 NETWORK_CASES += [("gpt", "deepspeed", stage, 2, 0.5, "activation_checkpointing") for stage in (1, 3)]
-ALL_NETWORK_CASES = [
-    (name, backend, stage, micro, clip) for name in networks.NETWORKS
-    for backend, stage in (("torch", 0), ("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2), ("deepspeed", 3))
-    for micro in (1, 2, 4) for clip in (0.0, 0.5)
-] + [("gpt", "deepspeed", stage, 2, 0.5, "cpu_offload") for stage in (1, 2, 3)] + [
-    (name, "deepspeed", stage, 2, 0.5, "activation_checkpointing") for name in networks.NETWORKS for stage in range(4)
-] + [("gpt", "deepspeed", stage, 2, 0.5, "compile") for stage in range(3)]
+ALL_NETWORK_CASES = (
+    [
+        (name, backend, stage, micro, clip)
+        for name in networks.NETWORKS
+        for backend, stage in (("torch", 0), ("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2), ("deepspeed", 3))
+        for micro in (1, 2, 4)
+        for clip in (0.0, 0.5)
+    ]
+    + [("gpt", "deepspeed", stage, 2, 0.5, "cpu_offload") for stage in (1, 2, 3)]
+    + [
+        (name, "deepspeed", stage, 2, 0.5, "activation_checkpointing")
+        for name in networks.NETWORKS
+        for stage in range(4)
+    ]
+    + [("gpt", "deepspeed", stage, 2, 0.5, "compile") for stage in range(3)]
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +65,9 @@ def test_the_three_networks_take_the_steps_of_plain_torch(case, both_on_two_rank
 
 @pytest.mark.slow
 def test_the_three_networks_under_every_stage_accumulation_and_clipping():
-    for case, found in zip(ALL_NETWORK_CASES, run(networks.all_steps, 2, ALL_NETWORK_CASES, timeout_s=900)[0],
-                           strict=True):
+    for case, found in zip(
+        ALL_NETWORK_CASES, run(networks.all_steps, 2, ALL_NETWORK_CASES, timeout_s=900)[0], strict=True
+    ):
         assert_steps_of_plain_torch(case, found)
 
 
@@ -69,13 +79,18 @@ def by_hand():
         torch.manual_seed(0)
         net = tiny.Net()
         matrices, others = [p for p in net.parameters() if p.dim() > 1], [p for p in net.parameters() if p.dim() < 2]
-        adamw = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-                                  lr=1e-3, betas=(0.9, 0.95))
+        adamw = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+            lr=1e-3,
+            betas=(0.9, 0.95),
+        )
         generator = torch.Generator().manual_seed(1)
         losses, norms = [], []
         for step in range(20):
-            batch = tiny.batch_of(torch.randint(0, 17, (24, 5), generator=generator),
-                                  torch.rand(24, 5, generator=generator) * torch.linspace(0, 1, 24)[:, None])
+            batch = tiny.batch_of(
+                torch.randint(0, 17, (24, 5), generator=generator),
+                torch.rand(24, 5, generator=generator) * torch.linspace(0, 1, 24)[:, None],
+            )
             loss_sum, weight, _ = tiny.loss_fn(net, batch)
             loss = loss_sum / weight
             loss.backward()
@@ -229,9 +244,14 @@ def test_recomputing_keeps_less_and_renames_nothing(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "options"), [
-    ("gpt", ("compile",)), ("gpt", ("compile", "activation_checkpointing")), ("denoiser", ("compile",)),
-])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gpt", ("compile",)),
+        ("gpt", ("compile", "activation_checkpointing")),
+        ("denoiser", ("compile",)),
+    ],
+)
 def test_compiled_blocks_take_the_steps_of_plain_torch(name, options):
     torch._dynamo.reset()  # what an earlier case compiled would not be compiled again
     counters.clear()
@@ -267,8 +287,19 @@ def test_user_errors_name_the_value():
         engine(activation_checkpointing=True)
 
 
-@pytest.mark.parametrize(("name", "value"), [("lr", 0), ("lr", math.nan), ("eps", 0), ("eps", math.nan), ("weight_decay", -1),
-                                             ("weight_decay", math.nan), ("betas", (0.9, 1)), ("betas", (math.nan, 0.9))])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lr", 0),
+        ("lr", math.nan),
+        ("eps", 0),
+        ("eps", math.nan),
+        ("weight_decay", -1),
+        ("weight_decay", math.nan),
+        ("betas", (0.9, 1)),
+        ("betas", (math.nan, 0.9)),
+    ],
+)
 def test_settings_of_the_optimizer_are_in_their_ranges(name, value):
     with pytest.raises(ValueError, match=rf"train\.optim\.{name} (is|are) {re.escape(str(value))}; use "):
         OptimConfig(**{name: value})

@@ -9,10 +9,10 @@ from pipeline import storage
 from pipeline.storage import Store
 from pipeline.train import state
 from pipeline.train.checkpoint import Checkpoints, open_saved
+from pipeline.train.data.order import Chain
 from pipeline.train.ema import Ema, masters
 from pipeline.train.engine import Engine, EngineConfig, OptimConfig
 from pipeline.train.export import aliases, export, exported_step, from_checkpoint
-from pipeline.train.order import Chain
 from tests.train import tiny
 
 

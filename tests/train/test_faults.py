@@ -1,4 +1,5 @@
 """A run on Ray to which something is done ends with the weights, and the samples, of one to which nothing was done."""
+
 import contextlib
 import dataclasses
 import os
@@ -14,10 +15,10 @@ import pytest
 import torch
 
 from pipeline.storage import Store
-from pipeline.train import checkpoint, metrics, monitor, ranks
+from pipeline.train import checkpoint, metrics, ranks
 from pipeline.train.checkpoint import Checkpoints
-from pipeline.train.cluster import ClusterConfig
-from pipeline.train.launch import fit
+from pipeline.train.launch.config import ClusterConfig
+from pipeline.train.launch.fit import fit, monitor
 from tests.train import tiny
 from tests.train.processes import run
 
@@ -27,9 +28,9 @@ STEPS = 12
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Harm:
-    """What is done to one rank, once: a signal, when the run comes to `where`; a number is a step, and the checkpoint that
-    was due last is committed by then. Signal 0 does nothing but wait there for harm from outside. With `raylet` the signal
-    goes to the raylet of the rank's node, and the rank waits there for its end."""
+    """What is done to one rank, once: a signal, when the run comes to `where`; a number is a step, and the checkpoint
+    that was due last is committed by then. Signal 0 does nothing but wait there for harm from outside. With `raylet`
+    the signal goes to the raylet of the rank's node, and the rank waits there for its end."""
 
     where: str | int
     rank: int
@@ -43,7 +44,9 @@ def worker(payload, host):
 
     def strike(harm):
         marker = marks.with_name(f"{marks.name}-{harm.where}-{harm.signal}")
-        if ranks.rank() != harm.rank or marker.exists() or os.getppid() != raylet:  # a worker outlives its raylet a while
+        if (
+            ranks.rank() != harm.rank or marker.exists() or os.getppid() != raylet
+        ):  # a worker outlives its raylet a while
             return
         marker.touch()
         mark(f"harm {harm.where}")
@@ -70,7 +73,9 @@ def worker(payload, host):
                 time.sleep(payload["pause_s"])
             for harm in payload["harms"]:
                 if harm.where == step and ranks.rank() == harm.rank:
-                    committed(payload["run"], step // payload["train"].checkpoint_every * payload["train"].checkpoint_every)
+                    committed(
+                        payload["run"], step // payload["train"].checkpoint_every * payload["train"].checkpoint_every
+                    )
                     strike(harm)
 
     host.__class__ = Harmed
@@ -102,6 +107,7 @@ def struck(method, suffix, harm, strike):
         if str(name).endswith(suffix):
             strike(harm)
         return method(self, name, *args)
+
     return call
 
 
@@ -120,10 +126,22 @@ def straight(data, tmp_path_factory):
 
 def settings(data, folder, tmp_path, harms=(), pause_s=0.1, train=None, **cluster):
     """Arguments of `fit`; pauses let a checkpoint be committed two steps later."""
-    payload = {"train": train or tiny.config(), "data": data, "run": folder, "marks": str(tmp_path / "marks"),
-               "harms": list(harms), "pause_s": pause_s}
-    return {"config": payload, "name": "faults", "run_dir": folder, "total_steps": payload["train"].steps,
-            "show_progress": False, "cluster": ClusterConfig(**{"max_failures": len(harms)} | cluster)}
+    payload = {
+        "train": train or tiny.config(),
+        "data": data,
+        "run": folder,
+        "marks": str(tmp_path / "marks"),
+        "harms": list(harms),
+        "pause_s": pause_s,
+    }
+    return {
+        "config": payload,
+        "name": "faults",
+        "run_dir": folder,
+        "total_steps": payload["train"].steps,
+        "show_progress": False,
+        "cluster": ClusterConfig(**{"max_failures": len(harms)} | cluster),
+    }
 
 
 def trained(harms, data, folder, tmp_path, **changes):
@@ -193,12 +211,28 @@ def test_a_worker_that_is_stopped_is_found_and_its_group_replaced(local_ray, dat
     assert [record.message for record in caplog.records if "no step for" in record.message]
 
 
-EVERY_MOMENT = pytest.mark.parametrize(("harms", "starts"), [
-    ([Harm(where=2, rank=0), Harm(where="data is written", rank=1), Harm(where="data is there, unnamed", rank=1)],
-     ["0 2", "0 2", "0 2", "0 2"]),
-    ([Harm(where="the manifest is created", rank=0), Harm(where=7, rank=0), Harm(where="a checkpoint is loaded", rank=1)],
-     ["0 2", "0 2", "5 2"]),  # killed while it loads, a group does not come so far as to say where it resumes
-], ids=["before a commit", "at a commit, after it, loading it"])
+EVERY_MOMENT = pytest.mark.parametrize(
+    ("harms", "starts"),
+    [
+        (
+            [
+                Harm(where=2, rank=0),
+                Harm(where="data is written", rank=1),
+                Harm(where="data is there, unnamed", rank=1),
+            ],
+            ["0 2", "0 2", "0 2", "0 2"],
+        ),
+        (
+            [
+                Harm(where="the manifest is created", rank=0),
+                Harm(where=7, rank=0),
+                Harm(where="a checkpoint is loaded", rank=1),
+            ],
+            ["0 2", "0 2", "5 2"],
+        ),  # killed while it loads, a group does not come so far as to say where it resumes
+    ],
+    ids=["before a commit", "at a commit, after it, loading it"],
+)
 
 
 @EVERY_MOMENT
@@ -230,7 +264,9 @@ def test_a_driver_that_is_told_to_end_saves_first(local_ray, data, tmp_path):
         child.send_signal(signal.SIGTERM)
         said = child.communicate(timeout=60)[1].decode()
     assert child.returncode == 128 + signal.SIGTERM, said
-    step, = (int(n) for n in re.findall(r"stopped, after the checkpoint of step (\d+); run the same command again", said))
+    (step,) = (
+        int(n) for n in re.findall(r"stopped, after the checkpoint of step (\d+); run the same command again", said)
+    )
     assert 2 <= step < 12 and steps_saved(folder) == {step}
 
 
@@ -267,8 +303,9 @@ def drained(address, node, seconds):
     from ray.core.generated import autoscaler_pb2
 
     deadline_ms = int((time.time() + seconds) * 1000)
-    assert GcsClient(address=address).drain_node(node.node_id, autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION, "test",
-                                                 deadline_ms)[0]
+    assert GcsClient(address=address).drain_node(
+        node.node_id, autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION, "test", deadline_ms
+    )[0]
 
 
 @pytest.fixture
@@ -276,10 +313,21 @@ def nodes():
     """A Ray cluster of a head without CPUs; nodes are added by `add_node`."""
     from ray.cluster_utils import Cluster
 
-    health = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_timeout_ms": 1000,
-              "health_check_failure_threshold": 3}
-    cluster = Cluster(initialize_head=True, head_node_args={
-        "num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 << 20, "_system_config": health})
+    health = {
+        "health_check_initial_delay_ms": 1000,
+        "health_check_period_ms": 1000,
+        "health_check_timeout_ms": 1000,
+        "health_check_failure_threshold": 3,
+    }
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "object_store_memory": 100 << 20,
+            "_system_config": health,
+        },
+    )
     yield cluster
     cluster.shutdown()
 
@@ -289,8 +337,9 @@ def test_a_node_that_is_to_go_is_saved_from_and_a_new_one_is_used(nodes, data, t
     size, folder = {"num_cpus": 1, "object_store_memory": 100 << 20}, str(tmp_path / "run")
     nodes.add_node(**size)
     leaving = nodes.add_node(**size)
-    with driver(nodes.address, data, folder, tmp_path, train=train, pause_s=0.4, num_workers=1, max_workers=2,
-                resize_every_s=4) as child:
+    with driver(
+        nodes.address, data, folder, tmp_path, train=train, pause_s=0.4, num_workers=1, max_workers=2, resize_every_s=4
+    ) as child:
         wait_for(tmp_path, "step 3 2", child)
         drained(nodes.address, leaving, 6)
         time.sleep(6)
@@ -310,8 +359,9 @@ def test_the_nodes_that_are_left_go_on(nodes, data, tmp_path):
     size = {"num_cpus": 1, "object_store_memory": 100 << 20}
     nodes.add_node(**size)
     torn = nodes.add_node(**size)
-    with driver(nodes.address, data, folder, tmp_path, train=train, pause_s=0.4, num_workers=1, max_workers=2,
-                max_failures=1) as child:
+    with driver(
+        nodes.address, data, folder, tmp_path, train=train, pause_s=0.4, num_workers=1, max_workers=2, max_failures=1
+    ) as child:
         wait_for(tmp_path, "step 7 2", child)
         committed(folder, 5)
         os.kill(torn.all_processes["raylet"][0].process.pid, signal.SIGKILL)  # its worker ends a few seconds later

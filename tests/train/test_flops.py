@@ -11,12 +11,21 @@ from tests.train import networks
 
 GENERATOR = torch.Generator().manual_seed(0)
 CASES = {
-    "gpt": (GPT(GPTConfig(vocab_size=61, n_layer=3, d_model=48, n_head=6, n_kv_head=2, seq_len=24)), gpt_loss,
-            networks.gpt_batch(GENERATOR)),
-    "denoiser": (Denoiser(DenoiserConfig(levels=(5, 10), width=16, multipliers=(1, 3, 2), blocks=2)), denoiser_loss,
-                 networks.denoiser_batch(GENERATOR)),
-    "dvae": (DVAE(DVAEConfig(image_size=16, width=8, multipliers=(1, 3, 2), blocks=2)), dvae_loss,
-             networks.dvae_batch(GENERATOR)),
+    "gpt": (
+        GPT(GPTConfig(vocab_size=61, n_layer=3, d_model=48, n_head=6, n_kv_head=2, seq_len=24)),
+        gpt_loss,
+        networks.gpt_batch(GENERATOR),
+    ),
+    "denoiser": (
+        Denoiser(DenoiserConfig(levels=(5, 10), width=16, multipliers=(1, 3, 2), blocks=2)),
+        denoiser_loss,
+        networks.denoiser_batch(GENERATOR),
+    ),
+    "dvae": (
+        DVAE(DVAEConfig(image_size=16, width=8, multipliers=(1, 3, 2), blocks=2)),
+        dvae_loss,
+        networks.dvae_batch(GENERATOR),
+    ),
     "dvae of sequences": (DVAE(DVAEConfig(dims=1, width=8, blocks=2)), dvae_loss, {"x": torch.rand(3, 1, 32)}),
 }
 

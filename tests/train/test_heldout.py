@@ -4,9 +4,9 @@ import torch
 
 from pipeline.storage import Store, commit, write_parquet
 from pipeline.train.checkpoint import committed, open_saved
+from pipeline.train.data.order import Draw
+from pipeline.train.data.rows import Rows
 from pipeline.train.heldout import held_out
-from pipeline.train.order import Draw
-from pipeline.train.rows import Rows
 from tests.train import tiny
 from tests.train.processes import run
 from tests.train.test_loop import lines_of
@@ -77,11 +77,14 @@ def test_data_that_nothing_can_be_learned_from_is_refused(data, tmp_path):
         tiny.train(settings, str(tmp_path), str(tmp_path / "run"))
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"eval_every": 5}, "train.eval_every is 5, and there is nothing to evaluate on; name data with --held-out"),
-    ({"keep_best": "eval/loss"}, "train.keep_best is eval/loss, and there is nothing to evaluate on"),
-    ({"sample_every": 5}, "train.sample_every is 5, and this network draws nothing by itself"),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"eval_every": 5}, "train.eval_every is 5, and there is nothing to evaluate on; name data with --held-out"),
+        ({"keep_best": "eval/loss"}, "train.keep_best is eval/loss, and there is nothing to evaluate on"),
+        ({"sample_every": 5}, "train.sample_every is 5, and this network draws nothing by itself"),
+    ],
+)
 def test_what_is_asked_for_and_cannot_be_had_is_refused(data, tmp_path, changes, said):
     with pytest.raises(ValueError, match=said):
         tiny.train(tiny.config("torch", **changes), data, str(tmp_path))

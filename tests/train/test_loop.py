@@ -15,8 +15,8 @@ from safetensors.torch import load
 from pipeline.storage import CorruptFileError, Store
 from pipeline.train import metrics
 from pipeline.train.checkpoint import Checkpoints, committed, open_saved
+from pipeline.train.data.rows import Rows
 from pipeline.train.loop import TrainConfig, finished, train
-from pipeline.train.rows import Rows
 from tests.train import tiny
 from tests.train.networks import NETWORKS
 from tests.train.processes import run
@@ -80,7 +80,10 @@ def test_a_run_learns_and_leaves_what_it_promises(data, tmp_path):
     assert lines[-1]["accuracy"] > lines[0]["accuracy"] and lines[-1]["skipped"] == 0
     assert lines[0]["loss"] == pytest.approx(sum(host.losses[:20]) / 20, rel=0.05)
     assert json.loads((tmp_path / "model/config.json").read_text()) == {
-        "kind": "tiny", "model": {"width": 31}, "facts": {}}
+        "kind": "tiny",
+        "model": {"width": 31},
+        "facts": {},
+    }
     tiny.Net().load_state_dict(load(weights(tmp_path)))
     assert finished(tiny.config("torch", steps=60), Store(str(tmp_path)))
     assert not finished(tiny.config("torch", steps=61), Store(str(tmp_path)))
@@ -108,6 +111,7 @@ def killed_at(request, data, folder):
                 if next(left) == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
                 return method(*args)
+
             return call
 
         for name in ("write", "create", "delete"):
@@ -173,8 +177,13 @@ def test_what_four_ranks_saved_under_zero_3_goes_on_at_any_number_of_ranks_under
 def test_four_ranks_become_two_three_two_and_one_through_all_stages(data, tmp_path):
     expected = one_process(data, tmp_path / "reference", steps=20, ema_decay=0.9).losses
     found, folder = [], str(tmp_path / "moving")
-    for steps, world, backend, stage in ((4, 4, "deepspeed", 3), (8, 2, "deepspeed", 2), (12, 3, "deepspeed", 1),
-                                         (16, 2, "deepspeed", 3), (20, 1, "deepspeed", 0)):
+    for steps, world, backend, stage in (
+        (4, 4, "deepspeed", 3),
+        (8, 2, "deepspeed", 2),
+        (12, 3, "deepspeed", 1),
+        (16, 2, "deepspeed", 3),
+        (20, 1, "deepspeed", 0),
+    ):
         found += run(tiny.train_until, world, tiny.config(backend, stage, steps=20), steps, data, folder)[0].losses
         assert len(found) == steps
     assert found == pytest.approx(expected, rel=1e-5)
@@ -208,8 +217,9 @@ def test_when_no_checkpoint_is_whole_training_starts_again(data, tmp_path, caplo
         path.write_bytes(b"")
     host = one_process(data, tmp_path, steps=4, checkpoint_every=2)
     assert host.start == 0 and weights(tmp_path) == expected
-    assert caplog.records[-1].message == ("warning: none of the 2 checkpoints there is whole; training starts from its "
-                                          "first step")
+    assert caplog.records[-1].message == (
+        "warning: none of the 2 checkpoints there is whole; training starts from its first step"
+    )
 
 
 def test_a_damaged_checkpoint_takes_no_place_among_those_kept(data, tmp_path):
@@ -281,7 +291,9 @@ def test_training_that_diverges_stops_and_names_step_and_samples(data, tmp_path,
 
 def test_what_diverged_pushes_out_no_sound_checkpoint_and_is_not_exported(data, tmp_path, monkeypatch):
     monkeypatch.setattr(tiny, "loss_fn", spoilt_at(6, 7, 8, 9, 10, by=float("nan")))
-    with pytest.raises(FloatingPointError, match="came to its last step, and loss or gradient were not finite from step 6 to 10"):
+    with pytest.raises(
+        FloatingPointError, match="came to its last step, and loss or gradient were not finite from step 6 to 10"
+    ):
         one_process(data, tmp_path, steps=10, checkpoint_every=2, keep_checkpoints=2)
     assert [name[:8] for name in committed(Store(str(tmp_path)).sub("checkpoints"))] == ["00000004", "00000002"]
     assert not (tmp_path / "model").exists()
@@ -298,7 +310,9 @@ def test_what_is_called_when_a_run_is_accepted_is_not_called_when_it_is_refused(
     tiny.train(settings, data, str(tmp_path), accepted=lambda: calls.append((tmp_path / "metrics.jsonl").exists()))
     assert calls == [False]
     with pytest.raises(ValueError, match="other samples"):
-        tiny.train(dataclasses.replace(settings, steps=8, seed=9), data, str(tmp_path), accepted=lambda: calls.append(True))
+        tiny.train(
+            dataclasses.replace(settings, steps=8, seed=9), data, str(tmp_path), accepted=lambda: calls.append(True)
+        )
     assert len(calls) == 1
 
 
@@ -319,11 +333,14 @@ def test_each_bad_step_is_named_and_an_average_takes_no_part_in_it(data, tmp_pat
     one_process(data, tmp_path, steps=5)
     found = metrics.read(Store(str(tmp_path)), metrics.BAD_STEPS)
     assert [(line["step"], line["fault"], line["loss"], len(line["sample_ids"])) for line in found] == [
-        (2, "not_finite", "nan", 12), (4, "not_finite", "nan", 12)]
+        (2, "not_finite", "nan", 12),
+        (4, "not_finite", "nan", 12),
+    ]
 
 
 def spoilt_at(*steps, by):
     """The loss of these steps (from 1) times `by`."""
+
     def loss_fn(model, batch):
         loss, weight, sums = good(model, batch)
         return loss * (by if int(model.count) in steps else 1.0), weight, sums
@@ -342,7 +359,9 @@ def test_spikes_are_counted_across_a_resume_and_stop_training_at_the_limit(data,
     for folder in (tmp_path / "straight", tmp_path / "two"):
         assert [line["step"] for line in metrics.read(Store(str(folder)), metrics.BAD_STEPS)] == [18, 26, 28]
         assert lines_of(folder)[-1]["spikes"] == 3
-    with pytest.raises(FloatingPointError, match=r"spiked at 3 of the last 20 steps, the last time at step 28 \(sample ids"):
+    with pytest.raises(
+        FloatingPointError, match=r"spiked at 3 of the last 20 steps, the last time at step 28 \(sample ids"
+    ):
         one_process(data, tmp_path / "stopped", max_spikes=2, **settings)
 
 
@@ -354,11 +373,20 @@ def test_the_best_checkpoint_is_kept_by_what_was_measured_before_it(data, tmp_pa
 
     for stop in (6, 8):  # a second start knows what the first one's checkpoints were worth
         steps = iter(sorted(worth)) if stop == 6 else iter([8])
-        tiny.train(tiny.config("torch", steps=stop, eval_every=2, checkpoint_every=1, keep_checkpoints=1,
-                               keep_best="eval/nats"), data, str(tmp_path), evaluate=evaluate)
-    found = {open_saved(Store(f"{tmp_path}/checkpoints"), name).facts["step"]:
-             open_saved(Store(f"{tmp_path}/checkpoints"), name).facts["metrics"]
-             for name in committed(Store(f"{tmp_path}/checkpoints"))}
+        tiny.train(
+            tiny.config(
+                "torch", steps=stop, eval_every=2, checkpoint_every=1, keep_checkpoints=1, keep_best="eval/nats"
+            ),
+            data,
+            str(tmp_path),
+            evaluate=evaluate,
+        )
+    found = {
+        open_saved(Store(f"{tmp_path}/checkpoints"), name).facts["step"]: open_saved(
+            Store(f"{tmp_path}/checkpoints"), name
+        ).facts["metrics"]
+        for name in committed(Store(f"{tmp_path}/checkpoints"))
+    }
     assert found == {4: {"eval/nats": 1.0}, 8: {"eval/nats": 4.0}}
 
 
@@ -374,7 +402,10 @@ def test_pictures_are_made_at_their_cadence(data, tmp_path):
 
     tiny.train(tiny.config("torch", sample_every=5), data, str(tmp_path), sample=sample)
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
-        "00000005-made.png", "00000010-made.png", "00000012-made.png"]
+        "00000005-made.png",
+        "00000010-made.png",
+        "00000012-made.png",
+    ]
 
 
 class Measured(tiny.Record):
@@ -415,7 +446,7 @@ def test_a_remote_run_has_the_metrics_of_a_checkpoint_once_that_is_committed(dat
 def test_a_resume_says_what_it_read(data, tmp_path):
     one_process(data, tmp_path, steps=4)
     one_process(data, tmp_path, steps=6)
-    line, = lines_of(tmp_path, "resume_read_mb")
+    (line,) = lines_of(tmp_path, "resume_read_mb")
     assert line["step"] == 4 and 0 < line["resume_read_mb"] <= line["resume_total_mb"]
 
 
@@ -429,9 +460,16 @@ def test_operations_are_counted_for_the_networks_that_are_known(tmp_path):
     store = tiny.dataset(tmp_path / "data", rows=40)
     network = build()
     assert isinstance(network, GPT)
-    train(tiny.config("torch", steps=4, global_batch=8, log_every=2, ema_decay=0.0, peak_tflops=0.001), model=network,
-          loss_fn=loss_fn, rows=Rows.committed(store), collate=lambda table, draw: batch, store=Store(f"{tmp_path}/run"),
-          kind="gpt", model_config={})
+    train(
+        tiny.config("torch", steps=4, global_batch=8, log_every=2, ema_decay=0.0, peak_tflops=0.001),
+        model=network,
+        loss_fn=loss_fn,
+        rows=Rows.committed(store),
+        collate=lambda table, draw: batch,
+        store=Store(f"{tmp_path}/run"),
+        kind="gpt",
+        model_config={},
+    )
     for line in lines_of(tmp_path / "run"):
         done = flops.of_batch(network, batch) / line["step_s"]
         assert line["tflops_per_s"] * 1e12 == pytest.approx(done) and line["mfu"] == pytest.approx(done / 1e9)
@@ -458,10 +496,25 @@ def test_evaluation_sees_the_average_and_is_logged(data, tmp_path):
     assert torch.equal(seen[-1], load(weights(tmp_path))["outer.weight"])  # what is exported is what was judged
 
 
-@pytest.mark.parametrize(("name", "value"), [("eval_every", -1), ("sample_every", -1), ("spike_factor", -0.5), ("max_spikes", -1),
-                                             ("spike_window", 15), ("peak_tflops", -1.0), ("peak_tflops", math.nan),
-                                             ("spike_factor", math.nan), ("window_blocks", -1), ("seed", -1), ("seed", 2**63),
-                                             ("ema_decay", 1.0), ("ema_decay", math.nan), ("micro_batch", -1)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("eval_every", -1),
+        ("sample_every", -1),
+        ("spike_factor", -0.5),
+        ("max_spikes", -1),
+        ("spike_window", 15),
+        ("peak_tflops", -1.0),
+        ("peak_tflops", math.nan),
+        ("spike_factor", math.nan),
+        ("window_blocks", -1),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("ema_decay", 1.0),
+        ("ema_decay", math.nan),
+        ("micro_batch", -1),
+    ],
+)
 def test_bad_limits_are_named(name, value):
     with pytest.raises(ValueError, match=f"train.{name} is {value}; "):
         TrainConfig(**{name: value})

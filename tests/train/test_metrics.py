@@ -24,8 +24,10 @@ def write(store, start, *steps):
 
 def test_lines_carry_their_step(store):
     write(store, 0, 1, 2).close()
-    assert read(store) == [{"step": 1, "loss": 0.1, "eval/psnr_db": 21.0},
-                           {"step": 2, "loss": 0.2, "eval/psnr_db": 22.0}]
+    assert read(store) == [
+        {"step": 1, "loss": 0.1, "eval/psnr_db": 21.0},
+        {"step": 2, "loss": 0.2, "eval/psnr_db": 22.0},
+    ]
 
 
 def test_a_resume_leaves_no_line_of_a_later_step(store):
@@ -81,7 +83,8 @@ def test_bad_steps_are_named_with_their_samples_and_a_resume_forgets_later_ones(
     metrics.close()
     assert read(store, BAD_STEPS) == [
         {"step": 2, "fault": "not_finite", "loss": "nan", "grad_norm": "inf", "sample_ids": [5, 7]},
-        {"step": 3, "fault": "spike", "loss": 9.5, "grad_norm": 1.0, "sample_ids": [8]}]
+        {"step": 3, "fault": "spike", "loss": 9.5, "grad_norm": 1.0, "sample_ids": [8]},
+    ]
     write(store, 2).close()
     assert [line["step"] for line in read(store, BAD_STEPS)] == [2]
 
@@ -106,7 +109,10 @@ def test_each_mean_has_the_weight_that_belongs_to_it():
 
 
 def test_the_share_of_a_part_counts_each_line_by_its_steps():
-    lines = [{"step": 10, "step_s": 1.0, "data_s": 0.5}, {"step": 12, "eval/nats": 1.0},
-             {"step": 30, "step_s": 2.0, "data_s": 0.25}]
+    lines = [
+        {"step": 10, "step_s": 1.0, "data_s": 0.5},
+        {"step": 12, "eval/nats": 1.0},
+        {"step": 30, "step_s": 2.0, "data_s": 0.25},
+    ]
     assert share(lines, "data_s") == pytest.approx((10 * 0.5 + 20 * 0.25) / (10 * 1.0 + 20 * 2.0))
     assert share(lines, "checkpoint_s") == 0 and share([], "data_s") is None

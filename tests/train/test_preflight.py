@@ -22,14 +22,18 @@ BULKY = GPTConfig(vocab_size=512, n_layer=4, d_model=192, seq_len=8)
 
 def network(name):
     build, loss_fn, batch_of = networks.NETWORKS[name]
-    return Network(build=build, loss_fn=loss_fn, row={k: v[:1] for k, v in batch_of(torch.Generator().manual_seed(0)).items()})
+    return Network(
+        build=build, loss_fn=loss_fn, row={k: v[:1] for k, v in batch_of(torch.Generator().manual_seed(0)).items()}
+    )
 
 
 def config(micro_batch=None, **engine):
     return TrainConfig(global_batch=8, micro_batch=micro_batch, engine=EngineConfig(**engine))
 
 
-TINY = Network(build=tiny.Net, loss_fn=tiny.loss_fn, row=tiny.batch_of(torch.zeros(1, 5, dtype=torch.int64), torch.ones(1, 5)))
+TINY = Network(
+    build=tiny.Net, loss_fn=tiny.loss_fn, row=tiny.batch_of(torch.zeros(1, 5, dtype=torch.int64), torch.ones(1, 5))
+)
 
 
 @pytest.mark.parametrize("name", networks.NETWORKS)
@@ -72,7 +76,9 @@ def test_activations_are_what_the_allocator_hands_out(name, least, checkpointing
 
 def test_memory_shrinks_with_what_is_said_to_shrink_it():
     def memory(world=4, micro_batch=None, **engine):
-        return preflight.predict(network("gpt"), dataclasses.replace(config(**engine), micro_batch=micro_batch), world).memory
+        return preflight.predict(
+            network("gpt"), dataclasses.replace(config(**engine), micro_batch=micro_batch), world
+        ).memory
 
     usual = memory()
     assert memory(zero_stage=0)["optimizer"] > usual["optimizer"] and memory(world=2)["optimizer"] > usual["optimizer"]
@@ -96,7 +102,8 @@ def test_a_run_that_does_not_fit_is_told_the_least_that_mends_it():
 
 def test_time_is_work_over_speed():
     plan = preflight.predict(network("gpt"), config(), 2)
-    # By hand: 2 layers of q, k, v, o (32 x 96), attention over 24 tokens, SwiGLU of 128, and a head of 61; 8 rows of 24.
+    # By hand: 2 layers of q, k, v, o (32 x 96), attention over 24 tokens, SwiGLU of 128, and a head of 61; 8 rows of
+    # 24.
     forward = 2 * (2 * 32 * 96 + 4 * 24 * 32 + 6 * 32 * 128) + 2 * 32 * 61
     assert plan.flops_per_step == 3 * 8 * 24 * forward
     assert plan.step_s(1e9, 2) == pytest.approx(plan.flops_per_step / 2e9)
@@ -104,14 +111,23 @@ def test_time_is_work_over_speed():
 
 
 def sent_by_loopback():
-    return next(int(line.split()[9]) for line in Path("/proc/net/dev").read_text().splitlines() if line.strip().startswith("lo:"))
+    return next(
+        int(line.split()[9])
+        for line in Path("/proc/net/dev").read_text().splitlines()
+        if line.strip().startswith("lo:")
+    )
 
 
 def steps_counted(stage, micros):
     """Parameters, and bytes that all ranks sent in one of ten steps."""
-    engine = engines.build(GPT(BULKY), gpt_loss, EngineConfig(zero_stage=stage), OptimConfig(), torch.device("cpu"), micros)
-    batch = {"tokens": torch.zeros(1, 8, dtype=torch.int64), "targets": torch.ones(1, 8, dtype=torch.int64),
-             "weights": torch.ones(1, 8)}
+    engine = engines.build(
+        GPT(BULKY), gpt_loss, EngineConfig(zero_stage=stage), OptimConfig(), torch.device("cpu"), micros
+    )
+    batch = {
+        "tokens": torch.zeros(1, 8, dtype=torch.int64),
+        "targets": torch.ones(1, 8, dtype=torch.int64),
+        "weights": torch.ones(1, 8),
+    }
     for i in range(12):
         if i == 2:
             torch.distributed.barrier()
@@ -140,13 +156,18 @@ def test_a_batch_that_cannot_be_shared_out_is_refused():
 
 def test_the_largest_share_counts():
     shared = preflight.predict(network("gpt"), config(), 3)  # 3, 3 and 2 of 8 samples
-    assert shared.memory["activations"] == preflight.predict(network("gpt"), config(micro_batch=3), 1).memory["activations"]
+    assert (
+        shared.memory["activations"]
+        == preflight.predict(network("gpt"), config(micro_batch=3), 1).memory["activations"]
+    )
 
 
 def test_a_measured_step_is_the_step_of_the_engine(monkeypatch):
     rows, weights = [], []
     step = engines.Engine.step
-    monkeypatch.setattr(engines.Engine, "step", lambda self, lr, weight: weights.append(weight) or step(self, lr, weight))
+    monkeypatch.setattr(
+        engines.Engine, "step", lambda self, lr, weight: weights.append(weight) or step(self, lr, weight)
+    )
 
     def loss_fn(model, batch):
         rows.append(len(batch["x"]))

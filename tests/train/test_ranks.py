@@ -11,16 +11,25 @@ CPU = torch.device("cpu")
 def talk() -> dict[str, object]:
     mine = ranks.rank()
     return {
-        "rank": mine, "world": ranks.world_size(), "total": ranks.total(torch.tensor([1.0, mine])).tolist(),
-        "all": ranks.all_true(True, CPU), "not_all": ranks.all_true(mine == 0, CPU),
+        "rank": mine,
+        "world": ranks.world_size(),
+        "total": ranks.total(torch.tensor([1.0, mine])).tolist(),
+        "all": ranks.all_true(True, CPU),
+        "not_all": ranks.all_true(mine == 0, CPU),
         "first": ranks.from_first({"from": mine}, CPU),
     }
 
 
 def test_three_ranks_agree():
     for mine, found in enumerate(run(talk, 3)):
-        assert found == {"rank": mine, "world": 3, "total": [3.0, 3.0], "all": True, "not_all": False,
-                         "first": {"from": 0}}
+        assert found == {
+            "rank": mine,
+            "world": 3,
+            "total": [3.0, 3.0],
+            "all": True,
+            "not_all": False,
+            "first": {"from": 0},
+        }
 
 
 def test_one_process_needs_no_group():

@@ -41,8 +41,16 @@ def test_stays_between_zero_and_one_even_when_warmup_is_longer_than_the_run(kind
         assert all(0 < value <= 1 for value in values(10, kind=kind, warmup_steps=warmup))
 
 
-@pytest.mark.parametrize("bad", [{"warmup_steps": -1}, {"final_ratio": 1.5}, {"decay_ratio": 0.0}, {"final_ratio": math.nan},
-                                 {"decay_ratio": math.nan}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"warmup_steps": -1},
+        {"final_ratio": 1.5},
+        {"decay_ratio": 0.0},
+        {"final_ratio": math.nan},
+        {"decay_ratio": math.nan},
+    ],
+)
 def test_bad_values_are_named(bad):
     with pytest.raises(ValueError, match=f"schedule.{next(iter(bad))} is"):
         ScheduleConfig(**bad)

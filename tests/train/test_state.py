@@ -4,9 +4,9 @@ import torch
 from pipeline.storage import Store
 from pipeline.train import checkpoint, state
 from pipeline.train.checkpoint import Checkpoints, open_saved
+from pipeline.train.data.order import Chain, Order
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine, EngineConfig, OptimConfig
-from pipeline.train.order import Chain, Order
 from tests.train import tiny
 from tests.train.processes import run
 
@@ -48,8 +48,12 @@ class Run:
     def all(self):
         kinds = [(s.master, s.exp_avg, s.exp_avg_sq) for s in self.engine.owned()]
         steps = [s["step"] for s in self.engine._adamw.state.values()]
-        return [*(t.clone() for kind in kinds for t in kind), *steps, *(self.ema.values if self.ema else []),
-                self.engine.model.count.clone()]
+        return [
+            *(t.clone() for kind in kinds for t in kind),
+            *steps,
+            *(self.ema.values if self.ema else []),
+            self.engine.model.count.clone(),
+        ]
 
 
 def same(a, b):
@@ -99,11 +103,14 @@ def test_another_model_is_named(tmp_path, monkeypatch):
         other.restore()
 
 
-@pytest.mark.parametrize(("about", "what"), [
-    (ABOUT | {"kind": "gpt"}, "kind: 'tiny' -> 'gpt'"),
-    (ABOUT | {"model": {"levels": (8, 5)}}, r"model.levels: None -> \[8, 5\]"),
-    (ABOUT | {"facts": {"tokenizer": "b"}}, "facts.tokenizer: 'a' -> 'b'"),
-])
+@pytest.mark.parametrize(
+    ("about", "what"),
+    [
+        (ABOUT | {"kind": "gpt"}, "kind: 'tiny' -> 'gpt'"),
+        (ABOUT | {"model": {"levels": (8, 5)}}, r"model.levels: None -> \[8, 5\]"),
+        (ABOUT | {"facts": {"tokenizer": "b"}}, "facts.tokenizer: 'a' -> 'b'"),
+    ],
+)
 def test_equal_shapes_of_another_meaning_are_refused(tmp_path, about, what):
     Run(tmp_path, 0).step().save()
     other = Run(tmp_path, 0)
@@ -122,8 +129,7 @@ def test_describe(tmp_path):
 
 def test_metrics_and_health_come_back(tmp_path):
     one = Run(tmp_path, 0).step()
-    state.save(one.checkpoints, one.engine, one.ema, one.chain, ABOUT, {"loss": 0.1 + 0.2},
-               {"recent": [1 / 3]})
+    state.save(one.checkpoints, one.engine, one.ema, one.chain, ABOUT, {"loss": 0.1 + 0.2}, {"recent": [1 / 3]})
     one.checkpoints.wait()
     other = Run(tmp_path, 1)
     found = state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4, ABOUT)
@@ -131,11 +137,16 @@ def test_metrics_and_health_come_back(tmp_path):
     assert 0 < found.read_bytes <= found.total_bytes
 
 
-@pytest.mark.parametrize(("world", "cases"), [
-    (2, [("torch", 0)]),
-    pytest.param(2, [("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2), ("deepspeed", 3)], marks=pytest.mark.slow),
-    pytest.param(3, [("torch", 0), ("deepspeed", 2)], marks=pytest.mark.slow),
-])
+@pytest.mark.parametrize(
+    ("world", "cases"),
+    [
+        (2, [("torch", 0)]),
+        pytest.param(
+            2, [("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2), ("deepspeed", 3)], marks=pytest.mark.slow
+        ),
+        pytest.param(3, [("torch", 0), ("deepspeed", 2)], marks=pytest.mark.slow),
+    ],
+)
 def test_a_rank_reads_its_share_and_ranks_exchange_what_all_of_them_hold(tmp_path, world, cases, monkeypatch):
     monkeypatch.setattr(checkpoint, "CHUNK", checkpoint.CHUNK)  # which `saved_state` changes
     saved = tiny.saved_state(str(tmp_path))

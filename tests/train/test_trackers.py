@@ -50,7 +50,7 @@ def test_mlflow_has_one_run_with_all_steps_after_a_resume(mlflow_files):
     use(mlflow_files / "run", ("mlflow",), 0, [1, 2])
     use(mlflow_files / "run", ("mlflow",), 2, [3])
     client = MlflowClient()
-    run, = client.search_runs([client.get_experiment_by_name("triptych").experiment_id])
+    (run,) = client.search_runs([client.get_experiment_by_name("triptych").experiment_id])
     history = client.get_metric_history(run.info.run_id, "loss")
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.1), (2, 0.2), (3, 0.3)]
     assert run.data.params == {"train.lr": "0.1", "kind": "tiny"} and run.data.metrics["eval/nats"] == 2.0
@@ -67,7 +67,8 @@ def test_a_tracker_that_fails_is_left_out_and_the_lines_stay(mlflow_files, monke
     store = use(mlflow_files / "run", ("mlflow",), 0, [1, 2])
     assert [line["step"] for line in read(store)] == [1, 2]
     assert [record.message for record in caplog.records if "no route" in record.message] == [
-        "warning: MLflow takes no more metrics (no route to host); metrics.jsonl has them all"]
+        "warning: MLflow takes no more metrics (no route to host); metrics.jsonl has them all"
+    ]
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 """A task that trains in seconds: predict 3x + 1 (mod 17) for each of five digits, on weighted positions."""
+
 import contextlib
 import dataclasses
 import os
@@ -17,11 +18,11 @@ from pipeline.storage import Store
 from pipeline.train import checkpoint, loop, ranks, state
 from pipeline.train import engine as engines
 from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.data.order import Chain, Draw, Order
+from pipeline.train.data.rows import Rows
 from pipeline.train.ema import Ema, masters
 from pipeline.train.engine import EngineConfig, OptimConfig
 from pipeline.train.loop import Host, TrainConfig
-from pipeline.train.order import Chain, Draw, Order
-from pipeline.train.rows import Rows
 from pipeline.train.schedule import ScheduleConfig
 
 
@@ -70,17 +71,30 @@ def dataset(folder: Path, rows: int = 101) -> Store:
     store = Store(str(folder))
     x = np.random.default_rng(0).integers(0, 17, (rows, 5))
     table = pa.table({"x": list(x), "id": np.arange(rows)})
-    files = [storage.write_parquet(store, f"part-{i}.parquet", table.slice(i * 40, 40), row_group_rows=16)
-             for i in range(-(-rows // 40))]
+    files = [
+        storage.write_parquet(store, f"part-{i}.parquet", table.slice(i * 40, 40), row_group_rows=16)
+        for i in range(-(-rows // 40))
+    ]
     storage.commit(store, "manifest.json", files)
     return store
 
 
 def config(backend: str = "deepspeed", stage: int = 1, **changes: object) -> TrainConfig:
-    base = {"steps": 12, "global_batch": 12, "log_every": 1, "checkpoint_every": 5, "keep_checkpoints": 9, "seed": 3,
-            "ema_decay": 0.9, "schedule": ScheduleConfig(kind="cosine", warmup_steps=2)}
-    return TrainConfig(**base | changes, engine=EngineConfig(backend=backend, zero_stage=stage, grad_clip=0.5),
-                       optim=OptimConfig(lr=1e-2))
+    base = {
+        "steps": 12,
+        "global_batch": 12,
+        "log_every": 1,
+        "checkpoint_every": 5,
+        "keep_checkpoints": 9,
+        "seed": 3,
+        "ema_decay": 0.9,
+        "schedule": ScheduleConfig(kind="cosine", warmup_steps=2),
+    }
+    return TrainConfig(
+        **base | changes,
+        engine=EngineConfig(backend=backend, zero_stage=stage, grad_clip=0.5),
+        optim=OptimConfig(lr=1e-2),
+    )
 
 
 class KillAt(Host):
@@ -111,15 +125,34 @@ class Record(Host):
         self.checkpoints.append(step)
 
 
-def train(settings: TrainConfig, data: str, run: str, kill_at: int = 0, dropout: float = 0.0,
-          evaluate: loop.Evaluate | None = None, sample: loop.Sample | None = None, host: Host | None = None,
-          accepted: Callable[[], None] | None = None) -> Record:
+def train(
+    settings: TrainConfig,
+    data: str,
+    run: str,
+    kill_at: int = 0,
+    dropout: float = 0.0,
+    evaluate: loop.Evaluate | None = None,
+    sample: loop.Sample | None = None,
+    host: Host | None = None,
+    accepted: Callable[[], None] | None = None,
+) -> Record:
     """One run, or the rest of one, on every rank."""
     host = KillAt(kill_at) if kill_at else host or Record()
     torch.manual_seed(ranks.rank())  # ranks that begin with other weights must be made equal
-    loop.train(settings, model=Net(dropout=dropout), loss_fn=loss_fn, rows=Rows.committed(Store(data)), collate=collate,
-               store=Store(run), kind="tiny", model_config={"width": 31}, host=host, evaluate=evaluate,
-               sample=sample, accepted=accepted)
+    loop.train(
+        settings,
+        model=Net(dropout=dropout),
+        loss_fn=loss_fn,
+        rows=Rows.committed(Store(data)),
+        collate=collate,
+        store=Store(run),
+        kind="tiny",
+        model_config={"width": 31},
+        host=host,
+        evaluate=evaluate,
+        sample=sample,
+        accepted=accepted,
+    )
     return host
 
 
@@ -159,8 +192,10 @@ def engine_steps(backend: str, stage: int, micro: int, clip: float, steps: int =
     losses, norms, accuracies = [], [], []
     share = 24 // ranks.world_size()
     for step in range(steps):
-        batch = batch_of(torch.randint(0, 17, (24, 5), generator=generator),
-                         torch.rand(24, 5, generator=generator) * torch.linspace(0, 1, 24)[:, None])  # unequal weights
+        batch = batch_of(
+            torch.randint(0, 17, (24, 5), generator=generator),
+            torch.rand(24, 5, generator=generator) * torch.linspace(0, 1, 24)[:, None],
+        )  # unequal weights
         mine = {k: v[ranks.rank() * share : (ranks.rank() + 1) * share] for k, v in batch.items()}
         sums = 0.0
         for i in range(micro):
@@ -171,8 +206,14 @@ def engine_steps(backend: str, stage: int, micro: int, clip: float, steps: int =
         losses.append(loss / weight)
         accuracies.append(hits / weight)
     weights = {name: full.clone() for name, full in engine.assembled(masters(engine.owned()))}
-    return {"losses": losses, "norms": norms, "accuracies": accuracies, "weights": weights, "updates": engine.updates,
-            "held": sum(s.master.numel() for s in engine.held())}
+    return {
+        "losses": losses,
+        "norms": norms,
+        "accuracies": accuracies,
+        "weights": weights,
+        "updates": engine.updates,
+        "held": sum(s.master.numel() for s in engine.held()),
+    }
 
 
 def engine_cases(cases: list[tuple[str, int, int, float]]) -> list[dict[str, object]]:
@@ -199,10 +240,15 @@ def _whole(engine: engines.Engine) -> dict[str, object]:
     for kind, found in pieces.items():
         for s in engine.owned():
             found.setdefault(s.name, []).append((s.start, getattr(s, kind)))
-    zeros = sum(int(((v == 0) & v.signbit()).sum()) for s in engine.owned() for v in (s.master, s.exp_avg, s.exp_avg_sq))
-    return {"values": {f"{kind} {name}": full.clone() for kind, found in pieces.items()
-                        for name, full in engine.assembled(found)},
-            "zeros": int(ranks.total(torch.tensor(zeros)))}
+    zeros = sum(
+        int(((v == 0) & v.signbit()).sum()) for s in engine.owned() for v in (s.master, s.exp_avg, s.exp_avg_sq)
+    )
+    return {
+        "values": {
+            f"{kind} {name}": full.clone() for kind, found in pieces.items() for name, full in engine.assembled(found)
+        },
+        "zeros": int(ranks.total(torch.tensor(zeros))),
+    }
 
 
 def saved_state(folder: str) -> dict[str, object]:

@@ -1,4 +1,5 @@
 """What kind of audio file is this, and does it stop before its own end? Told from the bytes, without decoding."""
+
 from collections.abc import Iterator
 
 # By the first bytes: the name of the one demuxer that may touch the file. Playlists (HLS, DASH, concat) are not here:

@@ -3,6 +3,7 @@
 libav gets bytes only and the one demuxer that the first bytes call for, so no file can make it open another. Cost:
 one decode, and eight bytes per sample of the result (three hours at 24 kHz: 2 GB) while it is put together.
 """
+
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """Filters of clips; they read scores that `CutClips` stored and let episodes pass."""
+
 from dataclasses import dataclass
 
 from pipeline.curate.stage import Filter, Row, score

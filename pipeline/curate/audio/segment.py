@@ -4,6 +4,7 @@ A clip never cuts a cue: neighbouring cues are joined up to `max_s`, overlapping
 to where somebody speaks. Every cue with words ends in exactly one clip. Cost: one decode and one pass of WebRTC's
 voice detector, which tells silence from sound well and speech from music or noise badly: a gate, not a judge.
 """
+
 import hashlib
 import math
 from collections.abc import Iterator
@@ -65,8 +66,12 @@ class CutClips(Split):
         cues = read_transcript(row["transcript"])
         wave = decode_audio(row["audio"], self.sample_rate, self.max_duration_s)
         speech = speech_frames(wave, self.vad_mode)
-        yield row | {"audio": None, "duration_s": wave.duration_s, "sample_rate": wave.sample_rate} | loudness(wave) | {
-            "speech_ratio": float(speech.mean()) if len(speech) else 0.0}
+        yield (
+            row
+            | {"audio": None, "duration_s": wave.duration_s, "sample_rate": wave.sample_rate}
+            | loudness(wave)
+            | {"speech_ratio": float(speech.mean()) if len(speech) else 0.0}
+        )
         spans = join_cues(cues, max_s=self.max_s, max_gap_s=self.max_gap_s)
         for n, span in enumerate(spans):
             # Padding ends halfway to the neighbours, so that no two clips share a sample.
@@ -74,8 +79,9 @@ class CutClips(Split):
             latest_s = (span.end_s + spans[n + 1].start_s) / 2 if n + 1 < len(spans) else math.inf
             yield self._clip(row, wave, speech, span, earliest_s, latest_s)
 
-    def _clip(self, episode: Row, wave: Waveform, speech: NDArray[np.bool_], span: Span, earliest_s: float,
-              latest_s: float) -> Row:
+    def _clip(
+        self, episode: Row, wave: Waveform, speech: NDArray[np.bool_], span: Span, earliest_s: float, latest_s: float
+    ) -> Row:
         clip: Row = dict.fromkeys(CLIP.names) | {name: episode[name] for name in _FROM_EPISODE}
         clip |= {"unit": "clip", "text": span.text, "sample_rate": wave.sample_rate}
         if span.end_s > wave.duration_s + FRAME_S + self.pad_s:
@@ -91,11 +97,18 @@ class CutClips(Split):
         cut = Waveform(samples=wave.samples[round(start_s * rate) : round(end_s * rate)], sample_rate=rate)
         heard = speech[int(start_s / FRAME_S) : math.ceil(end_s / FRAME_S)]
         flac = encode_flac(cut)
-        return clip | _times(episode, start_s, end_s) | loudness(cut) | {
-            "audio": flac, "size_bytes": len(flac), "sha256": hashlib.sha256(flac).hexdigest(),
-            "speech_ratio": float(heard.mean()) if len(heard) else 0.0,
-            "chars_per_s": len(span.text) / max(end_s - start_s, 1e-3),
-        }
+        return (
+            clip
+            | _times(episode, start_s, end_s)
+            | loudness(cut)
+            | {
+                "audio": flac,
+                "size_bytes": len(flac),
+                "sha256": hashlib.sha256(flac).hexdigest(),
+                "speech_ratio": float(heard.mean()) if len(heard) else 0.0,
+                "chars_per_s": len(span.text) / max(end_s - start_s, 1e-3),
+            }
+        )
 
 
 def join_cues(cues: list[Cue], max_s: float, max_gap_s: float) -> list[Span]:
@@ -145,11 +158,17 @@ def loudness(wave: Waveform) -> Row:
     if not len(wave.samples):
         return {"rms_db": _FLOOR_DB, "clipped_ratio": 0.0}
     rms = math.sqrt(float(np.mean(np.square(wave.samples, dtype=np.float64))))
-    return {"rms_db": max(_FLOOR_DB, 20 * math.log10(max(rms, 1e-12))),
-            "clipped_ratio": float(np.mean(np.abs(wave.samples) >= _FULL_SCALE))}
+    return {
+        "rms_db": max(_FLOOR_DB, 20 * math.log10(max(rms, 1e-12))),
+        "clipped_ratio": float(np.mean(np.abs(wave.samples) >= _FULL_SCALE)),
+    }
 
 
 def _times(episode: Row, start_s: float, end_s: float) -> Row:
     start_ms, end_ms = round(start_s * 1000), round(end_s * 1000)
-    return {"key": key_of(episode["key"], episode["sha256"], f"{start_ms}-{end_ms}"), "start_s": start_ms / 1000,
-            "end_s": end_ms / 1000, "duration_s": (end_ms - start_ms) / 1000}
+    return {
+        "key": key_of(episode["key"], episode["sha256"], f"{start_ms}-{end_ms}"),
+        "start_s": start_ms / 1000,
+        "end_s": end_ms / 1000,
+        "duration_s": (end_ms - start_ms) / 1000,
+    }

@@ -4,6 +4,7 @@ The web decides which names we look up, so a name that leads into our own networ
 judged after name resolution and once for every connection; a host that is itself an address in any spelling (decimal,
 hex, octal, mapped into IPv6) ends in the same check.
 """
+
 import ipaddress
 import re
 import socket

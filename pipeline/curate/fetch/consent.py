@@ -4,6 +4,7 @@ Pure functions on what a server sent. The fetcher asks them before it reads a bo
 (robots.txt), the robots meta/header vocabulary that search engines document plus `noai`, `noimageai` and `noml`, and
 the W3C TDM Reservation Protocol's header and meta tag. A signal that names another crawler does not concern us.
 """
+
 import re
 from collections.abc import Iterable
 

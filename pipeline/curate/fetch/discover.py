@@ -1,4 +1,5 @@
 """From a listing (a URL list, a feed, a page) to rows that say what to fetch. A listing never fails silently."""
+
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 

@@ -1,9 +1,10 @@
 """The stages that fetch: pictures, and episodes with their transcripts.
 
 They cost network time, little CPU, and one batch of bodies in memory (`batch_rows` x `max_bytes` at worst). Every
-row of a batch is fetched at the same time; one that cannot be had leaves alone. So does one whose URL was already cut: it
-fails as `signed_url_not_kept`, and no host is asked for what it would only refuse.
+row of a batch is fetched at the same time; one that cannot be had leaves alone. So does one whose URL was already cut:
+it fails as `signed_url_not_kept`, and no host is asked for what it would only refuse.
 """
+
 import asyncio
 import codecs
 import hashlib
@@ -62,8 +63,9 @@ class FetchEpisode(Batch):
         try:
             response = await client.get(row["transcript_url"], max_bytes=TRANSCRIPT_MAX_BYTES)
         except Leave as leave:
-            raise Leave(leave.state, f"transcript_{leave.reason}", retryable=leave.retryable,
-                        detail=leave.detail) from leave
+            raise Leave(
+                leave.state, f"transcript_{leave.reason}", retryable=leave.retryable, detail=leave.detail
+            ) from leave
         text = decode_text(response.body, response.headers)
         row = row | {"transcript": text, "transcript_type": row["transcript_type"] or media_type(response.headers)}
         try:
@@ -99,14 +101,22 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (code
 
 def _refuse_cut(*urls: str) -> None:
     if any(map(is_redacted, urls)):
-        raise Leave("failed", "signed_url_not_kept", detail="its URL held a secret, which is kept only until the row is settled; "
-                                                            "read the listing again in a new run")
+        raise Leave(
+            "failed",
+            "signed_url_not_kept",
+            detail="its URL held a secret, which is kept only until the row is settled; "
+            "read the listing again in a new run",
+        )
 
 
 def _media(response: Response, into: str) -> Row:
     body = response.body
-    return {into: body, "http_status": response.status, "size_bytes": len(body),
-            "sha256": hashlib.sha256(body).hexdigest()}
+    return {
+        into: body,
+        "http_status": response.status,
+        "size_bytes": len(body),
+        "sha256": hashlib.sha256(body).hexdigest(),
+    }
 
 
 def _left(row: Row, error: Exception) -> Row:

@@ -4,6 +4,7 @@ Well-formed XML is read by defusedxml, which refuses entity bombs and external e
 `podcast:transcript` of an item. What is not well-formed goes to feedparser, which forgives; it keeps only the last
 transcript of an item. Namespace: https://podcastindex.org/namespace/1.0.
 """
+
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -21,8 +22,13 @@ from pipeline.log import clean
 from pipeline.redact import redacted_text
 
 # Types of transcript that carry times, best first: WebVTT also keeps what betrays a machine (settings, word times).
-TYPES = {"text/vtt": "vtt", "application/x-subrip": "srt", "application/srt": "srt", "text/srt": "srt",
-         "application/json": "json"}
+TYPES = {
+    "text/vtt": "vtt",
+    "application/x-subrip": "srt",
+    "application/srt": "srt",
+    "text/srt": "srt",
+    "application/json": "json",
+}
 _ORDER = ("vtt", "srt", "json")
 
 
@@ -45,18 +51,27 @@ def read_feed(body: bytes, url: str) -> list[Row]:
 
 def _episodes(root: Element, url: str) -> Iterator[Row]:
     if _name(root) not in ("rss", "feed", "RDF"):
-        raise Leave("failed", "feed_unreadable", detail=f"{shown(url)} is XML, but <{clean(_name(root), 50)}> is no feed")
+        raise Leave(
+            "failed", "feed_unreadable", detail=f"{shown(url)} is XML, but <{clean(_name(root), 50)}> is no feed"
+        )
     channel = next((node for node in root if _name(node) == "channel"), root)
     language = _text(channel, "language") or root.get("{http://www.w3.org/XML/1998/namespace}lang")
     for item in (node for node in root.iter() if _name(node) in ("item", "entry")):
         media = _enclosure(item)
         if media is None:
             continue
-        transcripts = [(node.get("url", ""), node.get("type", ""), node.get("language") or "")
-                       for node in item if _name(node) == "transcript"]
+        transcripts = [
+            (node.get("url", ""), node.get("type", ""), node.get("language") or "")
+            for node in item
+            if _name(node) == "transcript"
+        ]
         yield _row(
-            *media, url, language=_text(item, "language") or language, transcripts=transcripts,
-            license=_text(item, "license") or _text(channel, "license"), page_url=_link(item),
+            *media,
+            url,
+            language=_text(item, "language") or language,
+            transcripts=transcripts,
+            license=_text(item, "license") or _text(channel, "license"),
+            page_url=_link(item),
             blocked=_blocked(channel) or _blocked(item),
         )
 
@@ -69,7 +84,9 @@ def _forgiven(body: bytes, url: str) -> Iterator[Row]:
     channel = feed.feed
     blocks = [str(channel.get(name) or "") for name in ("itunes_block", "podcast_block")]
     for entry in feed.entries:
-        media = next(((link["href"], link.get("length")) for link in entry.get("enclosures", []) if link.get("href")), None)
+        media = next(
+            ((link["href"], link.get("length")) for link in entry.get("enclosures", []) if link.get("href")), None
+        )
         if media is None:
             continue
         last = entry.get("podcast_transcript")
@@ -77,17 +94,41 @@ def _forgiven(body: bytes, url: str) -> Iterator[Row]:
         if isinstance(last, dict):
             found = [(last.get("url", ""), last.get("type", ""), last.get("language", ""))]
         own = str(entry.get("itunes_block") or "")
-        yield _row(*media, url, language=entry.get("language") or channel.get("language"), transcripts=found,
-                   license=_plain(entry.get("podcast_license")) or _plain(channel.get("podcast_license")),
-                   page_url=entry.get("link"), blocked=any(_yes(word) for word in (*blocks, own)))
+        yield _row(
+            *media,
+            url,
+            language=entry.get("language") or channel.get("language"),
+            transcripts=found,
+            license=_plain(entry.get("podcast_license")) or _plain(channel.get("podcast_license")),
+            page_url=entry.get("link"),
+            blocked=any(_yes(word) for word in (*blocks, own)),
+        )
 
 
-def _row(media: str, length: str | None, feed_url: str, *, language: str | None, transcripts: list[tuple[str, str, str]],
-         license: str | None, page_url: str | None, blocked: bool) -> Row:
+def _row(
+    media: str,
+    length: str | None,
+    feed_url: str,
+    *,
+    language: str | None,
+    transcripts: list[tuple[str, str, str]],
+    license: str | None,
+    page_url: str | None,
+    blocked: bool,
+) -> Row:
     transcript_url, transcript_type = choose_transcript(transcripts, language)
-    row = input_row(media, base=feed_url, source=shown(feed_url), language=language, license=license,
-                    transcript_url=transcript_url, transcript_type=transcript_type, transcript_kind="unknown",
-                    expected_bytes=declared_bytes(length), page_url=page_url or shown(feed_url))
+    row = input_row(
+        media,
+        base=feed_url,
+        source=shown(feed_url),
+        language=language,
+        license=license,
+        transcript_url=transcript_url,
+        transcript_type=transcript_type,
+        transcript_kind="unknown",
+        expected_bytes=declared_bytes(length),
+        page_url=page_url or shown(feed_url),
+    )
     if blocked and row["state"] is None:
         row = left(row, Leave("dropped", "podcast_block", detail=shown(feed_url)))
     return row
@@ -113,8 +154,11 @@ def choose_transcript(found: list[tuple[str, str, str]], language: str | None) -
 
 def _blocked(node: Element) -> bool:
     """`<itunes:block>yes`, or `<podcast:block>yes` for everybody (no id) or for us."""
-    return any(_yes(child.text) for child in node
-               if _name(child) == "block" and child.get("id", AGENT).strip().lower() == AGENT)
+    return any(
+        _yes(child.text)
+        for child in node
+        if _name(child) == "block" and child.get("id", AGENT).strip().lower() == AGENT
+    )
 
 
 def _enclosure(item: Element) -> tuple[str, str | None] | None:

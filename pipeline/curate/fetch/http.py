@@ -9,6 +9,7 @@ Guarantees for each URL:
   this process; a host that asks us to wait longer than `max_wait_s` is left alone and the row is *deferred*.
 What cannot be had leaves by `HttpLeave` with a stable reason code.
 """
+
 import asyncio
 import re
 import socket
@@ -35,7 +36,9 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _HOST_CONNECTIONS = 4
 _ROBOTS_RETRY_S = 60.0  # how long an unreachable robots.txt is believed to be unreachable
 _MAX_HOSTS = 10_000
-_QUOTED = re.compile(r"""\s*[:\n'"]""")  # where aiohttp begins to quote the line that it could not read, a cookie perhaps
+_QUOTED = re.compile(
+    r"""\s*[:\n'"]"""
+)  # where aiohttp begins to quote the line that it could not read, a cookie perhaps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +66,10 @@ class FetchConfig:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
         if consent.AGENT not in self.user_agent.lower():
-            raise ValueError(f"user_agent {self.user_agent!r} must contain {consent.AGENT!r}, the name that "
-                             "robots.txt files address us by")
+            raise ValueError(
+                f"user_agent {self.user_agent!r} must contain {consent.AGENT!r}, the name that "
+                "robots.txt files address us by"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +85,17 @@ class Response:
 class HttpLeave(Leave):
     """A URL that could not be had; `http_status` if there was an answer, `wait_s` if another attempt may help."""
 
-    def __init__(self, state: State, reason: str, url: str, problem: str = "", *, retryable: bool = False,
-                 http_status: int | None = None, wait_s: float | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        reason: str,
+        url: str,
+        problem: str = "",
+        *,
+        retryable: bool = False,
+        http_status: int | None = None,
+        wait_s: float | None = None,
+    ) -> None:
         problem = clean(redacted_text(problem))  # it may quote a server's header, and cookies
         super().__init__(state, reason, retryable=retryable, detail=f"{shown(url)} {problem}".strip())
         self.http_status, self.wait_s = http_status, wait_s
@@ -118,18 +132,25 @@ class Client:
         self._asking: dict[str, asyncio.Lock] = {}
         connector = aiohttp.TCPConnector(
             # `_socket` sees each address right before the connection to it: names, literals, redirects alike.
-            resolver=aiohttp.ThreadedResolver(), socket_factory=self._socket, happy_eyeballs_delay=None,
-            limit=self.config.concurrency, limit_per_host=_HOST_CONNECTIONS,
+            resolver=aiohttp.ThreadedResolver(),
+            socket_factory=self._socket,
+            happy_eyeballs_delay=None,
+            limit=self.config.concurrency,
+            limit_per_host=_HOST_CONNECTIONS,
         )
         self._session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._stall_s, sock_read=self._stall_s),
             headers={"User-Agent": self.config.user_agent, "Accept-Encoding": "gzip"},
         )
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                        trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self._session.close()
 
     async def get(self, url: str, *, max_bytes: int | None = None) -> Response:
@@ -269,6 +290,7 @@ class Client:
 
 def fetch_one(url: str, config: FetchConfig, *, max_bytes: int | None = None) -> Response:
     """`Client.get` for callers without an event loop."""
+
     async def one() -> Response:
         async with Client(config) as client:
             return await client.get(url, max_bytes=max_bytes)

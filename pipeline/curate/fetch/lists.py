@@ -1,9 +1,10 @@
 """URL lists: JSON lines, CSV or TSV with a header line; one file to fetch per line.
 
 Columns: `url` (required), `caption` (or `text`), `license`, `language`, `page_url`, `transcript_url`,
-`transcript_type`, `transcript_kind`, `size_bytes`; others are ignored. A line that cannot be read is a failed row of its own,
-which names it by its number: what stands in it, a password perhaps, is not repeated.
+`transcript_type`, `transcript_kind`, `size_bytes`; others are ignored. A line that cannot be read is a failed row of
+its own, which names it by its number: what stands in it, a password perhaps, is not repeated.
 """
+
 import csv
 import io
 import json
@@ -80,8 +81,15 @@ def _row(line: _Line, base: str) -> Row:
         return listing_row(base, leave) | {"key": key_of(base, line.text)}
     facts = {name: _word(entry, name) for name in _FACTS}
     caption = _word(entry, "caption") or _word(entry, "text")
-    row = input_row(url, base=base, source=shown(base), text=caption, expected_bytes=declared_bytes(_word(entry, "size_bytes")),
-                    page_url=_word(entry, "page_url") or shown(base), **facts)
+    row = input_row(
+        url,
+        base=base,
+        source=shown(base),
+        text=caption,
+        expected_bytes=declared_bytes(_word(entry, "size_bytes")),
+        page_url=_word(entry, "page_url") or shown(base),
+        **facts,
+    )
     return row
 
 

@@ -3,6 +3,7 @@
 The standard library's parser scans a hostile page again from every unfinished tag or comment; a megabyte of them keeps
 it busy for hours. Here, as in the HTML standard, what is never closed swallows the rest of the page.
 """
+
 import html
 import re
 from collections.abc import Iterator

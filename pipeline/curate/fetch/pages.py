@@ -3,6 +3,7 @@
 A caption is the `<figcaption>` of the `<figure>` around an image or, failing that, the image's `alt` text. Pictures
 without either are decoration and give no row.
 """
+
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,8 +39,15 @@ def read_page(body: bytes, url: str, headers: Mapping[str, str]) -> list[Row]:
     rows: dict[str, Row] = {}
     for src, caption in page.pictures:
         if not src.startswith("data:"):
-            row = input_row(src, base=base, source=shown(url), text=caption, language=page.language,
-                            license=page.license, page_url=url)
+            row = input_row(
+                src,
+                base=base,
+                source=shown(url),
+                text=caption,
+                language=page.language,
+                license=page.license,
+                page_url=url,
+            )
             rows.setdefault(row["key"], row)
     if not rows:
         raise Leave("failed", "listing_empty", detail=f"{shown(url)} has no picture with a caption")

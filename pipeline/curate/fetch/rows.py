@@ -1,4 +1,5 @@
 """Rows of what sources found: files to fetch, and listings that gave none."""
+
 from typing import Any
 
 from pipeline.curate.fetch.address import canonical, shown
@@ -15,8 +16,8 @@ def input_row(url: str, *, base: str, source: str, text: str | None = None, **fa
     """One file that the listing at `base` names, as an `INPUT` row; a URL that is none is a row that left.
 
     An image's key comes from URL and caption, since one picture may be described twice; an episode's (`text` None)
-    from its URL alone. `facts` are further columns of `INPUT`. `url` and `transcript_url` are whole, since they are to be
-    fetched; page and licence, which are not, lose their secrets here.
+    from its URL alone. `facts` are further columns of `INPUT`. `url` and `transcript_url` are whole, since they are to
+    be fetched; page and licence, which are not, lose their secrets here.
     """
     row: Row = dict.fromkeys(INPUT.names) | {"page_url": base, "source": source, "text": text} | facts
     row["page_url"] = redacted_url(row["page_url"])
@@ -36,17 +37,21 @@ def input_row(url: str, *, base: str, source: str, text: str | None = None, **fa
 
 
 def declared_bytes(text: str | None) -> int | None:
-    """A size that a publisher declared; None for what is no size. It orders and groups work, and is trusted no further."""
+    """A size that a publisher declared; None for what is no size. It orders and groups work, and is trusted no
+    further."""
     found = (text or "").strip()
     return int(found) if found.isascii() and found.isdigit() and len(found) <= 15 and int(found) > 0 else None
 
 
 def listing_row(url: str, leave: Leave) -> Row:
-    """A listing that gave no rows, as one `INPUT` row that left; its URL is not fetched again, and is kept without secrets."""
+    """A listing that gave no rows, as one `INPUT` row that left; its URL is not fetched again, and is kept without
+    secrets."""
     row = dict.fromkeys(INPUT.names) | {"key": key_of(url), "url": redacted_url(url), "source": shown(url)}
     return left(row, without_secrets(leave))
 
 
 def without_secrets(leave: Leave) -> Leave:
     """The same way to leave, its detail fit to be kept: what the web put into it is redacted, printable and short."""
-    return Leave(leave.state, leave.reason, retryable=leave.retryable, detail=clean(redacted_text(leave.detail), DETAIL_CHARS))
+    return Leave(
+        leave.state, leave.reason, retryable=leave.retryable, detail=clean(redacted_text(leave.detail), DETAIL_CHARS)
+    )

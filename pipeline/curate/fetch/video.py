@@ -5,6 +5,7 @@ and consent of `http` hold for all that its extractors ask for. Nothing is downl
 external programs or file URLs are in reach. Which captions a person made is read from the two lists that the
 extractor filled, since yt-dlp's own choice of subtitles mixes them.
 """
+
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -85,8 +86,18 @@ def choose_track(info: dict[str, Any], language: str | None) -> tuple[str | None
                 is_translated = kind == "auto" and ("tlang=" in link or bool(originals) and name not in originals)
                 exact = "translated" if is_translated else kind
                 rank = ("manual", "auto", "translated").index(exact)
-                ranked.append((rank, bool(own) and spoken not in ("", own), _TIMED.index(short), name or "", position,
-                               link, short, exact))
+                ranked.append(
+                    (
+                        rank,
+                        bool(own) and spoken not in ("", own),
+                        _TIMED.index(short),
+                        name or "",
+                        position,
+                        link,
+                        short,
+                        exact,
+                    )
+                )
     return min(ranked)[5:] if ranked else (None, None, None)
 
 
@@ -95,8 +106,16 @@ def _row(entry: dict[str, Any], page_url: str, language: str | None, license: st
     if not link or entry.get("direct") or entry.get("protocol") not in (None, "http", "https"):
         return None  # what is not a page at all, or a stream of pieces (HLS, DASH) rather than a file
     transcript_url, transcript_type, kind = choose_track(entry, language)
-    return input_row(link, base=page_url, source=shown(page_url), language=language, transcript_url=transcript_url,
-                     transcript_type=transcript_type, transcript_kind=kind, license=entry.get("license") or license)
+    return input_row(
+        link,
+        base=page_url,
+        source=shown(page_url),
+        language=language,
+        transcript_url=transcript_url,
+        transcript_type=transcript_type,
+        transcript_kind=kind,
+        license=entry.get("license") or license,
+    )
 
 
 def _entries(info: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -112,13 +131,30 @@ class _Downloader(YoutubeDL):
         self._config = config
         self.refusals: list[Leave] = []
         self.first: Any = None  # the page itself, read once for what it says of language, licence and consent
-        super().__init__({
-            "allowed_extractors": list(video.extractors), "skip_download": True, "format": "bestaudio/best",
-            "ignore_no_formats_error": True, "check_formats": False, "noplaylist": False, "playlistend": _MAX_ENTRIES,
-            "extractor_retries": 0, "cachedir": False, "proxy": "", "usenetrc": False, "enable_file_urls": False,
-            "js_runtimes": {}, "remote_components": (),
-            "quiet": True, "no_warnings": True, "noprogress": True, "logger": _Silent(), "color": "never",
-        }, auto_init="no_verbose_header")
+        super().__init__(
+            {
+                "allowed_extractors": list(video.extractors),
+                "skip_download": True,
+                "format": "bestaudio/best",
+                "ignore_no_formats_error": True,
+                "check_formats": False,
+                "noplaylist": False,
+                "playlistend": _MAX_ENTRIES,
+                "extractor_retries": 0,
+                "cachedir": False,
+                "proxy": "",
+                "usenetrc": False,
+                "enable_file_urls": False,
+                "js_runtimes": {},
+                "remote_components": (),
+                "quiet": True,
+                "no_warnings": True,
+                "noprogress": True,
+                "logger": _Silent(),
+                "color": "never",
+            },
+            auto_init="no_verbose_header",
+        )
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
         return super().build_request_director([_SafeRH])

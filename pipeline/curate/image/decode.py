@@ -3,6 +3,7 @@
 Only formats on a short list are ever given to a decoder; the number of pixels is checked before any is decoded. Cost:
 one decode, and memory for `max_pixels` in three channels.
 """
+
 import hashlib
 import io
 import warnings
@@ -42,8 +43,11 @@ class DecodeImage(Map):
         width, height = picture.size
         pixels = hashlib.sha256(f"{picture.mode} {width} {height} ".encode() + picture.tobytes())
         scores = {
-            "width": width, "height": height, "aspect_ratio": max(width, height) / min(width, height),
-            "entropy_bits": float(picture.convert("L").entropy()), "pixel_sha256": pixels.hexdigest(),
+            "width": width,
+            "height": height,
+            "aspect_ratio": max(width, height) / min(width, height),
+            "entropy_bits": float(picture.convert("L").entropy()),
+            "pixel_sha256": pixels.hexdigest(),
         }
         if self.mode != "keep":
             picture = picture.convert(self.mode)

@@ -1,4 +1,5 @@
 """Filters of pictures; they read scores that `DecodeImage` stored."""
+
 from dataclasses import dataclass
 
 from pipeline.curate.stage import Filter, Row, score

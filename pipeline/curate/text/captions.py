@@ -1,4 +1,5 @@
 """Captions of pictures: length, and whether a camera or a file system wrote them."""
+
 import re
 from dataclasses import dataclass
 
@@ -6,11 +7,14 @@ from pipeline.curate.stage import Filter, Map, Row, score
 from pipeline.curate.text.words import count_words
 
 _EXTENSION = re.compile(r"\S\.(jpe?g|jfif|png|gif|webp|bmp|tiff?|heic|avif|svg|raw|cr2|nef|psd)$", re.IGNORECASE)
-_GENERIC = ("img|dsc[fn_]?|dcim|pict?|p|mvi|gopr|pxl|wp|cimg|sam|imag|image|photo|picture|pic|foto|bild|scan|file|"
-            "screen ?shot|snapshot|capture|untitled|unnamed|download|page|fig|thumb(nail)?|whatsapp image")
+_GENERIC = (
+    "img|dsc[fn_]?|dcim|pict?|p|mvi|gopr|pxl|wp|cimg|sam|imag|image|photo|picture|pic|foto|bild|scan|file|"
+    "screen ?shot|snapshot|capture|untitled|unnamed|download|page|fig|thumb(nail)?|whatsapp image"
+)
 # A generic word and then nothing but a counter, a date or a time: IMG_2031, DSC0001, image (3), Screenshot 2021-03-04.
-_COUNTER = re.compile(rf"({_GENERIC})[\s_.-]*\(?\d[\d\s_.,:()x-]*( ?at [\d.: ]+([ap]m)?)?\)?(wa\d+)?( ?-? ?copy)?",
-                      re.IGNORECASE)
+_COUNTER = re.compile(
+    rf"({_GENERIC})[\s_.-]*\(?\d[\d\s_.,:()x-]*( ?at [\d.: ]+([ap]m)?)?\)?(wa\d+)?( ?-? ?copy)?", re.IGNORECASE
+)
 _LONGEST_NAME = 128
 _NUMBERED = re.compile(r"[a-z]+(_\d+|-0\d+|-\d{4,})", re.IGNORECASE)  # digit-0042, scan_7; but not boeing-747
 _DIGITS = re.compile(r"\d[\d_.-]{3,}")
@@ -24,8 +28,12 @@ class ScoreCaption(Map):
     def map(self, row: Row) -> Row:
         """The row with the caption's scores; no caption is one of length 0."""
         caption = " ".join((row["caption"] or "").split())
-        return row | {"caption": caption, "caption_chars": len(caption), "caption_words": count_words(caption),
-                      "caption_is_filename": is_filename(caption)}
+        return row | {
+            "caption": caption,
+            "caption_chars": len(caption),
+            "caption_words": count_words(caption),
+            "caption_is_filename": is_filename(caption),
+        }
 
 
 def is_filename(caption: str) -> bool:

@@ -7,6 +7,7 @@ echo, and looks at letter case only where the script has any.
 The filters judge episodes and let clips pass. Order them as `machine_filters` does: rolling captions are mostly lower
 case as well, and the most specific reason should stand in the ledger.
 """
+
 import re
 from dataclasses import dataclass
 
@@ -33,10 +34,13 @@ def score_cues(cues: list[Cue]) -> Row:
     filled = [cue for cue in cues if cue.lines]
     timed = sum(bool(_WORD_TIME.search(cue.text)) for cue in filled)
     return {
-        "num_cues": len(filled), "num_words": seen.num_words,
-        "lower_ratio": seen.lower_ratio, "upper_ratio": seen.upper_ratio,
+        "num_cues": len(filled),
+        "num_words": seen.num_words,
+        "lower_ratio": seen.lower_ratio,
+        "upper_ratio": seen.upper_ratio,
         "punctuation_per_100_words": seen.punctuation_per_100_words,
-        "rolling_ratio": rolling_ratio(cues), "word_timed_ratio": timed / max(len(filled), 1),
+        "rolling_ratio": rolling_ratio(cues),
+        "word_timed_ratio": timed / max(len(filled), 1),
     }
 
 
@@ -118,8 +122,13 @@ class DropUnpunctuatedTranscript(Filter):
 
 def machine_filters() -> tuple[Filter, ...]:
     """All of these filters with their defaults, the most specific reason first."""
-    return (DropAutoTranscript(), DropRollingTranscript(), DropUpperTranscript(), DropLowerTranscript(),
-            DropUnpunctuatedTranscript())
+    return (
+        DropAutoTranscript(),
+        DropRollingTranscript(),
+        DropUpperTranscript(),
+        DropLowerTranscript(),
+        DropUnpunctuatedTranscript(),
+    )
 
 
 def _form(row: Row, name: str, silent: float) -> float:

@@ -1,4 +1,5 @@
 """In which language is this text? CLD2 says, or it is unknown; a guess never stands in for an answer."""
+
 import unicodedata
 from dataclasses import dataclass
 
@@ -9,8 +10,24 @@ from pipeline.curate.text.transcripts import read_transcript, spoken
 
 # CLD2 and old publishers say it in codes that ISO 639 has since replaced, or that name one language twice.
 _SAME = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro", "nb": "no", "nn": "no", "fil": "tl", "sh": "sr"}
-_NAMES = {"eng": "en", "deu": "de", "ger": "de", "fra": "fr", "fre": "fr", "spa": "es", "ita": "it", "por": "pt",
-          "rus": "ru", "jpn": "ja", "zho": "zh", "chi": "zh", "cmn": "zh", "ara": "ar", "nld": "nl", "dut": "nl"}
+_NAMES = {
+    "eng": "en",
+    "deu": "de",
+    "ger": "de",
+    "fra": "fr",
+    "fre": "fr",
+    "spa": "es",
+    "ita": "it",
+    "por": "pt",
+    "rus": "ru",
+    "jpn": "ja",
+    "zho": "zh",
+    "chi": "zh",
+    "cmn": "zh",
+    "ara": "ar",
+    "nld": "nl",
+    "dut": "nl",
+}
 
 
 def primary(tag: str) -> str:

@@ -4,6 +4,7 @@ Cues keep their raw text, line by line, with tags and settings, because these be
 reader forgives what players forgive (missing header, comma or point, missing hours, counters, text after blank lines
 in SRT, a few cues that end before they start) and refuses what would misplace words: a cue time that cannot be read.
 """
+
 import html
 import json
 import math

@@ -3,16 +3,20 @@
 Scripts differ: many have no case, some write no spaces between words, some use no sentence punctuation. A measure
 that means nothing for a script is None, never a number that looks like evidence.
 """
+
 import re
 from dataclasses import dataclass
 
 # Written without spaces between words: Han, kana, Thai, Lao, Khmer, Burmese. About two characters make a word.
-_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-                       "\U00020000-\U0003ffff]")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 _TOKEN = re.compile(r"\S+")
 # A mark counts where it ends a word; inside one (3.14, e.g, 10:30) it is part of the spelling.
-_MARK = re.compile("[.,;:!?\u2026\u0589\u060c\u061b\u061f\u06d4\u0964\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f]"
-                   "(?=[\\s\"'\u00bb\u201d\u2019)\\]]|[.!?]|$)")
+_MARK = re.compile(
+    "[.,;:!?\u2026\u0589\u060c\u061b\u061f\u06d4\u0964\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f]"
+    "(?=[\\s\"'\u00bb\u201d\u2019)\\]]|[.!?]|$)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,12 @@ def shape(text: str, min_words: int = 20) -> TextShape:
         return TextShape(num_words=words, lower_ratio=None, upper_ratio=None, punctuation_per_100_words=None)
     lower = sum(token == token.lower() for token in cased)
     upper = sum(token == token.upper() for token in cased)
-    return TextShape(num_words=words, lower_ratio=lower / len(cased), upper_ratio=upper / len(cased),
-                     punctuation_per_100_words=100 * len(_MARK.findall(text)) / words)
+    return TextShape(
+        num_words=words,
+        lower_ratio=lower / len(cased),
+        upper_ratio=upper / len(cased),
+        punctuation_per_100_words=100 * len(_MARK.findall(text)) / words,
+    )
 
 
 def _has_case(c: str) -> bool:

@@ -99,7 +99,11 @@ def test_episodes_that_leave(site, config):
 def test_a_url_that_was_cut_is_not_asked_for(site, config):
     site.pages |= {"/a.png": b"A", "/a.mp3": b"sound", "/a.vtt": "WEBVTT"}
     (picture,) = Fetch(config=config).batch(pictures(site, "/a.png?sig=REDACTED"))
-    cases = [("/a.mp3?token=REDACTED", "/a.vtt"), ("/a.mp3", "/a.vtt?w=1&sig=REDACTED"), ("/a.mp3;sid=REDACTED", "/a.vtt")]
+    cases = [
+        ("/a.mp3?token=REDACTED", "/a.vtt"),
+        ("/a.mp3", "/a.vtt?w=1&sig=REDACTED"),
+        ("/a.mp3;sid=REDACTED", "/a.vtt"),
+    ]
     episodes = FetchEpisode(config=config).batch([episode(site, *case) for case in cases])
     for row in (picture, *episodes):
         assert (row["state"], row["reason"], row["retryable"]) == ("failed", "signed_url_not_kept", False)
@@ -121,7 +125,9 @@ def test_details_carry_no_secret_of_a_url_or_a_server(site, config):
         "/packed": {"body": b"x", "headers": {"Content-Encoding": "x; Cookie: hunter" + "y" * 3000}},
         "/gone": {"status": 404},
     }
-    out = Fetch(config=replace(config, retries=0)).batch(pictures(site, *(f"{path}?token=hunter" for path in site.pages)))
+    out = Fetch(config=replace(config, retries=0)).batch(
+        pictures(site, *(f"{path}?token=hunter" for path in site.pages))
+    )
     assert [row["reason"] for row in out] == ["bad_response", "bad_url", "bad_url", "bad_encoding", "http_404"]
     for row in out:
         detail = row["detail"]

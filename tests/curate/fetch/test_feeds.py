@@ -56,7 +56,11 @@ def test_secrets_of_feeds_and_links_are_not_kept():
 
 
 def test_details_of_feeds_are_short_and_printable():
-    for body in (b"<r" + b"x" * 10_000 + b"/>", b"<a\x1b http://me:hunter@h/?sig=s", b"<!DOCTYPE x SYSTEM 'http://me:hunter@h'><x>"):
+    for body in (
+        b"<r" + b"x" * 10_000 + b"/>",
+        b"<a\x1b http://me:hunter@h/?sig=s",
+        b"<!DOCTYPE x SYSTEM 'http://me:hunter@h'><x>",
+    ):
         with pytest.raises(Leave) as leave:
             read_feed(body, URL)
         detail = leave.value.detail

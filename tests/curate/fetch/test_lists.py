@@ -70,16 +70,27 @@ def test_a_bad_line_costs_one_line():
 
 
 SECRET = "hunter2SECRETx"
-BAD_LINES = [f'{{"url": "http://me:{SECRET}@h/a"', f'["{SECRET}"]', f'{{"uri": "http://h/?sig={SECRET}"}}',
-             f'{{"url": "\t{SECRET}"}}', f"{SECRET}", f'{{"url": 7, "password": "{SECRET}"}}',
-             f'{{"url": "a", "n": {"9" * 5000}, "x": "{SECRET}"}}']
+BAD_LINES = [
+    f'{{"url": "http://me:{SECRET}@h/a"',
+    f'["{SECRET}"]',
+    f'{{"uri": "http://h/?sig={SECRET}"}}',
+    f'{{"url": "\t{SECRET}"}}',
+    f"{SECRET}",
+    f'{{"url": 7, "password": "{SECRET}"}}',
+    f'{{"url": "a", "n": {"9" * 5000}, "x": "{SECRET}"}}',
+]
 
 
 def test_a_bad_line_is_named_by_its_number_and_not_repeated():
     rows = read_list("\n".join(['{"url": "a.png"}', "", *BAD_LINES]).encode(), BASE)[1:]
     assert [row["detail"] for row in rows[:6]] == [
-        "line 3: Expecting ',' delimiter at column 39", "line 4: not a JSON object", "line 5: no url",
-        "line 6: Invalid control character at at column 10", "line 7: Expecting value at column 1", "line 8: no url"]
+        "line 3: Expecting ',' delimiter at column 39",
+        "line 4: not a JSON object",
+        "line 5: no url",
+        "line 6: Invalid control character at at column 10",
+        "line 7: Expecting value at column 1",
+        "line 8: no url",
+    ]
     assert rows[6]["detail"].startswith("line 9: Exceeds the limit")
     assert len({row["key"] for row in rows}) == 7 and SECRET not in str(rows)
 
@@ -95,8 +106,12 @@ def test_a_table_repeats_no_line_either():
 
 
 def test_what_is_to_be_fetched_stays_whole_and_what_is_shown_loses_its_secrets():
-    line = {"url": "http://h/a.mp3?sig=s", "transcript_url": "/a.vtt?sig=s", "page_url": "http://me:pw@h/p?id=7&token=t#x",
-            "license": "CC0, see http://h/l?auth=a"}
+    line = {
+        "url": "http://h/a.mp3?sig=s",
+        "transcript_url": "/a.vtt?sig=s",
+        "page_url": "http://me:pw@h/p?id=7&token=t#x",
+        "license": "CC0, see http://h/l?auth=a",
+    }
     (row,) = read_list(json.dumps(line).encode(), BASE)
     assert (row["url"], row["transcript_url"]) == ("http://h/a.mp3?sig=s", "http://example.com/a.vtt?sig=s")
     assert (row["page_url"], row["license"]) == ("http://h/p?id=7&token=REDACTED", "CC0, see http://h/l?auth=REDACTED")

@@ -67,7 +67,10 @@ def test_secrets_of_the_page_are_not_kept():
     html = "<a rel=license href='http://cc.example/?id=7&token=t'></a><img src='a.png?sig=s' alt=x>"
     (row,) = read_page(html.encode(), URL + "&token=t", {})
     assert (row["page_url"], row["source"]) == (URL + "&token=REDACTED", URL.partition("?")[0])
-    assert (row["url"], row["license"]) == ("http://pics.example/gallery/a.png?sig=s", "http://cc.example/?id=7&token=REDACTED")
+    assert (row["url"], row["license"]) == (
+        "http://pics.example/gallery/a.png?sig=s",
+        "http://cc.example/?id=7&token=REDACTED",
+    )
 
 
 def test_base_and_broken_html():

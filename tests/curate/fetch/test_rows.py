@@ -34,15 +34,31 @@ def test_what_left_keeps_no_secret():
     assert (gone["url"], gone["key"]) == ("http://e.example/feed?id=7&token=REDACTED", key_of(url))
     assert gone["source"] == "http://e.example/feed"
     assert "hunter" not in gone["detail"] and gone["detail"].isprintable() and len(gone["detail"]) == 500
-    for bad in ("http://me:hun/ter@h/a", "http://me:hunter@℀/", "http://me:hunter@[/", "http://me:hunter@h:99999/?sig=hunter",
-                "http://me:hunter@h/"):
+    for bad in (
+        "http://me:hun/ter@h/a",
+        "http://me:hunter@℀/",
+        "http://me:hunter@[/",
+        "http://me:hunter@h:99999/?sig=hunter",
+        "http://me:hunter@h/",
+    ):
         row = input_row(bad, base="http://me:hunter@b.example/?token=hunter", source="s")
         assert row["reason"] == "bad_url" and "hun" not in str(row) and "ter@" not in str(row)
 
 
-@pytest.mark.parametrize(("text", "size_bytes"), [
-    ("1234", 1234), (" 7 ", 7), (None, None), ("", None), ("0", None), ("-3", None), ("1e6", None), ("٣", None), ("9" * 16, None),
-])
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("1234", 1234),
+        (" 7 ", 7),
+        (None, None),
+        ("", None),
+        ("0", None),
+        ("-3", None),
+        ("1e6", None),
+        ("٣", None),
+        ("9" * 16, None),
+    ],
+)
 def test_a_declared_size_is_a_number_of_bytes_or_nothing(text: str | None, size_bytes: int | None) -> None:
     assert declared_bytes(text) == size_bytes
 

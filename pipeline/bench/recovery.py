@@ -1,0 +1,174 @@
+"""Seconds from the death of a worker (SIGKILL) to the next step that is done: our launcher and loop beside stock Ray
+Train.
+
+Both train the same small network in plain torch on two workers, checkpoint every EVERY steps, and lose worker 1 after
+step KILL; `redone` are the steps done twice. Stock Ray Train runs with its defaults, saves with `ray.train.report` and
+resumes with `ray.train.get_checkpoint`, as its manual shows. In turn, in the same run. Ray must be running, here.
+"""
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from pipeline import storage
+from pipeline.storage import Store
+from pipeline.train import loop, ranks
+from pipeline.train.data.order import Draw
+from pipeline.train.data.rows import Rows
+from pipeline.train.engine import EngineConfig
+from pipeline.train.launch.config import ClusterConfig
+from pipeline.train.loop import Host, TrainConfig
+
+STEPS, EVERY, KILL = 12, 5, 8
+_PAUSE_S = 0.2  # of each step, so that the checkpoint before the death is committed
+_WIDTH = 64
+
+
+def measure(rounds: int = 3) -> Iterator[dict[str, Any]]:
+    """One dict a round, and then their medians: seconds and steps done twice, ours and stock."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        data = Store(f"{folder}/data")
+        x = np.random.default_rng(0).normal(size=(256, _WIDTH)).astype(np.float32)
+        storage.commit(data, "manifest.json", [storage.write_parquet(data, "x.parquet", pa.table({"x": list(x)}))])
+        for i in range(rounds):
+            line = {}
+            for name, run in (("ours", _ours), ("stock", _stock)):
+                path = f"{folder}/{name}-{i}"
+                os.makedirs(path)
+                run(path, data.url)
+                line |= {f"{name}_{key}": value for key, value in _recovery(Path(path)).items()}
+            found.append(line)
+            yield {"round": i} | line
+    yield {"round": "median"} | {name: median(line[name] for line in found) for name in found[0]}
+
+
+def _recovery(path: Path) -> dict[str, float]:
+    steps = [(float(at), int(step)) for at, step in map(str.split, (path / "steps").read_text().splitlines())]
+    died = float((path / "died").read_text())
+    first = next(i for i, (_, step) in enumerate(steps) if i and step <= steps[i - 1][1])
+    return {"s": round(steps[first][0] - died, 1), "redone": len(steps) - STEPS}
+
+
+def _stepped(path: str, step: int, rank: int) -> None:
+    """Note the step; end worker 1 once, after step KILL."""
+    if rank == 0:
+        with open(f"{path}/steps", "a") as file:
+            file.write(f"{time.time()} {step}\n")
+    elif step == KILL and not os.path.exists(f"{path}/died"):
+        Path(f"{path}/died").write_text(str(time.time()))
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(_PAUSE_S)
+
+
+def loss_fn(
+    model: nn.Module, batch: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    """Squared error of an autoencoder, summed over samples."""
+    return (model(batch["x"]) - batch["x"]).square().mean(1).sum(), torch.tensor(float(len(batch["x"]))), {}
+
+
+def collate(table: pa.Table, draw: Draw) -> dict[str, torch.Tensor]:
+    """Rows -> {"x": (B, width)}."""
+    return {"x": torch.from_numpy(np.stack(table["x"].to_pylist()).astype(np.float32))}
+
+
+def worker(payload: dict[str, Any], host: Host) -> None:
+    """What each of our workers runs."""
+
+    class Dying(type(host)):
+        def progress(self, step: int, loss: float) -> None:
+            super().progress(step, loss)
+            _stepped(payload["path"], step, ranks.rank())
+
+    host.__class__ = Dying
+    train = TrainConfig(steps=STEPS, global_batch=8, checkpoint_every=EVERY, engine=EngineConfig(backend="torch"))
+    loop.train(
+        train,
+        model=nn.Linear(_WIDTH, _WIDTH),
+        loss_fn=loss_fn,
+        rows=Rows.committed(Store(payload["data"])),
+        collate=collate,
+        store=Store(f"{payload['path']}/run"),
+        kind="linear",
+        model_config={},
+        host=host,
+    )
+
+
+def _ours(path: str, data: str) -> None:
+    from pipeline.train.launch.fit import fit  # imports Ray, whose environment the session has to set first
+
+    fit(
+        worker,
+        {"path": path, "data": data},
+        name="bench_recovery",
+        run_dir=f"{path}/run",
+        cluster=ClusterConfig(max_failures=1),
+        total_steps=STEPS,
+        show_progress=False,
+    )
+
+
+def _stock(path: str, data: str) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from pipeline.train.launch.fit import RAY_SETTINGS
+
+    ours = {name: os.environ.pop(name, None) for name in RAY_SETTINGS}
+    try:
+        TorchTrainer(
+            _stock_worker,
+            train_loop_config={"path": path},
+            scaling_config=ScalingConfig(num_workers=2),
+            run_config=RunConfig(
+                name="stock", storage_path=f"{path}/ray", failure_config=FailureConfig(max_failures=1)
+            ),
+        ).fit()
+    finally:
+        os.environ.update({name: value for name, value in ours.items() if value is not None})
+
+
+def _stock_worker(payload: dict[str, str]) -> None:
+    import ray.train
+    from ray.train import Checkpoint
+    from ray.train.torch import prepare_model
+
+    torch.set_num_threads(1)
+    model = prepare_model(nn.Linear(_WIDTH, _WIDTH))
+    adamw, start = torch.optim.AdamW(model.parameters()), 0
+    if saved := ray.train.get_checkpoint():
+        with saved.as_directory() as folder:
+            state = torch.load(f"{folder}/state.pt", weights_only=True)
+        model.module.load_state_dict(state["model"])
+        adamw.load_state_dict(state["adamw"])
+        start = state["step"]
+    for step in range(start + 1, STEPS + 1):
+        loss = loss_fn(model, {"x": torch.randn(4, _WIDTH)})[0] / 4
+        loss.backward()
+        adamw.step()
+        adamw.zero_grad()
+        _stepped(payload["path"], step, dist.get_rank())
+        if step % EVERY == 0 or step == STEPS:
+            with tempfile.TemporaryDirectory() as folder:
+                if dist.get_rank() == 0:
+                    torch.save(
+                        {"model": model.module.state_dict(), "adamw": adamw.state_dict(), "step": step},
+                        f"{folder}/state.pt",
+                    )
+                ray.train.report(
+                    {"loss": loss.item()},
+                    checkpoint=Checkpoint.from_directory(folder) if dist.get_rank() == 0 else None,
+                )
