@@ -18,8 +18,9 @@ from pipeline.curate.audit import Finding
 from pipeline.curate.run import Curation
 from pipeline.lease import hold
 from pipeline.log import say
+from pipeline.manifest import read_manifest, read_sealed
 from pipeline.records import LEDGER
-from pipeline.storage import CorruptFileError, Store, manifest, read_sealed
+from pipeline.storage import CorruptFileError, Store
 
 _MEND = "run its job again with the options that are wanted"
 
@@ -90,7 +91,7 @@ def _changes(store: Store, curation: Curation, accepted: list[dict[str, object]]
     if same[0] not in same[1:]:
         yield from difference(same[-1], same[0])
     name = read_sealed(store, LEDGER)["verdicts"]
-    decided, exported = manifest(store, f"verdicts/{name}.json"), manifest(store, export.MANIFEST)
+    decided, exported = read_manifest(store, f"verdicts/{name}.json"), read_manifest(store, export.MANIFEST)
     rules = json.loads(json.dumps([decide.describe(rule) for rule in curation.rules]))
     if decided is not None:
         yield from difference(diff.by_unit(decided["rules"]), diff.by_unit(rules), "rules.")

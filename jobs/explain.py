@@ -10,8 +10,8 @@ from jobs._curations import open_curation, positional
 from jobs._main import run
 from pipeline.curate.explain import explain, matching
 from pipeline.log import say
+from pipeline.manifest import read_sealed
 from pipeline.records import LEDGER
-from pipeline.storage import read_sealed
 
 _LINE_CHARS = 1000
 

@@ -18,8 +18,9 @@ from jobs._curations import positional
 from jobs._main import run
 from pipeline.curate import decide
 from pipeline.log import clean, logger, say
+from pipeline.manifest import read_sealed
 from pipeline.records import LEDGER, VERDICT
-from pipeline.storage import Store, parquet_bytes, read_sealed
+from pipeline.storage import Store, parquet_bytes
 
 _COLUMNS = [name for name in VERDICT.names if name not in ("order", "file", "row")]
 

@@ -17,8 +17,9 @@ from jobs.audit import begun, options
 from pipeline import lease
 from pipeline.curate import audit, decide, waves
 from pipeline.log import say
+from pipeline.manifest import read_sealed
 from pipeline.records import LEDGER, STATES
-from pipeline.storage import Store, read_sealed
+from pipeline.storage import Store
 
 _SHOWN = 20
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from jobs._main import open_run, run
 from jobs._ray import RayConfig, ray_session
 from pipeline.log import logger
-from pipeline.storage import Store, manifest
+from pipeline.manifest import read_manifest
+from pipeline.storage import Store
 from pipeline.tokenize import corpus, package
 from pipeline.tokenize.text import TextTokenizer
 
@@ -40,7 +41,7 @@ def main(config: TokenizeCorpus) -> None:
     store = open_run(config.run_dir, config)
     text = TextTokenizer.load(Store(config.text)) if config.text else None
     wanted = corpus.identity(files, tokenizer.sha256, config.text_vocab_size, text)
-    if (found := manifest(store, corpus.MANIFEST)) and found.get("identity") == wanted:
+    if (found := read_manifest(store, corpus.MANIFEST)) and found.get("identity") == wanted:
         logger.info("tokenize_corpus: nothing left to do in %s", config.run_dir)
         return
     with ray_session(config.ray, verbose=config.verbose):

@@ -13,7 +13,7 @@ import torch
 from jobs._main import run
 from jobs._ray import RayConfig
 from jobs._train import accept, launch, open_rows
-from pipeline.config import check_range, to_dict
+from pipeline.config import check_range, to_json
 from pipeline.generate.sample import DecodingConfig, denoise
 from pipeline.models.denoiser import Denoiser, DenoiserConfig, denoiser_loss
 from pipeline.storage import Store
@@ -97,7 +97,7 @@ def worker(payload: dict[str, Any], host: Host) -> None:
         collate=collate,
         store=Store(config.run_dir),
         kind="denoiser",
-        model_config=to_dict(model),
+        model_config=to_json(model),
         facts={"tokenizer_sha256": tokenizer.sha256},
         device=device,
         host=host,

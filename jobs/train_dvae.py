@@ -14,7 +14,7 @@ from torch import nn
 from jobs._main import run
 from jobs._ray import RayConfig
 from jobs._train import accept, launch, open_rows
-from pipeline.config import to_dict
+from pipeline.config import to_json
 from pipeline.generate.load import load_model
 from pipeline.models.dvae import DVAE, DVAEConfig, dvae_loss
 from pipeline.storage import Store
@@ -79,7 +79,7 @@ def worker(payload: dict[str, Any], host: Host) -> None:
         collate=collate,
         store=Store(config.run_dir),
         kind="dvae",
-        model_config=to_dict(config.model),
+        model_config=to_json(config.model),
         device=device,
         host=host,
         evaluate=held_out(open_rows(config.held_out), collate, dvae_loss, config.train, device)

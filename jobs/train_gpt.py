@@ -13,7 +13,7 @@ import torch
 from jobs._main import run
 from jobs._ray import RayConfig
 from jobs._train import accept, launch
-from pipeline.config import check_range, to_dict
+from pipeline.config import check_range, to_json
 from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
 from pipeline.storage import Store
 from pipeline.tokenize.collate import SequenceCollate
@@ -97,7 +97,7 @@ def worker(payload: dict[str, Any], host: Host) -> None:
         collate=collate,
         store=Store(config.run_dir),
         kind="gpt",
-        model_config=to_dict(model),
+        model_config=to_json(model),
         device=device,
         host=host,
         facts={name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")},

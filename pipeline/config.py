@@ -9,6 +9,7 @@ saved by `save` loads to an equal config; nothing is read from the environment, 
 import contextlib
 import dataclasses
 import difflib
+import functools
 import hashlib
 import io
 import json
@@ -16,11 +17,10 @@ import math
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_type_hints
-
-import tyro
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pipeline.log import clean
 from pipeline.redact import redacted_option
@@ -30,6 +30,7 @@ T = TypeVar("T")
 _BOX = re.compile(r"[╭╮╰╯│─┌┐└┘]+|-{10,}")  # the frame that tyro draws around a message
 
 _LINE_LIMIT = 2000  # characters; what is longer was not written by us
+_VALUE_LIMIT = 60  # characters of a wrong value that a message shows
 
 
 def load(schema: type[T], argv: Sequence[str] | None = None, prog: str | None = None) -> T:
@@ -40,6 +41,8 @@ def load(schema: type[T], argv: Sequence[str] | None = None, prog: str | None = 
         flags = _read_file(schema, argv.pop(0))
     for word in (*flags, *argv):
         _check_flag(schema, word)
+    import tyro  # here: what only checks a config or reads a manifest does without
+
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -70,23 +73,28 @@ def check_range(
             raise ValueError(f"{name} is {value}; use {wanted}")
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """The resolved config as JSON types, nested as its dataclasses are; `None` values are left out, being defaults."""
-    return {
-        f.name: to_dict(value)
-        if dataclasses.is_dataclass(value)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-        for f in dataclasses.fields(config)
-        if (value := getattr(config, f.name)) is not None
-    }
+def to_json(value: object) -> Any:
+    """A dataclass, or what one may hold, as JSON types, nested as it is; fields that are None are left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: to_json(inner) for name, inner in fields.items() if inner is not None}
+    if isinstance(value, Mapping):
+        return {name: to_json(inner) for name, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(inner) for inner in value]
+    return value
+
+
+def from_json(kind: type[T], value: object) -> T:
+    """The dataclass `kind` that `to_json` made this of; ValueError says which entry is missing, unknown or of another
+    type, so that what a stranger wrote is an error in one line."""
+    return _of_type(kind, value, "")
 
 
 def dumps(config: Any) -> bytes:
     """The bytes of `config.json`: stable, so that an unchanged config rewrites nothing. URLs in it lose their
     secrets."""
-    return (json.dumps(_redacted(to_dict(config)), indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(_redacted(to_json(config)), indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _redacted(value: Any) -> Any:
@@ -100,7 +108,7 @@ def _redacted(value: Any) -> Any:
 def digest(value: Any) -> str:
     """Sha256 (hex) of a JSON value or a config, independent of key order."""
     if dataclasses.is_dataclass(value):
-        value = to_dict(value)
+        value = to_json(value)
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -114,6 +122,64 @@ def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> li
         elif a != b:
             lines.append(f"{prefix}{key}: {a!r} -> {b!r}")
     return lines
+
+
+def _of_type(hint: Any, value: object, where: str) -> Any:
+    """`value` as the type `hint` says; ValueError if it is of another. A list becomes a tuple, an integer a float."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _dataclass_of(hint, value, where)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in inner:
+            return None
+        kinds = [each for each in inner if each is not NoneType]
+        if len(kinds) == 1:
+            return _of_type(kinds[0], value, where)
+        for each in kinds:
+            with contextlib.suppress(ValueError):
+                return _of_type(each, value, where)
+    elif origin in (tuple, list) and isinstance(value, list):
+        if origin is list or inner[1:] == (...,):
+            return origin(_of_type(inner[0], each, f"{where}[{i}]") for i, each in enumerate(value))
+        if len(inner) == len(value):
+            pairs = zip(inner, value, strict=True)
+            return tuple(_of_type(each, entry, f"{where}[{i}]") for i, (each, entry) in enumerate(pairs))
+    elif origin in (dict, Mapping) and isinstance(value, dict):
+        return {key: _of_type(inner[1], each, f"{where}[{key!r}]") for key, each in value.items()}
+    elif origin is Literal:
+        if any(value == each and type(value) is type(each) for each in inner):
+            return value
+    elif hint in (Any, object) or type(value) is hint:
+        return value
+    elif hint is float and type(value) is int and abs(value) <= sys.float_info.max:
+        return float(value)
+    text = json.dumps(value, default=repr)
+    kind_name = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
+    shown = text if len(text) <= _VALUE_LIMIT else f"{text[:_VALUE_LIMIT]}…"
+    raise ValueError(f"{where or 'it'} is {shown}, not of the type {kind_name}")
+
+
+def _dataclass_of(kind: Any, value: object, where: str) -> Any:
+    prefix = f"{where}." if where else ""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where or 'it'} is a {type(value).__name__}, not an object")
+    hints = _hints(kind)
+    if unknown := sorted(value.keys() - hints.keys()):
+        raise ValueError(f"{prefix}{unknown[0][:_VALUE_LIMIT]} is not known")
+    entries = {key: _of_type(hints[key], entry, f"{prefix}{key}") for key, entry in value.items()}
+    for field in dataclasses.fields(kind):
+        if field.name in entries or not (field.default is field.default_factory is dataclasses.MISSING):
+            continue
+        if NoneType not in get_args(hints[field.name]):
+            raise ValueError(f"{prefix}{field.name} is missing")
+        entries[field.name] = None  # `to_json` leaves it out
+    return kind(**entries)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _read_file(schema: type, name: str) -> list[str]:

@@ -12,7 +12,7 @@ import math
 import os
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from pipeline import storage
+from pipeline.manifest import read_manifest
 from pipeline.storage import CorruptFileError, File, Store
 
 T = TypeVar("T")
@@ -61,10 +61,10 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def manifest(store: Store, name: str) -> dict[str, Any] | None:
-    """What `storage.manifest` gives, with every entry of `files` checked."""
+    """What `read_manifest` gives, with every entry of `files` checked."""
     try:
         check_limit(store, name, MANIFEST_BYTES)
-        found = storage.manifest(store, name)
+        found = read_manifest(store, name)
     except FileNotFoundError:
         return None
     except RecursionError as error:  # the seal of a value that is nested as deeply as JSON can be

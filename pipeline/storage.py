@@ -1,12 +1,9 @@
-"""The only door to files: fsspec URLs, whole-object writes, exclusive creates, and manifests that make files visible.
+"""The only door to files: fsspec URLs, whole-object writes, and exclusive creates.
 
 Guarantees, on a local disk and on S3 alike:
 - `write` replaces an object as a whole; a reader sees the old bytes or the new ones, never a part.
 - `create` makes an object only if there is none, exactly once among any number of writers; on a disk by writing a
   temporary file, fsync, and a hard link; on S3 by a PUT with `If-None-Match: *`. It never deletes.
-- a set of files becomes visible by one manifest, created last, that lists each file's size and sha256 and carries a
-  digest of itself (`seal`). Readers read manifests and nothing else; what no manifest names is garbage and may be
-  deleted.
 - names are taken as they are: `[1]`, `*` and `?` in them are no patterns.
 Whatever a store fails with is an OSError, so that callers need not know its client.
 Credentials and endpoints come from the environment (`AWS_*`), never from a URL or a config.
@@ -20,11 +17,11 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import IO, Any, ParamSpec, TypeVar
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 import fsspec
 import pyarrow as pa
@@ -55,17 +52,17 @@ class File:
     rows: int = 0
 
 
-def _os_errors(method: Callable[P, T]) -> Callable[P, T]:
+def _os_errors(method: "Callable[Concatenate[Store, P], T]") -> "Callable[Concatenate[Store, P], T]":
     """Errors of the clients of S3 that are none, such as one of the connection or missing credentials, as OSError."""
 
     @functools.wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+    def call(store: "Store", *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return method(*args, **kwargs)
+            return method(store, *args, **kwargs)
         except Exception as error:
             if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in ("botocore", "aiohttp"):
                 raise
-            raise OSError(f"{args[0].url}: {error}") from error
+            raise OSError(f"{store.url}: {error}") from error
 
     return call
 
@@ -129,7 +126,7 @@ class Store:
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """All bytes of many small objects, fetched at the same time where the store is remote."""
         names = list(names)
-        return dict(zip(names, self._each(self.read, names), strict=True))
+        return dict(zip(names, _each(self, self.read, names), strict=True))
 
     @_os_errors
     def read_range(self, name: str, start: int, end: int) -> bytes:
@@ -219,7 +216,7 @@ class Store:
             if self.is_local:
                 self._fs.rm(path, recursive=True)
             else:
-                self._each(self._delete_object, [name] if self.exists(name) else self.list(name))
+                _each(self, self._delete_object, [name] if self.exists(name) else self.list(name))
         except FileNotFoundError:
             return
 
@@ -240,12 +237,6 @@ class Store:
         except FileNotFoundError:
             return
 
-    def _each(self, act: Callable[[str], T], names: "list[str]") -> "list[T]":
-        if self.is_local or len(names) < 2:
-            return [act(name) for name in names]
-        with ThreadPoolExecutor(min(_REQUESTS, len(names))) as pool:
-            return [*pool.map(act, names)]
-
     def _stage(self, path: str, data: bytes | memoryview) -> str:
         folder = os.path.dirname(path)
         os.makedirs(folder, exist_ok=True)
@@ -264,6 +255,13 @@ class Store:
                 ) from error
             raise
         return temporary
+
+
+def _each(store: Store, act: Callable[[str], T], names: Sequence[str]) -> list[T]:
+    if store.is_local or len(names) < 2:
+        return [act(name) for name in names]
+    with ThreadPoolExecutor(min(_REQUESTS, len(names))) as pool:
+        return [*pool.map(act, names)]
 
 
 def _local_sizes(top: str) -> dict[str, int]:
@@ -324,78 +322,6 @@ def write_parquet(store: Store, name: str, table: pa.Table, row_group_rows: int 
     data = parquet_bytes(table, row_group_rows)
     name = name.replace("{sha256}", hashlib.sha256(data).hexdigest()[:12])
     return replace(store.write(name, data), rows=table.num_rows)
-
-
-def commit(store: Store, name: str, files: Iterable[File], **facts: Any) -> bool:
-    """Make files visible: create the manifest `name`. False if there was one already; then ours is void."""
-    return store.create(name, sealed(facts | {"files": [asdict(file) for file in files]}))
-
-
-def sealed(value: dict[str, Any]) -> bytes:
-    """A JSON object with its own digest in it, as bytes that depend on the object alone."""
-    value = json.loads(json.dumps({key: inner for key, inner in value.items() if key != "seal"}))
-    return (json.dumps(value | {"seal": _seal(value)}, indent=1, sort_keys=True) + "\n").encode()
-
-
-def write_sealed(store: Store, name: str, value: dict[str, Any]) -> File:
-    """Write a sealed JSON object, unless the very bytes are there already."""
-    return write_changed(store, name, sealed(value))
-
-
-def read_sealed(store: Store, name: str) -> dict[str, Any]:
-    """Read a sealed JSON object, without its seal; CorruptFileError if it was altered, FileNotFoundError if there is
-    none."""
-    return _unsealed(store, name, store.read(name))
-
-
-def manifest(store: Store, name: str) -> dict[str, Any] | None:
-    """A committed manifest, its `files` as `File`s; None if nothing was committed under that name, CorruptFileError if
-    it is none, or was altered."""
-    try:
-        data = store.read(name)
-    except FileNotFoundError:
-        return None
-    return parse_manifest(store, name, data)
-
-
-def parse_manifest(store: Store, name: str, data: bytes) -> dict[str, Any]:
-    """The manifest that was read as these bytes; CorruptFileError if they are none, or were altered."""
-    return _with_files(store, name, _unsealed(store, name, data))
-
-
-def manifests(store: Store, names: Iterable[str]) -> list[dict[str, Any]]:
-    """Committed manifests as `manifest` gives them, in the order of `names`; CorruptFileError names one that is
-    none."""
-    return [parse_manifest(store, name, data) for name, data in store.read_many(names).items()]
-
-
-def _seal(value: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _unsealed(store: Store, name: str, data: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-        seal = value.pop("seal", None) if isinstance(value, dict) else None
-        is_sound = seal is not None and seal == _seal(value)
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{store.url}/{name} is not valid JSON: {error}") from error
-    if not is_sound:
-        raise CorruptFileError(
-            f"{store.url}/{name} was altered, or is none of ours: its seal is not that of its contents; "
-            "name another folder, or delete it and run the step that makes it again"
-        )
-    return value
-
-
-def _with_files(store: Store, name: str, value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return value | {"files": [File(**file) for file in value["files"]]}
-    except (KeyError, TypeError) as error:
-        raise CorruptFileError(
-            f"{store.url}/{name} is no manifest: it does not list files with their sizes and sha256; name "
-            "another folder, or delete it and run the step that makes it again"
-        ) from error
 
 
 def read_file(store: Store, file: File) -> bytes:

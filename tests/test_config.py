@@ -182,3 +182,59 @@ def test_a_run_from_its_saved_config_has_the_same_plan(tmp_path: Path) -> None:
         saved = config.load(schema, [str(tmp_path / "config.json")])
         plan, again = (module.curation(one).fingerprint("") for one in (job, saved))
         assert plan == again and plan["sources"] == [f"{kind}=https://h/l?id=7&sig=REDACTED", f"{kind}=https://h/m"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaf:
+    name: str
+    size_bytes: int
+    share: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    leaves: tuple[Leaf, ...]
+    mode: Literal["a", "b"] = "a"
+    counts: dict[str, int] = field(default_factory=dict)
+    parent: str | None
+    box: tuple[int, str] = (1, "x")
+
+
+def test_a_dataclass_survives_its_json() -> None:
+    tree = Tree(leaves=(Leaf(name="é", size_bytes=3, share=1.0),), mode="b", counts={"x": 2}, parent=None, box=(2, "y"))
+    value = json.loads(json.dumps(config.to_json(tree)))
+    assert value == {
+        "leaves": [{"name": "é", "size_bytes": 3, "share": 1.0}],
+        "mode": "b",
+        "counts": {"x": 2},
+        "box": [2, "y"],
+    }
+    assert config.from_json(Tree, value) == tree
+    assert config.from_json(Tree, value | {"parent": "p", "leaves": []}).parent == "p"
+    whole = config.from_json(Leaf, {"name": "a", "size_bytes": 1, "share": 1})
+    assert type(whole.share) is float
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "it is a list, not an object"),
+        ({"leaves": []} | {"moed": "a"}, "moed is not known"),
+        ({"mode": "a"}, "leaves is missing"),
+        ({"leaves": {}}, "leaves is {}, not of the type"),
+        ({"leaves": [{"name": "a", "size_bytes": True}]}, "leaves[0].size_bytes is true, not of the type int"),
+        ({"leaves": [{"name": "a", "size_bytes": 1.0}]}, "leaves[0].size_bytes is 1.0, not of the type int"),
+        ({"leaves": [{"name": "a", "size_bytes": 1, "share": "x"}]}, 'leaves[0].share is "x", not of the type float'),
+        ({"leaves": [{"name": "a", "size_bytes": 1, "share": 10**400}]}, "leaves[0].share is 1000"),
+        ({"leaves": [], "mode": "c"}, 'mode is "c", not of the type'),
+        ({"leaves": [], "mode": []}, "mode is [], not of the type"),
+        ({"leaves": [], "counts": {"x": None}}, "counts['x'] is null, not of the type int"),
+        ({"leaves": [], "parent": 7}, "parent is 7, not of the type str"),
+        ({"leaves": [], "box": [1]}, "box is [1], not of the type"),
+        ({"leaves": [], "parent": ["x" * 999]}, "x…"),
+    ],
+)
+def test_json_of_another_shape_is_named(value: object, message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        config.from_json(Tree, value)
+    assert message in str(caught.value) and len(str(caught.value)) < 200

@@ -7,7 +7,8 @@ from typing import Literal
 
 import pytest
 
-from pipeline import foreign, storage
+from pipeline import foreign
+from pipeline.manifest import sealed
 from pipeline.storage import CorruptFileError, Store
 
 
@@ -108,7 +109,7 @@ def test_a_manifest_of_strange_files_is_refused(tmp_path: Path, change: dict[str
     store = Store(str(tmp_path))
     file = {"path": "x", "size_bytes": 1, "sha256": "0", "rows": 0}
     for number, entry in enumerate((file, file | change)):
-        (tmp_path / f"{number}.json").write_bytes(storage.sealed({"files": [entry]}))
+        (tmp_path / f"{number}.json").write_bytes(sealed({"files": [entry]}))
     assert foreign.manifest(store, "0.json")["files"][0].path == "x"
     with pytest.raises(CorruptFileError, match=r"1\.json (says that the|names) "):
         foreign.manifest(store, "1.json")

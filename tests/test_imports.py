@@ -11,6 +11,7 @@ LAYERS = [
         "pipeline.config",
         "pipeline.records",
         "pipeline.storage",
+        "pipeline.manifest",
         "pipeline.log",
         "pipeline.lease",
         "pipeline.signals",

@@ -27,8 +27,9 @@ from pipeline.curate import decide, export, plan, waves
 from pipeline.curate.run import Curation
 from pipeline.curate.through import through
 from pipeline.curate.work import start
+from pipeline.manifest import commit, write_sealed
 from pipeline.records import CLIP, INPUT, LEDGER, VERDICT, key_of
-from pipeline.storage import File, Store, commit, write_parquet, write_sealed
+from pipeline.storage import File, Store, write_parquet
 
 
 def overhead(wave_s: float, rounds: int, cpus: int) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline import storage
+from pipeline.manifest import commit
 from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
 from pipeline.storage import Store
 from pipeline.train import loop, metrics, ranks
@@ -94,7 +95,7 @@ def measure(config: Ddp) -> Iterator[dict[str, Any]]:
 def _write_rows(store: Store, config: Ddp) -> None:
     tokens = np.random.default_rng(0).integers(0, _VOCAB, (_ROWS, config.seq_len + 1), dtype=np.int64)
     table = pa.table({"tokens": pa.array(list(tokens))})
-    storage.commit(store, "manifest.json", [storage.write_parquet(store, "part-0.parquet", table, row_group_rows=256)])
+    commit(store, "manifest.json", [storage.write_parquet(store, "part-0.parquet", table, row_group_rows=256)])
 
 
 def collate(table: pa.Table, draw: Draw) -> dict[str, torch.Tensor]:

@@ -35,6 +35,7 @@ import pyarrow as pa
 import torch
 
 from pipeline import storage
+from pipeline.manifest import commit
 from pipeline.storage import Store
 from pipeline.train.data.batches import Batches
 from pipeline.train.data.order import Draw, Order
@@ -192,7 +193,7 @@ def _write_tables(task: _Task) -> None:
         ends = np.arange(len(part) + 1, dtype=np.int32) * part.shape[1]
         table = pa.table({"tokens": pa.ListArray.from_arrays(ends, part.reshape(-1))})
         files.append(storage.write_parquet(store, f"part-{first}.parquet", table, _GROUP_ROWS))
-    storage.commit(store, "manifest.json", files)
+    commit(store, "manifest.json", files)
 
 
 def _tables(

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import nn
 
 from pipeline import storage
+from pipeline.manifest import commit
 from pipeline.storage import Store
 from pipeline.train import loop, ranks
 from pipeline.train.data.order import Draw
@@ -41,7 +42,7 @@ def measure(rounds: int = 3) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         data = Store(f"{folder}/data")
         x = np.random.default_rng(0).normal(size=(256, _WIDTH)).astype(np.float32)
-        storage.commit(data, "manifest.json", [storage.write_parquet(data, "x.parquet", pa.table({"x": list(x)}))])
+        commit(data, "manifest.json", [storage.write_parquet(data, "x.parquet", pa.table({"x": list(x)}))])
         for i in range(rounds):
             line = {}
             for name, run in (("ours", _ours), ("stock", _stock)):

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 from pipeline.config import digest
 from pipeline.curate import decide, export, plan, sweep, waves
 from pipeline.curate.stage import Row
+from pipeline.manifest import read_sealed
 from pipeline.records import LEDGER, PAYLOAD
-from pipeline.storage import Store, read_file, read_sealed
+from pipeline.storage import Store, read_file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,9 @@ from pipeline.curate.run import Curation, is_settled
 from pipeline.curate.sweep import Named
 from pipeline.lease import Holder
 from pipeline.log import Progress, logger
+from pipeline.manifest import read_sealed, sealed, write_sealed
 from pipeline.records import LEDGER
-from pipeline.storage import CorruptFileError, File, Store, read_sealed, sealed, write_sealed
+from pipeline.storage import CorruptFileError, File, Store
 
 QUICK_BYTES = 1 << 30
 """Of a run that is only looked at, so many bytes are read: a second's work, and all of a small run."""

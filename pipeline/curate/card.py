@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from pipeline.config import digest
 from pipeline.curate import plan
 from pipeline.log import clean
+from pipeline.manifest import read_manifest
 from pipeline.records import MEANING
-from pipeline.storage import Store, manifest
+from pipeline.storage import Store
 
 _MOST = 20
 _PLAIN = re.compile(r"(?!.*www)[A-Za-z0-9][A-Za-z0-9 .+-]*", re.IGNORECASE)
@@ -41,7 +42,7 @@ class Described:
 def render(store: Store, export: Described, schema: pa.Schema, rows: pa.Table) -> str:
     """The card as Markdown; `rows` are the exported rows' verdicts, with `url` and `license`."""
     fingerprints = plan.fingerprints(store)
-    decided = manifest(store, f"verdicts/{export.verdicts}.json") or {}
+    decided = read_manifest(store, f"verdicts/{export.verdicts}.json") or {}
     parts = [
         *_front_matter(export, schema),
         f"# {rows.num_rows} {export.unit} rows",

@@ -16,8 +16,9 @@ from pipeline.config import digest
 from pipeline.curate import code, dedup, revoke, waves
 from pipeline.curate.stage import Filter, Row, failure, left
 from pipeline.curate.work import to_table
+from pipeline.manifest import commit, read_manifest
 from pipeline.records import PAYLOAD, STATES, VERDICT
-from pipeline.storage import File, Store, commit, manifest, read_table, write_parquet
+from pipeline.storage import File, Store, read_table, write_parquet
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -47,7 +48,7 @@ def name_by(store: Store, rules: list[dict[str, Any]]) -> str:
 def decide(store: Store, rules: tuple[Rules, ...], schema: pa.Schema) -> str:
     """Judge every committed row; returns the name of the verdict table, which is made if it is not there yet."""
     name = name_of(store, rules)
-    if manifest(store, f"verdicts/{name}.json") is None:
+    if read_manifest(store, f"verdicts/{name}.json") is None:
         parts: Any = _judged(store, rules, schema).iter_batches(batch_size=None, batch_format="pyarrow")
         table = pa.concat_tables([part.select(VERDICT.names).cast(VERDICT) for part in parts])
         table = table.sort_by([("order", "ascending"), ("start_s", "ascending"), ("key", "ascending")])
@@ -58,7 +59,7 @@ def decide(store: Store, rules: tuple[Rules, ...], schema: pa.Schema) -> str:
 
 def verdicts(store: Store, name: str, columns: list[str] | None = None) -> pa.Table:
     """A decided table: records.VERDICT, in the order of the plan."""
-    found = manifest(store, f"verdicts/{name}.json")
+    found = read_manifest(store, f"verdicts/{name}.json")
     if found is None:
         raise ValueError(f"{store.url} holds no verdicts named {name!r}; run the curation job to make them")
     return read_table(store, found["files"][0], columns)

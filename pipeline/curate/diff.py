@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from pipeline.config import difference
 from pipeline.curate import decide, plan
+from pipeline.manifest import read_manifest, read_sealed
 from pipeline.records import LEDGER
-from pipeline.storage import Store, manifest, read_sealed
+from pipeline.storage import Store
 
 _FIELDS = ("key", "unit", "url", "state", "reason", "sha256", "size_bytes", "duration_s", "start_s", "detail")
 _CONTENT = ("sha256", "size_bytes", "duration_s", "start_s")
@@ -79,7 +80,7 @@ def _name(store: Store) -> str:
 
 
 def _rules(store: Store) -> dict[str, Any]:
-    return by_unit((manifest(store, f"verdicts/{_name(store)}.json") or {"rules": []})["rules"])
+    return by_unit((read_manifest(store, f"verdicts/{_name(store)}.json") or {"rules": []})["rules"])
 
 
 def by_unit(rules: list[dict[str, Any]]) -> dict[str, Any]:

@@ -27,16 +27,8 @@ from pipeline.curate import card, decide, revoke, waves
 from pipeline.curate.sweep import EXPORT as MANIFEST
 from pipeline.curate.waves import Part
 from pipeline.curate.webdataset import tar_bytes
-from pipeline.storage import (
-    CorruptFileError,
-    File,
-    Store,
-    manifest,
-    read_file,
-    write_changed,
-    write_parquet,
-    write_sealed,
-)
+from pipeline.manifest import read_manifest, write_sealed
+from pipeline.storage import CorruptFileError, File, Store, read_file, write_changed, write_parquet
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -93,13 +85,13 @@ class Shard:
 
 def is_current(store: Store, wanted: dict[str, Any]) -> bool:
     """True if what was exported last is what is wanted: `verdicts` by name, `unit` and `columns`."""
-    exported = manifest(store, MANIFEST)
+    exported = read_manifest(store, MANIFEST)
     return exported is not None and exported["made_from"] == wanted
 
 
 def shards(store: Store) -> list[File]:
     """Every exported file but the manifest and the card; none before the first export."""
-    exported = manifest(store, MANIFEST)
+    exported = read_manifest(store, MANIFEST)
     if exported is None:
         return []
     return [*exported["files"], *(File(**file) for file in [*exported["webdataset"], exported["index"]])]
@@ -155,7 +147,7 @@ def _commit(store: Store, wanted: dict[str, Any], schema: pa.Schema, rows: pa.Ta
 
 def read_index(store: Store) -> pa.Table | None:
     """Where each exported key lies (INDEX); None if nothing was exported."""
-    exported = manifest(store, MANIFEST)
+    exported = read_manifest(store, MANIFEST)
     if exported is None:
         return None
     with pa.ipc.open_file(pa.BufferReader(read_file(store, File(**exported["index"])))) as reader:
@@ -209,7 +201,7 @@ def _shards(
 def _reusable(store: Store) -> dict[str, Shard]:
     """Shards of the export before by what they were made of, if all their files are there and as large as they were."""
     try:
-        exported = manifest(store, MANIFEST)
+        exported = read_manifest(store, MANIFEST)
         index = read_index(store)
     except CorruptFileError:
         return {}  # made again, byte for byte

@@ -16,8 +16,9 @@ from pipeline.curate import plan, revoke, waves
 from pipeline.curate.revoke import Revocation, Revoked
 from pipeline.curate.waves import Part
 from pipeline.lease import Lease
+from pipeline.manifest import read_manifest, write_sealed
 from pipeline.records import PAYLOAD, without_secrets
-from pipeline.storage import CorruptFileError, File, Store, manifest, read_table, write_parquet, write_sealed
+from pipeline.storage import CorruptFileError, File, Store, read_table, write_parquet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +163,7 @@ def _listings(store: Store) -> list[str]:
 
 
 def _rewrite(store: Store, name: str, change: Any) -> None:
-    committed = manifest(store, name)
+    committed = read_manifest(store, name)
     if committed is None:
         return
     before = read_table(store, committed["files"][0])

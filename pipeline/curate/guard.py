@@ -24,7 +24,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import to_dict
+from pipeline.config import to_json
 from pipeline.curate import child
 from pipeline.curate.stage import Batch, Leave, Row, Stage, left
 from pipeline.curate.work import to_table
@@ -245,10 +245,10 @@ def _quarantine(
 ) -> None:
     facts = {
         "stage": f"{type(stage).__module__}:{type(stage).__qualname__}",
-        "config": to_dict(stage),
+        "config": to_json(stage),
         "reason": leave.reason,
         "detail": redacted_text(leave.detail),
-        "limits": to_dict(limits),
+        "limits": to_json(limits),
     }
     table = without_secrets(table)
     metadata = {_META: json.dumps(facts).encode(), b"schema": schema.serialize().to_pybytes()}

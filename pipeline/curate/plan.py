@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from pipeline.config import difference
 from pipeline.log import logger
-from pipeline.storage import File, Store, commit, manifest, read_sealed, read_table, sealed, write_parquet
+from pipeline.manifest import commit, read_manifest, read_sealed, sealed
+from pipeline.storage import File, Store, read_table, write_parquet
 
 NAMES = r"\d{3,}\.json"
 """What plans of rounds and fingerprints are called, within their folders."""
@@ -95,13 +96,13 @@ def rounds(store: Store) -> list[int]:
 
 def waves(store: Store, number: int) -> list[Wave] | None:
     """The pinned waves of a round; None if there is no such round."""
-    found = manifest(store, _name(number))
+    found = read_manifest(store, _name(number))
     return None if found is None else [Wave(**wave) for wave in found["waves"]]
 
 
 def round_rows(store: Store, number: int) -> pa.Table:
     """The rows that a later round works on again."""
-    found = manifest(store, _name(number))
+    found = read_manifest(store, _name(number))
     assert found is not None
     file: File = found["files"][0]
     return read_table(store, file)

@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from pipeline.curate.fetch.address import canonical
 from pipeline.curate.stage import Leave
+from pipeline.manifest import read_sealed, sealed
 from pipeline.records import CONTENT
 from pipeline.redact import redacted_text, redacted_url
-from pipeline.storage import Store, read_sealed, sealed
+from pipeline.storage import Store
 
 Kind = Literal["host", "url", "key", "license", "sha256"]
 BEFORE = "revoked_before_fetch"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import to_dict
+from pipeline.config import to_json
 from pipeline.curate import code, decide, export, forget, plan, revoke, sweep, waves
 from pipeline.curate.guard import Guard
 from pipeline.curate.stage import Row, Stage
@@ -24,9 +24,10 @@ from pipeline.curate.waves import Step
 from pipeline.curate.work import start
 from pipeline.lease import Lease, hold
 from pipeline.log import clean, logger
+from pipeline.manifest import read_sealed, write_sealed
 from pipeline.records import INPUT, LEDGER, key_of
 from pipeline.redact import is_redacted, redacted_option, redacted_text
-from pipeline.storage import Store, read_sealed, write_sealed
+from pipeline.storage import Store
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -69,7 +70,7 @@ class Curation:
         Thresholds are not part of it, nor are limits and resources: they change no row.
         """
         stages = {
-            f"{i} {type(stage).__name__}": to_dict(stage) | stage.depends_on() for i, stage in enumerate(self.stages)
+            f"{i} {type(stage).__name__}": to_json(stage) | stage.depends_on() for i, stage in enumerate(self.stages)
         }
         return {
             "job": self.name,
@@ -77,7 +78,7 @@ class Curation:
             "stages": stages,
             "unit": self.unit,
             "renamed": self.renamed,
-            "waves": to_dict(self.waves),
+            "waves": to_json(self.waves),
             "schema": {column.name: str(column.type) for column in self.schema},
             "code": code.modules(self.stages),
             "libraries": code.libraries(self.stages),
@@ -201,7 +202,7 @@ class Curation:
             "verdicts": name,
             "unit": self.export_unit,
             "columns": list(self.export_columns),
-            "as": to_dict(self.export),
+            "as": to_json(self.export),
         }
 
     def _discover(self) -> pa.Table:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.curate import plan, waves
+from pipeline.manifest import parse_manifest, read_sealed, sealed
 from pipeline.records import LEDGER
-from pipeline.storage import PROBE, TEMPORARY, CorruptFileError, File, Store, parse_manifest, read_sealed, sealed
+from pipeline.storage import PROBE, TEMPORARY, CorruptFileError, File, Store
 
 EXPORT = "export/manifest.json"
 MANIFESTS = (

@@ -28,8 +28,9 @@ import pyarrow.compute as pc
 from pipeline.curate import metrics, plan
 from pipeline.lease import Lease
 from pipeline.log import Progress, cause_of, logger
+from pipeline.manifest import commit, read_manifest, read_manifests, write_sealed
 from pipeline.records import PAYLOAD, without_secrets
-from pipeline.storage import File, Store, commit, manifest, manifests, read_table, write_parquet, write_sealed
+from pipeline.storage import File, Store, read_table, write_parquet
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -115,7 +116,7 @@ def is_complete(store: Store, rounds: int | None = None) -> bool:
 
 def every_manifest(store: Store) -> list[dict[str, Any]]:
     """The manifests of all committed waves, by round and number."""
-    return manifests(store, [_manifest_name(*wave) for wave in _listed(store)])
+    return read_manifests(store, [_manifest_name(*wave) for wave in _listed(store)])
 
 
 def parts_of(wave: dict[str, Any]) -> list[Part]:
@@ -165,14 +166,14 @@ def write_inputs(store: Store, rows: pa.Table) -> pa.Table:
 
 def replace_inputs(store: Store, name: str, rows: pa.Table) -> None:
     """Put other rows, of the same keys in the same order, in the place of those that the manifest `name` commits."""
-    committed = manifest(store, name)
+    committed = read_manifest(store, name)
     assert committed is not None
     write_sealed(store, name, committed | {"files": [asdict(_write_inputs(store, rows))]})
 
 
 def read_inputs(store: Store, columns: list[str] | None = None) -> pa.Table | None:
     """The committed inputs, or None if none were committed yet."""
-    found = manifest(store, INPUTS)
+    found = read_manifest(store, INPUTS)
     return None if found is None else read_table(store, found["files"][0], columns)
 
 

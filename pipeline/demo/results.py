@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 
 from pipeline.curate import decide, waves
 from pipeline.demo.report import Fact, Generated, Ledger, Reconstruction, Report, Sample, Step
+from pipeline.manifest import read_manifest
 from pipeline.page.chart import Chart, Line
 from pipeline.records import STATES
-from pipeline.storage import Store, manifest, read_json, read_table, write_json
+from pipeline.storage import Store, read_json, read_table, write_json
 from pipeline.tokenize.pixels import to_png
 from pipeline.train import metrics
 
@@ -169,7 +170,7 @@ def _left(store: Store) -> Iterator[Sample]:
 
 def _rows(store: Store, path: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
     """Rows of an exported shard, or of the part of a wave that has these scores."""
-    exported = manifest(store, "export/manifest.json")
+    exported = read_manifest(store, "export/manifest.json")
     for file in exported["files"] if exported else ():
         if file.path == path:
             return read_table(store, file, columns).to_pylist()

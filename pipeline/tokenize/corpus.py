@@ -17,17 +17,8 @@ import pyarrow as pa
 from pipeline import foreign
 from pipeline.config import digest
 from pipeline.log import Progress
-from pipeline.storage import (
-    CorruptFileError,
-    File,
-    Store,
-    columns,
-    commit,
-    manifest,
-    read_table,
-    write_parquet,
-    write_sealed,
-)
+from pipeline.manifest import commit, read_manifest, write_sealed
+from pipeline.storage import CorruptFileError, File, Store, columns, read_table, write_parquet
 from pipeline.tokenize.encode import Encode
 from pipeline.tokenize.grammar import Grammar, Segment
 from pipeline.tokenize.package import Tokenizer
@@ -79,13 +70,13 @@ def tokenize(
     Needs Ray.
     """
     names = [f"shards/{digest([file.sha256, tokenizer.sha256])[:16]}.json" for file in files]
-    done = {name: found for name in names if (found := manifest(out, name))}
+    done = {name: found for name in names if (found := read_manifest(out, name))}
     todo = [{"name": name} | asdict(file) for name, file in zip(names, files, strict=True) if name not in done]
     with Progress("tokenize_corpus", sum(file.rows for file in files), "rows") as progress:
         progress.start_at(sum(found["files"][0].rows for found in done.values()))
         for row in _encoded(source, todo, tokenizer_url, out, row_group_rows):
             progress.advance(row["rows"])
-    shards = [found["files"][0] for name in names if (found := manifest(out, name))]
+    shards = [found["files"][0] for name in names if (found := read_manifest(out, name))]
     if len(shards) != len(files) or sum(s.rows for s in shards) != sum(f.rows for f in files):
         raise RuntimeError(f"{len(shards)} of {len(files)} shards of codes are there; run the same command again")
     identified = identity(files, tokenizer.sha256, text_vocab_size, text)

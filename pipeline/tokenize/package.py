@@ -100,7 +100,7 @@ def export(
     facts = {
         "format": 1,
         "quantizer": "fsq",
-        "model": configs.to_dict(config),
+        "model": configs.to_json(config),
         "levels": list(config.levels),
         "codebook_size": model.quantizer.codebook_size,
         "stride": config.stride,

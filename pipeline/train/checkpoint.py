@@ -30,6 +30,7 @@ from safetensors.torch import save
 
 from pipeline import foreign, storage, weights
 from pipeline.log import logger
+from pipeline.manifest import commit
 from pipeline.storage import CorruptFileError, File, Store
 from pipeline.train import manifest, ranks
 from pipeline.train.engine import Slice
@@ -284,7 +285,7 @@ class Checkpoints:
                 pieces[kind].setdefault(name, []).append([number, start, stop, at])
         files = [statics, *(File(**part["file"]) for part in parts)]
         facts |= {"pieces": pieces, "chunks": [[], *(part["chunks"] for part in parts)]}
-        _retried(lambda: storage.commit(store, "manifest.json", files, **facts))
+        _retried(lambda: commit(store, "manifest.json", files, **facts))
         folder, _, name = store.url.rpartition("/")
         open_saved(Store(folder), name)  # read back: a store that answers well and keeps badly is found now
 

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from pipeline import foreign, storage
+from pipeline import foreign
+from pipeline.manifest import commit
 from pipeline.storage import Store
 from pipeline.train import manifest, ranks
 from pipeline.train.checkpoint import Saved, Want
@@ -90,4 +91,4 @@ def _write(
     config = (json.dumps(about, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()
     store.delete(MANIFEST)  # of weights exported after fewer steps, if any
     files = [store.write(WEIGHTS, data), store.write("config.json", config)]
-    storage.commit(store, MANIFEST, files, step=step)
+    commit(store, MANIFEST, files, step=step)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.config import to_dict
+from pipeline.config import to_json
 from pipeline.log import logger
 from pipeline.storage import Store
 from pipeline.train import engine as engines
@@ -184,7 +184,7 @@ def train(
     host.resumed(chain.step)
     metrics = None
     if ranks.rank() == 0:
-        tracked = trackers.start(config.trackers, store, {"train": to_dict(config), **about})
+        tracked = trackers.start(config.trackers, store, {"train": to_json(config), **about})
         if accepted:
             accepted()
         metrics = Metrics(store, chain.step, tracked)

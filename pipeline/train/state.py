@@ -60,7 +60,7 @@ def save(
         chain=asdict(chain),
         model=_model(engine),
         averaged=ema is not None,
-        engine=config.to_dict(engine.config),
+        engine=config.to_json(engine.config),
         shapes=shapes,
         aliases=export.aliases(engine.model),
         about=about,

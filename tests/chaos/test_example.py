@@ -8,7 +8,8 @@ from pathlib import Path
 from pipeline.chaos import example, verify
 from pipeline.curate import decide, waves
 from pipeline.lease import hold
-from pipeline.storage import Store, read_sealed
+from pipeline.manifest import read_sealed
+from pipeline.storage import Store
 
 
 def test_the_listing_is_stable_and_the_baseline_fans_out_and_filters() -> None:

@@ -4,8 +4,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.manifest import commit, write_sealed
 from pipeline.records import LEDGER, VERDICT
-from pipeline.storage import Store, commit, write_parquet, write_sealed
+from pipeline.storage import Store, write_parquet
 
 
 def finished(url: str, rows: list[dict[str, Any]], name: str = "v1") -> Store:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from pipeline.curate import audit, export, plan, waves
+from pipeline.manifest import commit, read_sealed, write_sealed
 from pipeline.records import LEDGER
-from pipeline.storage import Store, commit, read_sealed, write_sealed
+from pipeline.storage import Store
 from tests.curate import toy
 from tests.jobs.toy_job import Ended, Toy, as_job, call, job, made
 

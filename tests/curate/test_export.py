@@ -5,7 +5,8 @@ from dataclasses import asdict
 import pytest
 
 from pipeline.curate import export
-from pipeline.storage import Store, write_sealed
+from pipeline.manifest import write_sealed
+from pipeline.storage import Store
 
 
 def test_an_export_is_what_its_manifest_names(tmp_path) -> None:

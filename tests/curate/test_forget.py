@@ -7,8 +7,9 @@ import pytest
 from pipeline.curate import decide, export, forget, revoke, sweep, waves
 from pipeline.curate.revoke import Revocation
 from pipeline.lease import hold
+from pipeline.manifest import read_sealed
 from pipeline.records import LEDGER
-from pipeline.storage import Store, read_sealed
+from pipeline.storage import Store
 from tests.curate.toy import curation, listing
 
 

@@ -6,8 +6,9 @@ import pytest
 from pipeline.curate import decide, export, waves
 from pipeline.curate.run import LEDGER, Curation
 from pipeline.curate.stage import Leave, Row, Stage, left
+from pipeline.manifest import read_sealed
 from pipeline.records import CLIP, INPUT, key_of
-from pipeline.storage import Store, read_sealed
+from pipeline.storage import Store
 from tests.curate.toy import Cut, DropShort
 
 RULES = (

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline.curate import sweep, waves
+from pipeline.manifest import commit, write_sealed
 from pipeline.records import LEDGER
-from pipeline.storage import File, Store, commit, write_parquet, write_sealed
+from pipeline.storage import File, Store, write_parquet
 from tests.jobs.toy_job import Toy, as_job, job
 
 ROWS = pa.table({"key": ["a"]})

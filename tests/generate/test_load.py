@@ -7,12 +7,13 @@ import torch
 from safetensors import torch as safetensors
 from torch import nn
 
-from pipeline.config import to_dict
+from pipeline.config import to_json
 from pipeline.generate.load import load_model, load_stack
+from pipeline.manifest import commit
 from pipeline.models.denoiser import Denoiser, DenoiserConfig
 from pipeline.models.dvae import DVAE
 from pipeline.models.gpt import GPT, GPTConfig
-from pipeline.storage import CorruptFileError, Store, commit
+from pipeline.storage import CorruptFileError, Store
 from pipeline.tokenize import package
 from pipeline.tokenize.grammar import Grammar
 from pipeline.tokenize.text import TextTokenizer
@@ -26,7 +27,7 @@ GRAMMAR = Grammar(text_size=TEXT.vocab_size, image_size=60)
 def write(store: Store, kind: str, model: nn.Module, **facts: Any) -> None:
     """A folder as training exports it: every name of the state_dict, tied ones twice."""
     tensors = {name: value.clone() for name, value in model.state_dict().items()}
-    config = json.dumps({"kind": kind, "model": to_dict(model.config), "facts": facts}).encode()
+    config = json.dumps({"kind": kind, "model": to_json(model.config), "facts": facts}).encode()
     store.delete("manifest.json")
     commit(
         store,

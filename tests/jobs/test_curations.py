@@ -18,8 +18,9 @@ from pipeline.curate import plan
 from pipeline.curate.guard import Guard, GuardConfig
 from pipeline.curate.run import LEDGER
 from pipeline.curate.work import start
+from pipeline.manifest import read_sealed, write_sealed
 from pipeline.records import CLIP, INPUT, key_of
-from pipeline.storage import Store, read_sealed, write_sealed
+from pipeline.storage import Store
 from tests.curate.poison import Harm
 
 

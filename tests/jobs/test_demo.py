@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.curate import decide
 from pipeline.demo import corpus
+from pipeline.manifest import read_manifest
 from pipeline.storage import Store, read_json, read_table
-from pipeline.storage import manifest as read_manifest
 
 ROOT = Path(__file__).parents[2]
 

@@ -23,6 +23,7 @@ from safetensors import torch as safetensors
 from jobs.checkpoint import Checkpoint, main
 from pipeline import records, storage
 from pipeline.generate.load import load_stack
+from pipeline.manifest import commit, sealed
 from pipeline.storage import CorruptFileError, Store
 from pipeline.tokenize import corpus, package
 from pipeline.tokenize.grammar import Grammar
@@ -57,7 +58,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
         schema=records.CODES,
     )
-    storage.commit(
+    commit(
         root.sub("codes"),
         "manifest.json",
         [storage.write_parquet(root.sub("codes"), "codes/a.parquet", table)],
@@ -65,7 +66,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         longest_row_tokens=30,
         **facts,
     )
-    storage.commit(
+    commit(
         root.sub("images"),
         "export/manifest.json",
         [
@@ -88,7 +89,7 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 def sealed_again(folder: Path, name: str, change: Change) -> None:
     """Change the object in a sealed manifest."""
     value = json.loads((folder / name).read_text())
-    (folder / name).write_bytes(storage.sealed(change(value) or value))
+    (folder / name).write_bytes(sealed(change(value) or value))
 
 
 def listed_again(folder: Path, manifest: str) -> None:
@@ -97,9 +98,7 @@ def listed_again(folder: Path, manifest: str) -> None:
     for file in value["files"]:
         data = (folder / file["path"]).read_bytes()
         file |= {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / manifest).write_bytes(
-        json.dumps(value).encode() if manifest == "tokenizer.json" else storage.sealed(value)
-    )
+    (folder / manifest).write_bytes(json.dumps(value).encode() if manifest == "tokenizer.json" else sealed(value))
 
 
 def load(folder: Path) -> None:

@@ -22,8 +22,9 @@ from pipeline.curate.guard import GuardConfig
 from pipeline.curate.run import Curation
 from pipeline.curate.stage import Leave, Map, Row
 from pipeline.curate.work import start
+from pipeline.manifest import read_sealed
 from pipeline.records import CLIP, INPUT, LEDGER
-from pipeline.storage import Store, parquet_bytes, read_file, read_sealed
+from pipeline.storage import Store, parquet_bytes, read_file
 from tests.curate import toy
 from tests.jobs.toy_job import Ended, Toy, as_job, call, job
 

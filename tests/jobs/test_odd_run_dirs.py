@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.curate import decide
+from pipeline.manifest import read_sealed
 from pipeline.records import LEDGER
-from pipeline.storage import Store, read_sealed
+from pipeline.storage import Store
 from tests.curate import toy
 from tests.jobs.toy_job import as_job, call, job, made
 

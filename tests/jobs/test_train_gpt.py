@@ -10,7 +10,8 @@ import torch
 
 from jobs.train_gpt import TrainGPT, worker
 from pipeline import records
-from pipeline.storage import Store, read_json, write_parquet, write_sealed
+from pipeline.manifest import write_sealed
+from pipeline.storage import Store, read_json, write_parquet
 from pipeline.tokenize.grammar import Grammar
 from pipeline.tokenize.text import TextTokenizer
 from pipeline.train import metrics

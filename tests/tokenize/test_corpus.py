@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pipeline.manifest import read_manifest, write_sealed
 from pipeline.models.dvae import DVAE, DVAEConfig
-from pipeline.storage import CorruptFileError, Store, manifest, read_table, write_parquet, write_sealed
+from pipeline.storage import CorruptFileError, Store, read_table, write_parquet
 from pipeline.tokenize import corpus, package
 from pipeline.tokenize.collate import pictures
 from pipeline.tokenize.pixels import to_png
@@ -43,7 +44,7 @@ def test_codes_are_those_of_the_tokenizer_and_shards_are_not_made_twice(
     tokenizer = package.export(dvae, folder, torch.rand(4, 1, 8, 8) * 2 - 1)
     out, files = Store(str(tmp_path / "codes")), corpus.source_files(source)
     facts = corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280)
-    found = manifest(out, corpus.MANIFEST)
+    found = read_manifest(out, corpus.MANIFEST)
     assert facts["identity"] == found["identity"] == corpus.identity(files, tokenizer.sha256, 280)
     for shard, file in zip(found["files"], files, strict=True):
         codes, images = read_table(out, shard), read_table(source, file)
@@ -87,7 +88,7 @@ def test_the_text_tokenizer_of_another_corpus_can_be_used_and_makes_them_mixable
     assert facts["identity"] == corpus.identity(files, tokenizer.sha256, 999, text)
     assert facts["identity"] != corpus.identity(files, tokenizer.sha256, 280)
     write_sealed(own, corpus.MANIFEST, facts | {"identity": "another", "longest_row_tokens": 999})
-    assert corpus.shared_facts([out.url, own.url]) == manifest(out, corpus.MANIFEST) | {"longest_row_tokens": 999}
+    assert corpus.shared_facts([out.url, own.url]) == read_manifest(out, corpus.MANIFEST) | {"longest_row_tokens": 999}
     for name, flag in (("tokenizer_sha256", "--tokenizer"), ("text_sha256", "--text")):
         write_sealed(own, corpus.MANIFEST, facts | {name: "0123456789abcdef"})
         with pytest.raises(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from pipeline import storage
+from pipeline.manifest import sealed
 from pipeline.storage import CorruptFileError, Store
 from pipeline.train import checkpoint as module
 from pipeline.train.checkpoint import KINDS, Checkpoints, Want, best_saved, committed, open_saved
@@ -284,7 +284,7 @@ def test_a_later_format_is_refused(store):
     name = save(store, 1)
     facts = json.loads(store.read(f"{name}/manifest.json"))
     facts["format"] = 2
-    store.write(f"{name}/manifest.json", storage.sealed(facts))
+    store.write(f"{name}/manifest.json", sealed(facts))
     with pytest.raises(ValueError, match="format 2.*new run_dir"):
         open_saved(store, name)
 
@@ -306,7 +306,7 @@ def test_a_manifest_that_was_sealed_again_is_checked(store, change, error):
     name = save(store, 1)
     facts = json.loads(store.read(f"{name}/manifest.json"))
     change(facts)
-    store.write(f"{name}/manifest.json", storage.sealed(facts))
+    store.write(f"{name}/manifest.json", sealed(facts))
     with pytest.raises(CorruptFileError, match=error):
         open_saved(store, name)
 

@@ -6,6 +6,7 @@ from safetensors.torch import load
 from torch import nn
 
 from pipeline import storage
+from pipeline.manifest import read_manifest
 from pipeline.storage import Store
 from pipeline.train import state
 from pipeline.train.checkpoint import Checkpoints, open_saved
@@ -37,7 +38,7 @@ def test_what_is_exported_loads_strictly_into_a_new_module(engine, tmp_path):
     pieces = {"embed.weight": [(0, torch.arange(10.0)), (10, torch.arange(10.0))]}
     assert exported_step(store) is None
     export(engine, pieces, store, step=7, about={"kind": "tied", "model": {"n": 5}})
-    found = storage.manifest(store, "manifest.json")
+    found = read_manifest(store, "manifest.json")
     tensors = load(storage.read_file(store, found["files"][0]))
     again = Tied()
     again.load_state_dict(tensors)
@@ -52,7 +53,7 @@ def test_a_later_export_replaces_an_earlier_one(engine, tmp_path):
     for step, value in ((1, 0.0), (2, 1.0)):
         engine.owned()[0].master.fill_(value)
         export(engine, masters(engine.owned()), store, step=step, about={})
-        file = storage.manifest(store, "manifest.json")["files"][0]
+        file = read_manifest(store, "manifest.json")["files"][0]
         assert exported_step(store) == step and load(storage.read_file(store, file))["head.weight"].eq(value).all()
 
 

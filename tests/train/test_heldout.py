@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.storage import Store, commit, write_parquet
+from pipeline.manifest import commit
+from pipeline.storage import Store, write_parquet
 from pipeline.train.checkpoint import committed, open_saved
 from pipeline.train.data.order import Draw
 from pipeline.train.data.rows import Rows

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pipeline import storage
+from pipeline.manifest import commit
 from pipeline.storage import Store
 from pipeline.train import checkpoint, loop, ranks, state
 from pipeline.train import engine as engines
@@ -75,7 +76,7 @@ def dataset(folder: Path, rows: int = 101) -> Store:
         storage.write_parquet(store, f"part-{i}.parquet", table.slice(i * 40, 40), row_group_rows=16)
         for i in range(-(-rows // 40))
     ]
-    storage.commit(store, "manifest.json", files)
+    commit(store, "manifest.json", files)
     return store
 
 

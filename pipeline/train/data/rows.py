@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.log import logger
+from pipeline.manifest import read_manifest
 from pipeline.storage import CorruptFileError, File, Store
 from pipeline.train import ranks
 from pipeline.train.data.cache import Shared
@@ -63,7 +64,7 @@ class Rows:
         store: Store, manifest: str = "manifest.json", *, columns: list[str] | None = None, cache_bytes: int = 1 << 30
     ) -> "Rows":
         """The Parquet files that a manifest names; ValueError if there is no such manifest."""
-        found = storage.manifest(store, manifest)
+        found = read_manifest(store, manifest)
         if found is None:
             raise ValueError(f"no committed dataset at {store.url}/{manifest}; run the step that makes it first")
         files = [file for file in found["files"] if file.path.endswith(".parquet")]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline import storage
+from pipeline.manifest import commit
 from pipeline.storage import CorruptFileError, Store
 from pipeline.train import loop, ranks
 from pipeline.train.data.batches import CHECK_AHEAD, Batches, check_same, check_split
@@ -190,7 +191,7 @@ def test_a_mixture_is_resumed_where_it_was_and_not_with_other_weights_or_rows(tm
     # The same rows in another order are another dataset, though no id tells.
     table = Rows.committed(other).take(np.arange(50)[::-1].copy())
     shutil.rmtree(folders[1])
-    storage.commit(other, "manifest.json", [storage.write_parquet(other, "part-0.parquet", table, row_group_rows=50)])
+    commit(other, "manifest.json", [storage.write_parquet(other, "part-0.parquet", table, row_group_rows=50)])
     with pytest.raises(ValueError, match="other samples"):
         train_mixed(folders, (0.3, 0.7), tmp_path / "run", tiny.config("torch", steps=24))
 

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import storage
+from pipeline.manifest import commit
 from pipeline.storage import Store
 from pipeline.train.data.mixture import PERIOD, MixedRows, Mixture, interleave, quotas
 from pipeline.train.data.order import ANCHOR, Chain, Order
@@ -116,7 +117,7 @@ def test_each_rank_is_dealt_its_part_of_each_dataset(world):
 def dataset(folder, first, n, **columns) -> Rows:
     store = Store(str(folder))
     table = pa.table({"id": np.arange(first, first + n)} | columns)
-    storage.commit(store, "manifest.json", [storage.write_parquet(store, "a.parquet", table, row_group_rows=8)])
+    commit(store, "manifest.json", [storage.write_parquet(store, "a.parquet", table, row_group_rows=8)])
     return Rows.committed(store)
 
 

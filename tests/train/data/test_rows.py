@@ -8,6 +8,7 @@ import pytest
 import s3fs
 
 from pipeline import storage
+from pipeline.manifest import commit, read_manifest
 from pipeline.storage import CorruptFileError, File, Store
 from pipeline.train import ranks
 from pipeline.train.data import rows as rows_module
@@ -70,7 +71,7 @@ def test_a_bad_file_is_named(store, how):
 
 
 def test_rows_that_disagree_with_the_manifest_are_refused(store):
-    file = storage.manifest(store, "manifest.json")["files"][0]
+    file = read_manifest(store, "manifest.json")["files"][0]
     wrong = File(path=file.path, size_bytes=file.size_bytes, sha256=file.sha256, rows=39)
     with pytest.raises(CorruptFileError, match="40 rows where the manifest says 39"):
         Rows(store, [wrong])
@@ -115,7 +116,7 @@ def wide_dataset(store: Store, files: int, groups: int) -> Rows:
         ids = np.arange(f * 4 * groups, (f + 1) * 4 * groups)
         table = pa.table({"id": ids, "x": [noise.bytes(8000) for _ in ids], "unused": [noise.bytes(8000) for _ in ids]})
         made.append(storage.write_parquet(store, f"part-{f}.parquet", table, row_group_rows=4))
-    storage.commit(store, "manifest.json", made)
+    commit(store, "manifest.json", made)
     return Rows.committed(store, columns=["id", "x"])
 
 
