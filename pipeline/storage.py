@@ -56,7 +56,7 @@ def _os_errors(method: "Callable[Concatenate[Store, P], T]") -> "Callable[Concat
     """Errors of the clients of S3 that are none, such as one of the connection or missing credentials, as OSError."""
 
     @functools.wraps(method)
-    def call(store: "Store", *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(store: "Store", /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return method(store, *args, **kwargs)
         except Exception as error:
