@@ -3,17 +3,16 @@
 python -m jobs.generate --prompt "a handwritten seven" --num 16 --out grid.png
 """
 
-import io
 import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
 
 from jobs._main import run
 from pipeline.generate.load import Stack, load_stack
 from pipeline.generate.sample import DecodingConfig, generate_images
 from pipeline.log import logger
+from pipeline.media.image import encode_png
 from pipeline.models.sampling import SamplingConfig
 from pipeline.storage import Store
 from pipeline.tokenize.pixels import to_bytes
@@ -71,9 +70,7 @@ def grid_png(images: np.ndarray, columns: int | None = None, gap: int = 2) -> by
     for i, image in enumerate(images):
         y, x = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
         sheet[y : y + height, x : x + width] = image
-    sink = io.BytesIO()
-    Image.fromarray(sheet.squeeze(2) if channels == 1 else sheet).save(sink, "PNG")
-    return sink.getvalue()
+    return encode_png(sheet)
 
 
 def main(config: Generate) -> None:

@@ -19,7 +19,7 @@ LAYERS = [
         "pipeline.foreign",
         "pipeline.weights",
     ),
-    ("pipeline.models",),
+    ("pipeline.models", "pipeline.media"),
     ("pipeline.curate", "pipeline.tokenize", "pipeline.train"),
     ("pipeline.generate",),
     ("pipeline.chaos", "pipeline.bench", "pipeline.page"),
@@ -27,12 +27,14 @@ LAYERS = [
     ("jobs",),
 ]
 APART = [
+    ("pipeline.models", "pipeline.media"),
     ("pipeline.curate", "pipeline.train"),
     ("pipeline.curate", "pipeline.tokenize"),
     ("pipeline.tokenize", "pipeline.train"),
 ]
 BANNED = {
     "pipeline.models": {"ray", "deepspeed", "fsspec", "diffusers"},
+    "pipeline.media": {"torch", "ray", "deepspeed", "fsspec"},
     "pipeline.config": {"ray", "torch"},
     "pipeline.storage": {"ray", "torch"},
     "pipeline.curate": {"torch", "onnxruntime"},  # but for stages that run a model, and say which: see `runs_a_model`
@@ -142,6 +144,9 @@ def test_a_stage_that_runs_a_model_may_import_torch() -> None:
         ("pipeline.curate.image.clip", "import onnxruntime"),
         ("pipeline.models.gpt", "import ray"),
         ("pipeline.models.gpt", "from pipeline.curate import stage"),
+        ("pipeline.models.gpt", "from pipeline.media import image"),
+        ("pipeline.media.mel", "import torch"),
+        ("pipeline.media.audio", "from pipeline.curate.stage import Leave"),
         ("pipeline.curate.waves", "from pipeline.train.data.order import Order"),
         ("pipeline.train.loop", "import deepspeed.ops"),
         ("pipeline.storage", "import jobs.demo"),

@@ -7,9 +7,9 @@ scikit-learn (E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digi
 
 import functools
 import hashlib
-import io
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 IMAGE_SIZE = 32
@@ -75,14 +75,16 @@ TWINS = {"/images/copy.png": "/images/0001.png", "/podcast/bread-again.mp3": "/p
 
 
 @functools.cache
-def pixels() -> np.ndarray:
+def pixels() -> NDArray[np.uint8]:
     """All pictures, uint8 (N, 32, 32); 0 is paper, 255 ink. Scaled from 8x8 by Pillow's bicubic filter, clamped."""
-    scans = _digits()[0].astype(np.float32) / 16
-    scaled = [Image.fromarray(scan).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC) for scan in scans]
-    return np.round(np.clip(np.stack([np.asarray(image) for image in scaled]), 0, 1) * 255).astype(np.uint8)
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    ink = _digits()[0].astype(np.float32) / 16  # (N, 8, 8) in [0, 1]
+    # In floats: sixteen levels of ink become bytes once, after the filter.
+    scaled = [np.asarray(Image.fromarray(scan).resize(size, Image.Resampling.BICUBIC)) for scan in ink]
+    return np.round(np.clip(np.stack(scaled), 0, 1) * 255).astype(np.uint8)
 
 
-def labels() -> np.ndarray:
+def labels() -> NDArray[np.int64]:
     """The digit of each picture, int64 (N,)."""
     return _digits()[1]
 
@@ -92,19 +94,14 @@ def is_heldout(index: int) -> bool:
     return index % HELDOUT_EVERY == 0
 
 
-def training() -> tuple[np.ndarray, np.ndarray]:
+def training() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Pictures that are served, float32 (N, 1, 32, 32) in [-1, 1], and their digits, int64 (N,)."""
     return _select(heldout=False)
 
 
-def heldout() -> tuple[np.ndarray, np.ndarray]:
+def heldout() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Pictures that are never served, as `training` returns them."""
     return _select(heldout=True)
-
-
-def heldout_png() -> list[bytes]:
-    """The held-out pictures as PNG files, in the order of `heldout`."""
-    return [png(image) for index, image in enumerate(pixels()) if is_heldout(index)]
 
 
 def caption(index: int) -> str:
@@ -120,22 +117,16 @@ def prompt(digit: int, template: str = PROMPTS[0]) -> str:
     return template.format(digit=digit, word=WORDS[digit])
 
 
-def png(image: np.ndarray, compress_level: int = 6) -> bytes:
-    """A uint8 (H, W) picture as a grayscale PNG; the level changes bytes, never pixels."""
-    sink = io.BytesIO()
-    Image.fromarray(image).save(sink, "PNG", compress_level=compress_level)
-    return sink.getvalue()
-
-
-def _select(heldout: bool) -> tuple[np.ndarray, np.ndarray]:
-    chosen = np.array([is_heldout(index) == heldout for index in range(len(pixels()))])
-    images = pixels()[chosen].astype(np.float32) / 127.5 - 1
-    return images[:, None], labels()[chosen]
+def _select(heldout: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    selected = np.array([is_heldout(index) == heldout for index in range(len(pixels()))])
+    images = pixels()[selected].astype(np.float32) / 127.5 - 1
+    return images[:, None], labels()[selected]  # (n, 32, 32) -> (n, 1, 32, 32)
 
 
 @functools.cache
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def _digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Scans (N, 8, 8) from 0 to 16, and what they show (N,)."""
     from sklearn.datasets import load_digits  # a second of imports that only the demo pays
 
-    found = load_digits()
-    return found.images, found.target.astype(np.int64)
+    digits = load_digits()
+    return digits.images, digits.target.astype(np.int64)

@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.demo import corpus, speech, texts, transcripts
+from pipeline.media.image import encode_png
 
 TALKS = ("tides", "glass", "library", "snow")
 """Good episodes of the HTML page; the podcast feed has the others."""
@@ -95,7 +97,11 @@ def _served() -> list[int]:
 
 @functools.cache
 def _image_files() -> Site:
-    return {_image_path(i): Resource(body=corpus.png(corpus.pixels()[i]), content_type="image/png") for i in _served()}
+    return {_image_path(i): _png(corpus.pixels()[i]) for i in _served()}
+
+
+def _png(pixels: NDArray[np.uint8], compress_level: int = 6) -> Resource:
+    return Resource(body=encode_png(pixels, compress_level), content_type="image/png")
 
 
 def _image_path(index: int) -> str:
@@ -105,11 +111,11 @@ def _image_path(index: int) -> str:
 @functools.cache
 def _image_troubles() -> Site:
     # negatives of training pictures: good pictures that are nobody's duplicate, so that only the planted reason applies
-    negative = [Resource(body=corpus.png(255 - corpus.pixels()[i]), content_type="image/png") for i in _served()[:6]]
-    whole = corpus.png(255 - corpus.pixels()[_served()[6]])
+    negative = [_png(255 - corpus.pixels()[i]) for i in _served()[:7]]
+    whole = negative[6].body
     return {
-        "/images/copy.png": Resource(body=corpus.png(corpus.pixels()[1], compress_level=1), content_type="image/png"),
-        "/images/dot.png": Resource(body=corpus.png(np.full((1, 1), 128, np.uint8)), content_type="image/png"),
+        "/images/copy.png": _png(corpus.pixels()[1], compress_level=1),
+        "/images/dot.png": _png(np.full((1, 1), 128, np.uint8)),
         "/images/IMG_2041.png": negative[0],
         "/images/optout.png": replace(negative[1], headers=(("X-Robots-Tag", "noai"),)),
         "/private/sketch.png": negative[2],

@@ -1,14 +1,15 @@
-"""Encoded pictures to floats in [-1, 1] and back; the one place that says what a pixel value means."""
-
-import io
+"""Pictures as floats in [-1, 1] and back; the one place that says what a pixel value means to a model."""
 
 import numpy as np
-from PIL import Image
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.media.error import MediaError
+from pipeline.media.image import cover, encode_png, open_image
 
 _MODES = {1: "L", 3: "RGB"}
 
 
-def from_png(data: bytes, channels: int, size: int) -> np.ndarray:
+def from_png(data: bytes, channels: int, size: int) -> NDArray[np.float32]:
     """A picture as (C, size, size) float32 in [-1, 1]: -1 is black, transparent parts are white.
 
     Other sizes are scaled until they cover the square, and cropped around the centre. ValueError if the bytes are no
@@ -16,39 +17,27 @@ def from_png(data: bytes, channels: int, size: int) -> np.ndarray:
     """
     if channels not in _MODES:
         raise ValueError(f"channels {channels} must be one of {sorted(_MODES)}")
+    size_bytes = len(data)  # here, so that a null in a column is a TypeError of its own
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-    except (OSError, SyntaxError) as error:  # what Pillow raises for broken files
-        raise ValueError(f"{len(data)} bytes are not a picture: {error}") from error
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert(_MODES[channels])
-    if image.size != (size, size):
-        scale = size / min(image.size)
-        width, height = (max(size, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-        left, top = (width - size) // 2, (height - size) // 2
-        image = image.crop((left, top, left + size, top + size))
-    pixels = np.asarray(image, dtype=np.float32).reshape(size, size, channels)  # (H, W, C)
-    return (pixels / 127.5 - 1).transpose(2, 0, 1)
+        picture = open_image(data)
+    except MediaError as error:
+        raise ValueError(f"{size_bytes} bytes are not a picture: {error.detail}") from error
+    square = cover(picture.convert(_MODES[channels]), size)
+    pixels = np.asarray(square, dtype=np.float32).reshape(size, size, channels)  # (H, W, C)
+    return (pixels / 127.5 - 1).transpose(2, 0, 1)  # (C, H, W)
 
 
-def to_bytes(pixels: np.ndarray) -> np.ndarray:
+def to_bytes(pixels: ArrayLike) -> NDArray[np.uint8]:
     """Floats (..., C, H, W) to bytes (..., H, W, C), rounded and clipped."""
     scaled = np.clip(np.rint((np.asarray(pixels, dtype=np.float32) + 1) * 127.5), 0, 255).astype(np.uint8)
     return np.moveaxis(scaled, -3, -1)
 
 
-def to_png(pixels: np.ndarray) -> bytes:
+def to_png(pixels: ArrayLike) -> bytes:
     """Floats (C, H, W) in [-1, 1] as a PNG."""
-    pixels = to_bytes(pixels)
-    out = io.BytesIO()
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(out, format="PNG")
-    return out.getvalue()
+    return encode_png(to_bytes(pixels))
 
 
-def grid(*rows: np.ndarray) -> np.ndarray:
+def grid(*rows: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Rows (n, C, H, W) of pictures, one under the other, as one of (rows * H, n * W, C) bytes."""
     return to_bytes(np.concatenate([np.concatenate(list(row), axis=-1) for row in rows], axis=-2))

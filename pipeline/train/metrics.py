@@ -6,7 +6,6 @@ hides them; a kill loses at most the line being written. A remote run_dir gets t
 is called: before a checkpoint is committed, so that no line of a step that a resume builds on is lost.
 """
 
-import io
 import json
 import math
 import tempfile
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.log import JsonLines, logger
+from pipeline.media.image import encode_png
 from pipeline.storage import Store
 from pipeline.train import trackers as sinks
 
@@ -63,9 +62,7 @@ class Metrics:
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         """Record a picture (H, W, C) uint8, C 1 or 3, made after `step` steps."""
         self._board.add_image(name, pixels, step, dataformats="HWC")
-        data = io.BytesIO()
-        Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(data, "PNG")
-        self._store.write(f"samples/{step:08d}-{name}.png", data.getvalue())
+        self._store.write(f"samples/{step:08d}-{name}.png", encode_png(pixels))
 
     def flush(self) -> None:
         """Make everything written so far visible in the store; may run beside `write`."""

@@ -133,7 +133,9 @@ def test_what_makes_no_row_does_not_bind() -> None:
 
 def test_the_modules_are_those_that_stages_use() -> None:
     used = code.modules([DecodeImage()])
-    assert {"pipeline.curate.image.decode", "pipeline.records", "pipeline.curate.stage"} <= used.keys()
+    own = {"pipeline.curate.image.decode", "pipeline.media.image", "pipeline.media.error"}
+    assert own | {"pipeline.records", "pipeline.curate.stage"} <= used.keys()
+    assert not {"pipeline.media.audio", "pipeline.media.mel"} & used.keys()
     assert (
         not {"pipeline.curate.guard", "pipeline.curate.waves", "pipeline.curate.explain", "pipeline.storage"}
         & used.keys()
@@ -177,6 +179,8 @@ COMMENT = "\n# a comment at the end\n"
         ),
         ("curate/stage.py", lambda text: text + STATEMENT, {"plan.code.pipeline.curate.stage", "rules"}),
         ("curate/image/decode.py", lambda text: text + STATEMENT, {"plan.code.pipeline.curate.image.decode"}),
+        ("media/image.py", lambda text: text + STATEMENT, {"plan.code.pipeline.media.image"}),
+        ("media/audio.py", lambda text: text + STATEMENT, set()),
         ("curate/fetch/http.py", lambda text: text + STATEMENT, {"plan.code.pipeline.curate.fetch.http"}),
         ("curate/image/filters.py", lambda text: text + STATEMENT, {"rules"}),
         ("curate/explain.py", lambda text: text + STATEMENT, set()),

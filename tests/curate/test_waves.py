@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.curate import decide, export, waves
+from pipeline.curate import decide, export, survey, waves
 from pipeline.curate.through import through
 from pipeline.log import cause_of
 from pipeline.records import CLIP
@@ -62,6 +62,16 @@ def test_every_input_ends_in_one_state(whole: Store) -> None:
     rows = table.to_pylist()
     assert {r["order"] for r in rows if r["unit"] == "episode" and r["state"] == "kept"} == kept
     assert len({r["key"] for r in rows}) == len(rows) == 60 + 57 * 3
+
+
+def test_a_filter_is_asked_about_its_own_unit_alone(whole: Store) -> None:
+    nothing = DropShort(min_s=100)  # clips and episodes alike would be dropped
+    for unit, other in (("episode", "clip"), ("clip", "episode")):
+        rules = (decide.Rules(unit=unit, filters=(nothing,)), decide.Rules(unit=other))
+        books = decide.books(decide.verdicts(whole, decide.decide(whole, rules, CLIP)))
+        assert books[unit]["kept"] == 0 and "clip_too_short" not in books[other]["dropped"]
+        found = survey.survey(whole, rules, CLIP)
+        assert found.alone[unit].keys() == {"DropShort"} and not found.alone[other]
 
 
 def test_export_is_the_same_for_any_cut_and_arrival_of_the_work(whole: Store, tmp_path: Path, local_ray: None) -> None:

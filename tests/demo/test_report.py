@@ -7,10 +7,11 @@ import pytest
 
 from pipeline.demo import corpus
 from pipeline.demo.report import Fact, Generated, Ledger, Reconstruction, Report, Sample, Step, render
+from pipeline.media.image import encode_png
 from pipeline.page import chart
 
 HOSTILE = "</p><script>alert(1)</script><img src=x onerror=alert(2)> \" ' & \u202ereversed\x00\x1b[31m \ud800"
-PNG = corpus.png(corpus.pixels()[1])
+PNG = encode_png(corpus.pixels()[1])
 STEP = Step.of(
     "fetch",
     {

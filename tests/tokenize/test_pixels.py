@@ -58,3 +58,15 @@ def test_a_grid_lays_rows_one_under_the_other() -> None:
     for i in range(3):
         assert np.array_equal(made[:2, 4 * i : 4 * i + 4], to_bytes(x[i]))
         assert np.array_equal(made[2:, 4 * i : 4 * i + 4], to_bytes(-x[i]))
+
+
+def test_a_null_is_no_picture_and_a_quarter_turn_is_made() -> None:
+    with pytest.raises(TypeError):
+        from_png(None, 1, 32)  # what `collate.pictures` turns into the key of the row
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upper = np.zeros((16, 16), np.uint8)
+    upper[:8] = 255
+    file = io.BytesIO()
+    Image.fromarray(upper).save(file, "PNG", exif=exif)
+    assert (from_png(file.getvalue(), 1, 16)[0, :, 8:] == 1).all()

@@ -1,4 +1,4 @@
-"""Filters of clips; they read scores that `CutClips` stored and let episodes pass."""
+"""Filters of clips; they read scores that `CutClips` stored."""
 
 from dataclasses import dataclass
 
@@ -9,64 +9,62 @@ from pipeline.curate.stage import Filter, Row, score
 class DropClipDuration(Filter):
     """Drop as `clip_too_short` or `clip_too_long`."""
 
-    min_s: float = 1.0
-    max_s: float = 20.0
+    min_s: float = 1.0  # ours: shorter is a word or two, with no melody to learn
+    max_s: float = 20.0  # ours: above `CutClips.max_s`, for a long cue; well below the 30 s that Whisper hears at once
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
-        if row["unit"] != "clip":
-            return None
         duration_s = score(row, "duration_s")
-        return "clip_too_short" if duration_s < self.min_s else "clip_too_long" if duration_s > self.max_s else None
+        if duration_s < self.min_s:
+            return "clip_too_short"
+        return "clip_too_long" if duration_s > self.max_s else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DropNoSpeech(Filter):
     """Drop as `clip_no_speech` what holds less speech than this share of its time."""
 
-    min_speech_ratio: float = 0.3
+    min_speech_ratio: float = 0.3  # ours, and low: the detector tells silence from sound, and takes noise for speech
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
-        is_mute = row["unit"] == "clip" and score(row, "speech_ratio") < self.min_speech_ratio
-        return "clip_no_speech" if is_mute else None
+        return "clip_no_speech" if score(row, "speech_ratio") < self.min_speech_ratio else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DropQuiet(Filter):
     """Drop as `clip_too_quiet` what stays below this level (decibels below full scale)."""
 
-    min_rms_db: float = -50.0
+    min_rms_db: float = -50.0  # ours: 30 dB below the quietest that podcasts are mastered to (AES TD1004: -20 LUFS)
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
-        return "clip_too_quiet" if row["unit"] == "clip" and score(row, "rms_db") < self.min_rms_db else None
+        return "clip_too_quiet" if score(row, "rms_db") < self.min_rms_db else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DropClipped(Filter):
     """Drop as `clip_clipped` what has more than this share of samples at full scale."""
 
-    max_clipped_ratio: float = 0.01
+    max_clipped_ratio: float = 0.01  # ours: limiters touch full scale with single samples, distortion with runs
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
-        is_clipped = row["unit"] == "clip" and score(row, "clipped_ratio") > self.max_clipped_ratio
-        return "clip_clipped" if is_clipped else None
+        return "clip_clipped" if score(row, "clipped_ratio") > self.max_clipped_ratio else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DropTextRate(Filter):
     """Drop as `text_too_fast` or `text_too_slow` what nobody would say in that time: its text belongs elsewhere."""
 
+    # English at 150 words a minute is about 15 characters a second: an eighth of it, and twice. NeMo's curators call
+    # more than 40 a hallucination.
     min_chars_per_s: float = 2.0
     max_chars_per_s: float = 30.0
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
-        if row["unit"] != "clip":
-            return None
-        rate = score(row, "chars_per_s")
-        if rate < self.min_chars_per_s:
+        chars_per_s = score(row, "chars_per_s")
+        if chars_per_s < self.min_chars_per_s:
             return "text_too_slow"
-        return "text_too_fast" if rate > self.max_chars_per_s else None
+        return "text_too_fast" if chars_per_s > self.max_chars_per_s else None

@@ -12,18 +12,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import soxr
 import webrtcvad
 from numpy.typing import NDArray
 
-from pipeline.curate.audio.decode import Waveform, decode_audio, encode_flac
+from pipeline.curate.audio.decode import decode_episode
 from pipeline.curate.stage import Leave, Row, Split, left
 from pipeline.curate.text.transcripts import Cue, read_transcript, spoken
+from pipeline.media.audio import Waveform, encode_flac, resample
 from pipeline.records import CLIP, key_of
 
+# The longest of the frames that WebRTC's detector takes (10, 20, 30 ms), and the rates that it takes.
 FRAME_S = 0.03
 _VAD_RATES = (8000, 16000, 32000, 48000)
+# A shade below the top of 16 bits (32767 / 32768): lossy codecs bend what was clipped.
 _FULL_SCALE = 0.999
+# Stands for silence, whose level has no logarithm. Below the rounding noise of 16 bits (-101 dB).
 _FLOOR_DB = -120.0
 _HOPELESS = 4  # times max_s: a clip that no threshold would let in, whose audio could fill the memory
 _FROM_EPISODE = ("url", "page_url", "license", "source", "language", "input_key")
@@ -42,15 +45,15 @@ class Span:
 class CutClips(Split):
     """An episode (`audio` and `transcript`) becomes itself, without its audio, and a row of unit clip per clip.
 
-    Leaves as failed with the reasons of `decode_audio` and `read_transcript`. A clip whose cues lie outside the audio
+    Leaves as failed with the reasons of `decode_episode` and `read_transcript`. A clip whose cues lie outside the audio
     is dropped as `clip_outside_audio`, one of more than four times `max_s` as `clip_too_long`.
     """
 
     sample_rate: int = 24_000  # of the clips
     max_s: float = 15.0  # cues are joined while the clip stays shorter
-    max_gap_s: float = 0.6  # a longer pause between cues ends a clip
-    pad_s: float = 0.1  # kept around speech
-    vad_mode: int = 2  # 0 calls most sounds speech, 3 the fewest
+    max_gap_s: float = 0.6  # a longer pause between cues ends a clip; ours: pauses within a sentence are mostly shorter
+    pad_s: float = 0.1  # kept around speech: soft consonants begin before the detector hears them
+    vad_mode: int = 2  # WebRTC's: 0 calls most sounds speech, 3 the fewest
     max_duration_s: float = 3 * 3600.0  # longer episodes are dropped
     batch_rows: ClassVar[int] = 1
 
@@ -64,13 +67,13 @@ class CutClips(Split):
     def split(self, row: Row) -> Iterator[Row]:
         """The episode, then its clips in order of time."""
         cues = read_transcript(row["transcript"])
-        wave = decode_audio(row["audio"], self.sample_rate, self.max_duration_s)
+        wave = decode_episode(row["audio"], self.sample_rate, self.max_duration_s)
         speech = speech_frames(wave, self.vad_mode)
         yield (
             row
             | {"audio": None, "duration_s": wave.duration_s, "sample_rate": wave.sample_rate}
             | loudness(wave)
-            | {"speech_ratio": float(speech.mean()) if len(speech) else 0.0}
+            | {"speech_ratio": _share(speech)}
         )
         spans = join_cues(cues, max_s=self.max_s, max_gap_s=self.max_gap_s)
         for n, span in enumerate(spans):
@@ -84,31 +87,29 @@ class CutClips(Split):
     ) -> Row:
         clip: Row = dict.fromkeys(CLIP.names) | {name: episode[name] for name in _FROM_EPISODE}
         clip |= {"unit": "clip", "text": span.text, "sample_rate": wave.sample_rate}
-        if span.end_s > wave.duration_s + FRAME_S + self.pad_s:
-            outside = Leave("dropped", "clip_outside_audio", detail=f"the episode ends at {wave.duration_s:.2f} s")
-            return left(clip, outside) | _times(episode, span.start_s, span.end_s)
-        if span.end_s - span.start_s > _HOPELESS * self.max_s:
-            long = Leave("dropped", "clip_too_long", detail="one cue, or cues that overlap; left without its audio")
-            return left(clip, long) | _times(episode, span.start_s, span.end_s)
+        refusal = self._refusal(wave, span)
+        if refusal is not None:
+            return left(clip, refusal) | _times(episode, span.start_s, span.end_s)
         start_s = max(earliest_s, span.start_s - self.pad_s)
         end_s = min(latest_s, span.end_s + self.pad_s, wave.duration_s)
         start_s, end_s = trim(speech, start_s, end_s, self.pad_s)
-        rate = wave.sample_rate
-        cut = Waveform(samples=wave.samples[round(start_s * rate) : round(end_s * rate)], sample_rate=rate)
-        heard = speech[int(start_s / FRAME_S) : math.ceil(end_s / FRAME_S)]
-        flac = encode_flac(cut)
         return (
             clip
             | _times(episode, start_s, end_s)
-            | loudness(cut)
+            | _sound(wave, start_s, end_s)
             | {
-                "audio": flac,
-                "size_bytes": len(flac),
-                "sha256": hashlib.sha256(flac).hexdigest(),
-                "speech_ratio": float(heard.mean()) if len(heard) else 0.0,
+                "speech_ratio": _share(speech[_frames(start_s, end_s)]),
                 "chars_per_s": len(span.text) / max(end_s - start_s, 1e-3),
             }
         )
+
+    def _refusal(self, wave: Waveform, span: Span) -> Leave | None:
+        """Why a span becomes a row without audio, if it does."""
+        if span.end_s > wave.duration_s + FRAME_S + self.pad_s:
+            return Leave("dropped", "clip_outside_audio", detail=f"the episode ends at {wave.duration_s:.2f} s")
+        if span.end_s - span.start_s > _HOPELESS * self.max_s:
+            return Leave("dropped", "clip_too_long", detail="one cue, or cues that overlap; left without its audio")
+        return None
 
 
 def join_cues(cues: list[Cue], max_s: float, max_gap_s: float) -> list[Span]:
@@ -135,22 +136,24 @@ def join_cues(cues: list[Cue], max_s: float, max_gap_s: float) -> list[Span]:
 
 def speech_frames(wave: Waveform, mode: int) -> NDArray[np.bool_]:
     """For each frame of 30 ms whether WebRTC's detector hears a voice; the incomplete last frame is left out."""
-    samples, rate = wave.samples, wave.sample_rate
-    if rate not in _VAD_RATES:
-        samples, rate = soxr.resample(samples, rate, 16_000), 16_000
-    pcm = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
-    step = round(rate * FRAME_S) * 2  # bytes of a frame
+    if wave.sample_rate not in _VAD_RATES:
+        wave = resample(wave, 16_000)
+    pcm = (np.clip(wave.samples, -1, 1) * 32767).astype("<i2").tobytes()
+    step = round(wave.sample_rate * FRAME_S) * 2  # bytes of a frame
     detector = webrtcvad.Vad(mode)
-    return np.array([detector.is_speech(pcm[at : at + step], rate) for at in range(0, len(pcm) - step + 1, step)], bool)
+    starts = range(0, len(pcm) - step + 1, step)
+    return np.array([detector.is_speech(pcm[start : start + step], wave.sample_rate) for start in starts], bool)
 
 
 def trim(speech: NDArray[np.bool_], start_s: float, end_s: float, pad_s: float) -> tuple[float, float]:
     """A span narrowed to its speech, with `pad_s` kept around it; unchanged where nobody speaks."""
-    first = int(start_s / FRAME_S)
-    heard = np.flatnonzero(speech[first : math.ceil(end_s / FRAME_S)])
-    if not len(heard):
+    frames = _frames(start_s, end_s)
+    voiced = np.flatnonzero(speech[frames])
+    if not len(voiced):
         return start_s, end_s
-    return (max(start_s, (first + heard[0]) * FRAME_S - pad_s), min(end_s, (first + heard[-1] + 1) * FRAME_S + pad_s))
+    first_s = (frames.start + voiced[0]) * FRAME_S
+    last_s = (frames.start + voiced[-1] + 1) * FRAME_S
+    return max(start_s, first_s - pad_s), min(end_s, last_s + pad_s)
 
 
 def loudness(wave: Waveform) -> Row:
@@ -164,8 +167,27 @@ def loudness(wave: Waveform) -> Row:
     }
 
 
+def _frames(start_s: float, end_s: float) -> slice:
+    """The frames of the detector that a stretch touches."""
+    return slice(int(start_s / FRAME_S), math.ceil(end_s / FRAME_S))
+
+
+def _share(speech: NDArray[np.bool_]) -> float:
+    return float(speech.mean()) if len(speech) else 0.0
+
+
+def _sound(wave: Waveform, start_s: float, end_s: float) -> Row:
+    """The stretch as FLAC, with its digest and its loudness."""
+    rate = wave.sample_rate
+    stretch = Waveform(samples=wave.samples[round(start_s * rate) : round(end_s * rate)], sample_rate=rate)
+    flac = encode_flac(stretch)
+    digest = hashlib.sha256(flac).hexdigest()
+    return loudness(stretch) | {"audio": flac, "size_bytes": len(flac), "sha256": digest}
+
+
 def _times(episode: Row, start_s: float, end_s: float) -> Row:
-    start_ms, end_ms = round(start_s * 1000), round(end_s * 1000)
+    start_ms = round(start_s * 1000)
+    end_ms = round(end_s * 1000)
     return {
         "key": key_of(episode["key"], episode["sha256"], f"{start_ms}-{end_ms}"),
         "start_s": start_ms / 1000,

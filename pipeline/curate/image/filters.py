@@ -9,18 +9,20 @@ from pipeline.curate.stage import Filter, Row, score
 class DropSmallImage(Filter):
     """Drop as `image_too_small` what is shorter than `min_side_px` on its shorter side."""
 
+    # Ours: icons and thumbnails of galleries end below it. DataComp (arXiv:2304.14108) asks for 200.
     min_side_px: int = 64
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
-        return "image_too_small" if min(score(row, "width"), score(row, "height")) < self.min_side_px else None
+        side_px = min(score(row, "width"), score(row, "height"))
+        return "image_too_small" if side_px < self.min_side_px else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DropAspect(Filter):
     """Drop as `image_aspect` what is longer than `max_ratio` times its shorter side."""
 
-    max_ratio: float = 3.0
+    max_ratio: float = 3.0  # DataComp (arXiv:2304.14108) and Data-Juicer: beyond it are banners and rulers
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
@@ -31,6 +33,7 @@ class DropAspect(Filter):
 class DropFlat(Filter):
     """Drop as `image_flat` what has less than `min_entropy_bits` of entropy in its grey levels (0 to 8)."""
 
+    # Two grey levels, equally often, have 1 bit: less is a blank page, a spacer or a placeholder.
     min_entropy_bits: float = 1.0
 
     def reason(self, row: Row) -> str | None:

@@ -4,7 +4,7 @@ A model trained on transcripts of another recogniser learns its habits: no case,
 (Radford et al. 2022, arXiv:2212.04356, 2.1). Every score is a rate, so that a long episode is not condemned for one
 echo, and looks at letter case only where the script has any.
 
-The filters judge episodes and let clips pass. Order them as `machine_filters` does: rolling captions are mostly lower
+The filters judge episodes. Order them as `machine_filters` does: rolling captions are mostly lower
 case as well, and the most specific reason should stand in the ledger.
 """
 
@@ -67,7 +67,7 @@ class DropAutoTranscript(Filter):
     def reason(self, row: Row) -> str | None:
         """The code, or None; a source that says nothing proves nothing."""
         kinds = {"auto": "transcript_auto", "translated": "transcript_translated"}
-        return kinds.get(row["transcript_kind"] or "unknown")  # a clip has no kind of its own
+        return kinds.get(row["transcript_kind"] or "unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,6 @@ class DropRollingTranscript(Filter):
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
-        if row["unit"] == "clip":
-            return None
         is_rolling = score(row, "rolling_ratio") > self.max_rolling_ratio
         is_timed = score(row, "word_timed_ratio") > self.max_word_timed_ratio
         return "transcript_rolling_captions" if is_rolling or is_timed else None
@@ -132,9 +130,7 @@ def machine_filters() -> tuple[Filter, ...]:
 
 
 def _form(row: Row, name: str, silent: float) -> float:
-    """A score of form; `silent` for a clip and where it says nothing of the text, unknown where it was not computed."""
-    if row["unit"] == "clip":
-        return silent
+    """A score of form; `silent` where it says nothing of the text, unknown where it was not computed."""
     score(row, "num_words")
     value = row[name]
     return silent if value is None else value

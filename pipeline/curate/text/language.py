@@ -71,9 +71,7 @@ class DropLanguageMismatch(Filter):
     min_prob: float = 0.7
 
     def reason(self, row: Row) -> str | None:
-        """The code, or None, also for a clip, whose episode was judged."""
-        if row["unit"] == "clip":
-            return None
+        """The code, or None."""
         if row["text_language"] is None or score(row, "text_language_prob") < self.min_prob:
             raise Leave("unknown", "language_unknown")
         if not row["language"]:

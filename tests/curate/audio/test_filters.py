@@ -28,11 +28,10 @@ CASES = [
 
 @pytest.mark.parametrize(("stage", "name", "expected"), CASES)
 def test_reasons(stage, name, expected):
-    assert {value: stage.reason({"unit": "clip", name: value}) for value in expected} == expected
+    assert {value: stage.reason({name: value}) for value in expected} == expected
 
 
 @pytest.mark.parametrize(("stage", "name", "expected"), CASES)
-def test_a_missing_score_is_unknown_and_episodes_pass(stage, name, expected):
+def test_a_missing_score_is_unknown(stage, name, expected):
     with pytest.raises(Leave, match=f"unknown: {name}_missing"):
-        stage.reason({"unit": "clip", name: None})
-    assert stage.reason({"unit": "episode", name: None}) is None
+        stage.reason({name: None})

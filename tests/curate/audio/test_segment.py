@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.curate.audio.decode import Waveform
 from pipeline.curate.audio.segment import CutClips, join_cues, loudness, speech_frames, trim
 from pipeline.curate.stage import Leave
 from pipeline.curate.text.transcripts import Cue
 from pipeline.curate.work import apply, to_table
+from pipeline.media.audio import Waveform
 from pipeline.records import CLIP, key_of
-from tests.curate.audio.conftest import encode, tone, voice
+from tests.media.sounds import encode, tone, voice
 
 RATE = 16_000
 

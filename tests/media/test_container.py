@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.curate.audio.container import breaks_off, mp3_duration_s, sniff
-from tests.curate.audio.conftest import encode, tone
+from pipeline.media.container import breaks_off, mp3_duration_s, sniff
+from tests.media.sounds import encode, tone
 
 DEMUXERS = {"mp3": "mp3", "flac": "flac", "wav": "wav", "ogg": "ogg", "mp4": "mov", "webm": "matroska"}
 
