@@ -54,7 +54,7 @@ def main(config: Demo) -> None:
         report = results.collect(store, wall_s=meter.wall_s, peak_rss_gb=meter.peak_rss_gb)
     store.write("report.html", render(report.page).encode())
     write_json(store, "report.json", report.figures)
-    generation = report.figures["generation"]
+    generation = report.evaluation["generation"]
     logger.info(
         "demo: done in %.0f s; %.1f %% of %d generated digits read as asked (real ones: %.1f %%); open %s/report.html",
         report.figures["wall_s"],

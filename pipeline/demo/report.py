@@ -6,9 +6,10 @@ URLs lose their secrets; ledgers that do not balance are marked in red. Costs th
 """
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, cast
 
 from pipeline.page import chart, style
 from pipeline.page.chart import escape
@@ -45,10 +46,10 @@ class Step:
     deferred: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, counts: Mapping[str, Any]) -> "Step":
+    def of(cls, name: str, book: Mapping[str, object]) -> "Step":
         """A step from the JSON form of a ledger: `in`, `kept`, and reason to count under each way to leave."""
-        left = {state: counts.get(state, {}) for state in _LEFT}
-        return cls(name=name, incoming=counts["in"], kept=counts["kept"], **left)
+        reasons = {state: cast(Mapping[str, int], book.get(state, {})) for state in _LEFT}
+        return cls(name=name, incoming=cast(int, book["in"]), kept=cast(int, book["kept"]), **reasons)
 
     def total(self, state: str) -> int:
         """How many left in one state."""
@@ -67,6 +68,13 @@ class Ledger:
     title: str
     unit: str
     steps: tuple[Step, ...]
+
+    def reasons(self, state: str) -> list[tuple[str, int]]:
+        """Why inputs left in one state, at whichever step, and how many: the most frequent reason first."""
+        counts: Counter[str] = Counter()
+        for step in self.steps:
+            counts.update(getattr(step, state))
+        return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,33 +131,34 @@ def render(report: Report) -> str:
     sections = [
         _section("", "", "min(45%, 14rem)", [_fact(fact) for fact in report.facts]),
         _ledgers(report.ledgers),
-        _section("Learning curves", "", "21rem", [_chart(one) for one in report.charts]),
+        _section("Learning curves", "", "21rem", [_chart(curves) for curves in report.charts]),
         _section(
             "Reconstructions",
             "Held-out pictures through the discrete VAE and then the diffusion decoder.",
             "13rem",
-            [_reconstruction(one) for one in report.reconstructions],
+            [_reconstruction(triple) for triple in report.reconstructions],
         ),
         _section(
             "Generated",
             "Drawn from text alone: codes from the transformer, pixels from the decoder.",
             "24rem",
-            [_generated(one) for one in report.generated],
+            [_generated(drawn) for drawn in report.generated],
         ),
         _section(
             "Kept",
             "What the models learn from: a few of the rows that passed every filter.",
             "19rem",
-            [_sample(one) for one in report.kept],
+            [_sample(sample) for sample in report.kept],
         ),
         _section(
             "Left out",
             "Each with the reason that the ledger gives for it.",
             "19rem",
-            [_sample(one) for one in report.left],
+            [_sample(sample) for sample in report.left],
         ),
     ]
-    title, subtitle = escape(report.title), escape(report.subtitle)
+    title = escape(report.title)
+    subtitle = escape(report.subtitle)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -161,11 +170,12 @@ def render(report: Report) -> str:
     )
 
 
-def _section(title: str, words: str, least: str, cards: Sequence[str]) -> str:
+def _section(title: str, introduction: str, least: str, cards: Sequence[str]) -> str:
+    """Cards side by side, each `least` wide or more; nothing if there are none."""
     if not cards:
         return ""
     head = f"<h2>{title}</h2>\n" if title else ""
-    lead = f'<p class="soft">{words}</p>\n' if words else ""
+    lead = f'<p class="soft">{introduction}</p>\n' if introduction else ""
     body = "\n".join(cards)
     return f'<section>\n{head}{lead}<div class="grid" style="--least: {least}">\n{body}\n</div>\n</section>'
 
@@ -197,15 +207,10 @@ def _ledger(ledger: Ledger) -> str:
         for step in ledger.steps
         if step.missing
     )
-    reasons: dict[tuple[str, str], int] = {}
-    for step in ledger.steps:
-        for state in _LEFT:
-            for reason, count in getattr(step, state).items():
-                reasons[state, reason] = reasons.get((state, reason), 0) + count
-    ordered = sorted(reasons.items(), key=lambda item: (_LEFT.index(item[0][0]), -item[1], item[0][1]))
     listed = "".join(
         f'<span class="{state}"><i class="dot"></i>{state}: <code>{escape(reason)}</code> <b>{count:,}</b></span>'
-        for (state, reason), count in ordered
+        for state in _LEFT
+        for reason, count in ledger.reasons(state)
     )
     title = f'{escape(ledger.title)} <span class="soft">({escape(ledger.unit)})</span>'
     return (
@@ -229,40 +234,39 @@ def _step(step: Step) -> str:
 # ---- curves, pictures, samples ----
 
 
-def _chart(one: chart.Chart) -> str:
-    key = "".join(f'<span class="line-{n % 4}"><i></i>{escape(line.name)}</span>' for n, line in enumerate(one.lines))
-    return f'<div class="card"><h3>{escape(one.title)}</h3>{chart.svg(one)}<div class="key">{key}</div></div>'
-
-
-def _reconstruction(one: Reconstruction) -> str:
-    pictures = "".join(
-        _picture(png, name)
-        for png, name in ((one.original, "original"), (one.dvae, "discrete VAE"), (one.decoder, "decoder"))
+def _chart(curves: chart.Chart) -> str:
+    key = "".join(
+        f'<span class="line-{n % 4}"><i></i>{escape(line.name)}</span>' for n, line in enumerate(curves.lines)
     )
+    return f'<div class="card"><h3>{escape(curves.title)}</h3>{chart.svg(curves)}<div class="key">{key}</div></div>'
+
+
+def _reconstruction(triple: Reconstruction) -> str:
+    named = (("original", triple.original), ("discrete VAE", triple.dvae), ("decoder", triple.decoder))
+    pictures = "".join(_picture(png, name) for name, png in named)
     return f'<div class="card triple">{pictures}<span>original</span><span>DVAE</span><span>decoder</span></div>'
 
 
-def _generated(one: Generated) -> str:
-    pictures = "".join(_picture(png, one.prompt) for png in one.images)
-    return f'<div class="card"><h3>“{escape(one.prompt)}”</h3><div class="drawn">{pictures}</div></div>'
+def _generated(drawn: Generated) -> str:
+    pictures = "".join(_picture(png, drawn.prompt) for png in drawn.images)
+    return f'<div class="card"><h3>“{escape(drawn.prompt)}”</h3><div class="drawn">{pictures}</div></div>'
 
 
-def _sample(one: Sample) -> str:
-    why = f": <code>{escape(one.reason)}</code>" if one.reason else ""
-    note = f"<small>{escape(redacted_text(one.note))}</small>" if one.note else ""
-    place = f"<small><code>{escape(redacted_url(one.url).partition('?')[0])}</code></small>" if one.url else ""
-    media = ""
-    if one.media is not None:
-        media = (
-            _picture(one.media, one.text)
-            if one.media_type.startswith("image/")
-            else f'<audio controls preload="metadata" src="{_data(one.media, one.media_type)}"></audio>'
-        )
-        media = f'<div class="media">{media}</div>'
+def _sample(sample: Sample) -> str:
+    why = f": <code>{escape(sample.reason)}</code>" if sample.reason else ""
+    note = f"<small>{escape(redacted_text(sample.note))}</small>" if sample.note else ""
+    place = f"<small><code>{escape(redacted_url(sample.url).partition('?')[0])}</code></small>" if sample.url else ""
+    media = f'<div class="media">{_player(sample.media, sample)}</div>' if sample.media is not None else ""
     return (
-        f'<div class="card sample"><div><span class="chip {one.state}">{one.state}{why}</span></div>'
-        f"<p>{escape(one.text)}</p>{note}{place}{media}</div>"
+        f'<div class="card sample"><div><span class="chip {sample.state}">{sample.state}{why}</span></div>'
+        f"<p>{escape(sample.text)}</p>{note}{place}{media}</div>"
     )
+
+
+def _player(media: bytes, sample: Sample) -> str:
+    if sample.media_type.startswith("image/"):
+        return _picture(media, sample.text)
+    return f'<audio controls preload="metadata" src="{_data(media, sample.media_type)}"></audio>'
 
 
 def _picture(png: bytes, name: str) -> str:

@@ -1,13 +1,14 @@
 """The demo's results, gathered from what its jobs left: the figures of report.json and the page of report.html."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.curate import decide, waves
+from pipeline.curate.stage import Row
 from pipeline.demo.report import Fact, Generated, Ledger, Reconstruction, Report, Sample, Step
 from pipeline.manifest import read_manifest
 from pipeline.page.chart import Chart, Line
@@ -19,6 +20,7 @@ from pipeline.train import metrics
 CORPORA = {"images": "image", "speech": "episode"}
 """Corpus -> the unit of its inputs, which the figures count."""
 NETWORKS = {"dvae": "Discrete VAE", "gpt": "Transformer", "decoder": "Diffusion decoder"}
+# What a reader looks at before the page becomes a catalogue.
 _PER_REASON = 2
 _PER_PROMPT = 4
 _KEPT = 6
@@ -26,9 +28,10 @@ _KEPT = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What report.json holds, and what report.html shows."""
+    """What report.json holds, the part of it that the evaluation measured, and what report.html shows."""
 
-    figures: dict[str, Any]
+    figures: dict[str, object]
+    evaluation: Mapping[str, Mapping[str, float]]
     page: Report
 
 
@@ -37,28 +40,30 @@ def collect(store: Store, *, wall_s: float, peak_rss_gb: float) -> Results:
     ledgers = {corpus: read_json(store.sub(corpus), "ledger.json") for corpus in CORPORA}
     curation = {corpus: _book(ledgers[corpus]["steps"][unit]) for corpus, unit in CORPORA.items()}
     curation["speech"]["clips"] = _book(ledgers["speech"]["steps"]["clip"])
-    figures = {"wall_s": round(wall_s, 1), "peak_rss_gb": round(peak_rss_gb, 2), "curation": curation}
-    figures |= read_json(store.sub("evaluation"), "metrics.json")
+    evaluation = read_json(store.sub("evaluation"), "metrics.json")
+    run = {"wall_s": round(wall_s, 1), "peak_rss_gb": round(peak_rss_gb, 2)}
     page = Report(
         title="Triptych: the demo",
         subtitle="Curated from a small web on loopback, learned by three networks, drawn from text.",
-        facts=_facts(figures),
-        ledgers=tuple(_ledger(corpus, ledger) for corpus, ledger in ledgers.items()),
+        facts=_facts(evaluation, **run),
+        ledgers=tuple(_ledger(name, book["exported_rows"], book["steps"]) for name, book in ledgers.items()),
         charts=tuple(_charts(store)),
         reconstructions=tuple(_reconstructions(store.sub("evaluation/reconstructions"))),
         generated=tuple(_generated(store.sub("evaluation/generated"))),
         kept=tuple(_kept(store.sub("speech"))),
         left=tuple([*_left(store.sub("speech")), *_left(store.sub("images"))]),
     )
-    return Results(figures=figures, page=page)
+    return Results(figures={**run, "curation": curation, **evaluation}, evaluation=evaluation, page=page)
 
 
-def _book(book: dict[str, Any]) -> dict[str, Any]:
+def _book(book: Mapping[str, object]) -> dict[str, object]:
+    """What a ledger counts in rows; hours and bytes are left out."""
     return {name: book[name] for name in ("in", *STATES)}
 
 
-def _facts(figures: dict[str, Any]) -> tuple[Fact, ...]:
-    generation, decoder = figures["generation"], figures["decoder"]
+def _facts(evaluation: Mapping[str, Mapping[str, float]], wall_s: float, peak_rss_gb: float) -> tuple[Fact, ...]:
+    generation = evaluation["generation"]
+    decoder = evaluation["decoder"]
     return (
         Fact(
             label="generated digits read as asked",
@@ -72,24 +77,24 @@ def _facts(figures: dict[str, Any]) -> tuple[Fact, ...]:
         ),
         Fact(
             label="codebook in use",
-            value=f"{figures['dvae']['codebook_usage']:.1%}",
+            value=f"{evaluation['dvae']['codebook_usage']:.1%}",
             note="of the codes, on held-out digits",
         ),
         Fact(
             label="transformer",
-            value=f"{figures['gpt']['bits_per_code']:.2f} bits",
+            value=f"{evaluation['gpt']['bits_per_code']:.2f} bits",
             note="per code, on held-out digits",
         ),
-        Fact(label="wall time", value=f"{figures['wall_s'] / 60:.1f} min", note="all attempts together"),
-        Fact(label="peak memory", value=f"{figures['peak_rss_gb']:.1f} GB", note="resident, all processes"),
+        Fact(label="wall time", value=f"{wall_s / 60:.1f} min", note="all attempts together"),
+        Fact(label="peak memory", value=f"{peak_rss_gb:.1f} GB", note="resident, all processes"),
     )
 
 
-def _ledger(corpus: str, ledger: dict[str, Any]) -> Ledger:
-    steps = sorted(ledger["steps"].items(), key=lambda item: item[0] != CORPORA[corpus])
+def _ledger(corpus: str, exported_rows: int, books: Mapping[str, Mapping[str, object]]) -> Ledger:
+    steps = sorted(books.items(), key=lambda item: item[0] != CORPORA[corpus])  # inputs before what was cut from them
     return Ledger(
         title=corpus.capitalize(),
-        unit=f"{ledger['exported_rows']:,} rows exported",
+        unit=f"{exported_rows:,} rows exported",
         steps=tuple(Step.of(f"{unit}s", book) for unit, book in steps),
     )
 
@@ -97,7 +102,8 @@ def _ledger(corpus: str, ledger: dict[str, Any]) -> Ledger:
 def _charts(store: Store) -> Iterator[Chart]:
     for folder, title in NETWORKS.items():
         lines = [line for line in metrics.read(store.sub(folder)) if "loss" in line]
-        steps, losses = [line["step"] for line in lines], [line["loss"] for line in lines]
+        steps = [line["step"] for line in lines]
+        losses = [line["loss"] for line in lines]
         yield Chart(title=title, lines=(Line(name="loss", xs=steps, ys=losses),))
 
 
@@ -112,7 +118,7 @@ def _reconstructions(store: Store) -> Iterator[Reconstruction]:
             )
 
 
-def write_generated(store: Store, images: np.ndarray, prompts: list[str]) -> None:
+def write_generated(store: Store, images: NDArray[np.float32], prompts: list[str]) -> None:
     """Keep four generated images of each prompt for the page; `images` (N, C, H, W) in [-1, 1]."""
     shown: dict[str, list[int]] = {}
     for i, prompt in enumerate(prompts):
@@ -168,7 +174,7 @@ def _left(store: Store) -> Iterator[Sample]:
         )
 
 
-def _rows(store: Store, path: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
+def _rows(store: Store, path: str, columns: list[str] | None = None) -> list[Row]:
     """Rows of an exported shard, or of the part of a wave that has these scores."""
     exported = read_manifest(store, "export/manifest.json")
     for file in exported["files"] if exported else ():

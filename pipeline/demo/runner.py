@@ -21,6 +21,7 @@ from pipeline.log import logger
 from pipeline.storage import Store, read_json
 
 _POLL_S = 0.05
+_ROOT = str(Path(__file__).parents[2])
 
 
 class Meter:
@@ -28,10 +29,14 @@ class Meter:
     store."""
 
     def __init__(self, store: Store, name: str = "meter.json", interval_s: float = 0.5) -> None:
-        self._store, self._name, self._interval_s = store, name, interval_s
+        self._store = store
+        self._name = name
+        self._interval_s = interval_s
         before = read_json(store, name) if store.exists(name) else {"wall_s": 0.0, "peak_rss_gb": 0.0}
-        self._wall_s, self.peak_rss_gb = before["wall_s"], before["peak_rss_gb"]
-        self._start, self._stop = time.monotonic(), threading.Event()
+        self._wall_s: float = before["wall_s"]
+        self.peak_rss_gb: float = before["peak_rss_gb"]
+        self._start = time.monotonic()
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="meter", daemon=True)
 
     @property
@@ -68,8 +73,9 @@ def resident_bytes() -> int:
 def run_job(name: str, arguments: Sequence[str]) -> None:
     """Run `python -m jobs.NAME ARGUMENTS`; SystemExit with its status if it fails. A signal to us is passed on to it,
     and it is waited for: training saves first."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))}
-    job = subprocess.Popen([sys.executable, "-m", f"jobs.{name}", *arguments], env=environment | {signals.QUIET: "1"})
+    path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
+    environment = os.environ | {"PYTHONPATH": path, signals.QUIET: "1"}
+    job = subprocess.Popen([sys.executable, "-m", f"jobs.{name}", *arguments], env=environment)
     try:
         # Not `wait`, which sleeps before it lets an interrupt through: Ctrl-C reaches the job too, and must look like
         # one.
@@ -82,6 +88,3 @@ def run_job(name: str, arguments: Sequence[str]) -> None:
     if status:
         logger.error("error: jobs.%s ended with status %d; run the same command again to go on", name, status)
         raise SystemExit(status if status > 0 else 128 - status)
-
-
-_ROOT = str(Path(__file__).parents[2])

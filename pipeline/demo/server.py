@@ -12,10 +12,12 @@ import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
+from typing import cast
 
 from pipeline.demo import site
 
 HOST = "127.0.0.1"
+# A byte each 0.2 s keeps a connection alive under any timeout between two reads: only one for the whole file ends it.
 TRICKLE_INTERVAL_S = 0.2
 TRICKLE_MAX_S = 60.0
 
@@ -89,6 +91,9 @@ class DemoServer:
         self.stop()
 
 
+_Request = socket.socket | tuple[bytes, socket.socket]  # as the base class has it; of TCP it is the socket
+
+
 class _Listener(ThreadingMixIn, HTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -96,7 +101,9 @@ class _Listener(ThreadingMixIn, HTTPServer):
 
     def __init__(self, port: int, hits: collections.Counter[str]) -> None:
         self.site: site.Site = {}
-        self.hits, self.lock, self.stopping = hits, threading.Lock(), threading.Event()
+        self.hits = hits
+        self.lock = threading.Lock()  # of `hits` and of the open connections
+        self.stopping = threading.Event()
         self._open: set[socket.socket] = set()
         try:
             super().__init__((HOST, port), _Handler)
@@ -115,14 +122,14 @@ class _Listener(ThreadingMixIn, HTTPServer):
     def origin(self) -> str:
         return f"http://{HOST}:{self.server_port}"
 
-    def process_request(self, request: socket.socket, client_address: tuple[str, int]) -> None:
+    def process_request(self, request: _Request, client_address: object) -> None:
         with self.lock:
-            self._open.add(request)
+            self._open.add(cast(socket.socket, request))
         super().process_request(request, client_address)
 
-    def shutdown_request(self, request: socket.socket) -> None:
+    def shutdown_request(self, request: _Request) -> None:
         with self.lock:
-            self._open.discard(request)
+            self._open.discard(cast(socket.socket, request))
         super().shutdown_request(request)
 
     def cut_connections(self) -> None:
@@ -131,7 +138,7 @@ class _Listener(ThreadingMixIn, HTTPServer):
                 with contextlib.suppress(OSError):  # the client may be gone already
                     connection.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: socket.socket, client_address: tuple[str, int]) -> None:
+    def handle_error(self, request: _Request, client_address: object) -> None:
         """A client that hangs up is nothing to report."""
 
 
@@ -140,7 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # head and body are two writes; waiting for an answer to the first costs 40 ms
     server: _Listener
     timeout = 120  # an idle connection outlives any client's pause between two requests
-    server_version, sys_version = "demo", ""
+    server_version = "demo"
+    sys_version = ""
 
     def do_GET(self) -> None:
         self._answer()

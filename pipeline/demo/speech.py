@@ -18,6 +18,8 @@ from typing import Literal
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from numpy.typing import NDArray
 
 from pipeline.demo import texts
 
@@ -50,7 +52,7 @@ class Episode:
     """A script as it was read: `pcm` is mono int16 (samples,) at `SAMPLE_RATE`."""
 
     script: texts.Script
-    pcm: np.ndarray
+    pcm: NDArray[np.int16]
     cues: tuple[Cue, ...]
 
     @property
@@ -73,8 +75,8 @@ def episodes() -> dict[str, Episode]:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))},
     )
     if child.returncode:
-        words = child.stderr.decode(errors="replace").strip()
-        raise RuntimeError(f"espeak-ng ended with status {child.returncode}: {words}")
+        message = child.stderr.decode(errors="replace").strip()
+        raise RuntimeError(f"espeak-ng ended with status {child.returncode}: {message}")
     spoken = np.load(io.BytesIO(child.stdout), allow_pickle=False)
     return {
         script.name: _join(script, [spoken[f"{script.name}/{i}"] for i in range(len(script.sentences))])
@@ -82,20 +84,23 @@ def episodes() -> dict[str, Episode]:
     }
 
 
-def encode(pcm: np.ndarray, kind: Format) -> bytes:
+def encode(pcm: NDArray[np.int16], kind: Format) -> bytes:
     """Mono int16 at `SAMPLE_RATE` as an MP3 (with the Xing/Info header that tells its length), Ogg Opus or WAV file."""
     container_name, codec, rate_hz, options = _CODECS[kind]
-    sink = io.BytesIO()
+    file = io.BytesIO()
     # bitexact keeps random stream serials and build names out of the file
-    with av.open(sink, "w", format=container_name, container_options={"fflags": "+bitexact"}) as container:
+    with av.open(file, "w", format=container_name, container_options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream(codec, rate=rate_hz, layout="mono", options=options)
+        assert isinstance(stream, AudioStream), codec
         if kind != "wav":
             stream.bit_rate = 32_000
         frame = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
-        frame.sample_rate, frame.time_base, frame.pts = SAMPLE_RATE, Fraction(1, SAMPLE_RATE), 0
+        frame.sample_rate = SAMPLE_RATE
+        frame.time_base = Fraction(1, SAMPLE_RATE)
+        frame.pts = 0
         container.mux(stream.encode(frame))  # PyAV resamples and cuts to the codec's frames
         container.mux(stream.encode(None))
-    return sink.getvalue()
+    return file.getvalue()
 
 
 def read_all() -> None:
@@ -106,32 +111,42 @@ def read_all() -> None:
         for script in texts.SCRIPTS
         for i, sentence in enumerate(script.sentences)
     }
-    sink = io.BytesIO()
-    np.savez(sink, **spoken)
-    sys.stdout.buffer.write(sink.getvalue())
+    file = io.BytesIO()  # an archive is written with seeks, which a pipe has not
+    np.savez(file, allow_pickle=False, **spoken)
+    sys.stdout.buffer.write(file.getvalue())
 
 
-def _join(script: texts.Script, sentences: list[np.ndarray]) -> Episode:
+def _join(script: texts.Script, sentences: list[NDArray[np.int16]]) -> Episode:
     """One waveform with pauses; a cue spans exactly the samples of its sentence."""
-    parts, cues, at = [_silence(LEAD_S)], [], len(_silence(LEAD_S))
+    lead = _silence(LEAD_S)
+    pause = _silence(PAUSE_S)
+    parts = [lead]
+    cues = []
+    start = len(lead)
     for text, samples in zip(script.sentences, sentences, strict=True):
-        cues.append(Cue(start_s=at / SAMPLE_RATE, end_s=(at + len(samples)) / SAMPLE_RATE, text=text))
-        parts += [samples, _silence(PAUSE_S)]
-        at += len(samples) + len(parts[-1])
-    return Episode(script=script, pcm=np.concatenate([*parts, _silence(LEAD_S)]), cues=tuple(cues))
+        end = start + len(samples)
+        cues.append(Cue(start_s=start / SAMPLE_RATE, end_s=end / SAMPLE_RATE, text=text))
+        parts += [samples, pause]
+        start = end + len(pause)
+    return Episode(script=script, pcm=np.concatenate([*parts, lead]), cues=tuple(cues))
 
 
-def _silence(seconds: float) -> np.ndarray:
+def _silence(seconds: float) -> NDArray[np.int16]:
     return np.zeros(round(seconds * SAMPLE_RATE), np.int16)
 
 
+_QUIET = 64  # of 32,768, or -54 dB: below it the voice fades out, and a cue would be longer than its sentence
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
 class _Voice:
     """The espeak-ng library (speak_lib.h); its state belongs to the process, so one process makes one of these."""
 
-    AUDIO_OUTPUT_SYNCHRONOUS, POS_CHARACTER, CHARS_UTF8, RATE, PITCH = 2, 1, 1, 1, 3
+    AUDIO_OUTPUT_SYNCHRONOUS = 2
+    POS_CHARACTER = 1
+    CHARS_UTF8 = 1
+    RATE = 1
+    PITCH = 3
 
     def __init__(self) -> None:
         import espeakng_loader  # only the child needs it
@@ -141,7 +156,7 @@ class _Voice:
         rate_hz = self._lib.espeak_Initialize(self.AUDIO_OUTPUT_SYNCHRONOUS, 0, data, 0)
         if rate_hz != SAMPLE_RATE:
             raise RuntimeError(f"espeak_Initialize returned {rate_hz} where {SAMPLE_RATE} Hz was expected")
-        self._chunks: list[np.ndarray] = []
+        self._chunks: list[NDArray[np.int16]] = []
         self._callback = _CALLBACK(self._take)  # kept, or ctypes frees it while C holds it
         self._lib.espeak_SetSynthCallback(self._callback)
         self._lib.espeak_ng_SetRandSeed(1)
@@ -151,7 +166,7 @@ class _Voice:
             self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
-    def say(self, sentence: str, script: texts.Script) -> np.ndarray:
+    def say(self, sentence: str, script: texts.Script) -> NDArray[np.int16]:
         """A sentence as int16 (samples,) without the silence around it."""
         self._chunks.clear()
         if self._lib.espeak_SetVoiceByName(script.voice.encode()):
@@ -165,5 +180,5 @@ class _Voice:
         if status or not self._chunks:
             raise RuntimeError(f"espeak_Synth returned {status} for {sentence!r}")
         pcm = np.concatenate(self._chunks)
-        loud = np.flatnonzero(np.abs(pcm.astype(np.int32)) > 64)
+        loud = np.flatnonzero(np.abs(pcm.astype(np.int32)) > _QUIET)
         return pcm[loud[0] : loud[-1] + 1]

@@ -7,6 +7,7 @@ and the rolling two-line captions of a video platform, in which each line is sho
 import html
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.demo.speech import Cue
 
@@ -28,66 +29,65 @@ def srt(cues: Sequence[Cue]) -> str:
 
 def lower_case(cues: Sequence[Cue]) -> list[Cue]:
     """What a speech recogniser without a punctuation model writes."""
-    return [_with_text(cue, " ".join(words(cue.text))) for cue in cues]
+    return [replace(cue, text=" ".join(words(cue.text))) for cue in cues]
 
 
 def upper_case(cues: Sequence[Cue]) -> list[Cue]:
     """Broadcast captions: capitals throughout, punctuation kept."""
-    return [_with_text(cue, cue.text.upper()) for cue in cues]
+    return [replace(cue, text=cue.text.upper()) for cue in cues]
 
 
 def in_words(cues: Sequence[Cue], lines: Sequence[str]) -> list[Cue]:
     """The same times, other words."""
-    return [_with_text(cue, line) for cue, line in zip(cues, lines, strict=True)]
+    return [replace(cue, text=line) for cue, line in zip(cues, lines, strict=True)]
 
 
 def rolling(cues: Sequence[Cue]) -> str:
     """WebVTT as platforms generate it: the previous line stays on top while the next one appears word by word."""
-    out = ["WEBVTT\nKind: captions\nLanguage: en\n"]
+    blocks = ["WEBVTT\nKind: captions\nLanguage: en\n"]
     above = " "
     for line in _lines(lower_case(cues)):
         # 10 ms cues that repeat the finished line alone are how the roll is made
         end_s = line.end_s - 0.01
-        out.append(
-            f"{_span(Cue(start_s=line.start_s, end_s=end_s, text=''))} align:start position:0%\n"
-            f"{above}\n{_word_timed(line)}\n"
-        )
-        out.append(f"{_span(Cue(start_s=end_s, end_s=line.end_s, text=''))} align:start position:0%\n{line.text}\n \n")
+        shown = replace(line, end_s=end_s)
+        finished = replace(line, start_s=end_s)
+        blocks.append(f"{_span(shown)} align:start position:0%\n{above}\n{_word_timed(line)}\n")
+        blocks.append(f"{_span(finished)} align:start position:0%\n{line.text}\n \n")
         above = line.text
-    return "\n".join(out)
+    return "\n".join(blocks)
 
 
 def words(text: str) -> list[str]:
     """Lower-case words without punctuation; apostrophes inside a word stay."""
-    kept = "".join(c if c.isalnum() or c in "'’" else " " for c in text.lower())
-    return [word for word in (part.strip("'’") for part in kept.split()) if word]
+    letters = "".join(c if c.isalnum() or c in "'’" else " " for c in text.lower())
+    stripped = [part.strip("'’") for part in letters.split()]
+    return [word for word in stripped if word]
 
 
 def _lines(cues: Sequence[Cue]) -> list[Cue]:
     """Cues cut to lines; each gets its part of the time in proportion to its letters."""
-    found = []
+    lines = []
     for cue in cues:
-        at, per_char_s = cue.start_s, (cue.end_s - cue.start_s) / len(cue.text)
-        for text in textwrap.wrap(cue.text, 32):
-            end_s = min(at + (len(text) + 1) * per_char_s, cue.end_s)
-            found.append(Cue(start_s=at, end_s=end_s, text=text))
-            at = end_s
-    return found
+        per_char_s = (cue.end_s - cue.start_s) / len(cue.text)
+        start_s = cue.start_s
+        for text in textwrap.wrap(cue.text, 32):  # characters: what platforms show at once
+            end_s = min(start_s + (len(text) + 1) * per_char_s, cue.end_s)
+            lines.append(Cue(start_s=start_s, end_s=end_s, text=text))
+            start_s = end_s
+    return lines
 
 
 def _word_timed(line: Cue) -> str:
-    first, *others = line.text.split()
-    at, per_char_s, out = line.start_s, (line.end_s - line.start_s) / (len(line.text) + 1), first
-    before = first
+    """The line with a time before each word but the first, as far in as its letters are."""
+    before, *others = line.text.split()
+    per_char_s = (line.end_s - line.start_s) / (len(line.text) + 1)
+    time_s = line.start_s
+    markup = before
     for word in others:
-        at += (len(before) + 1) * per_char_s
-        out += f"<{_time(at)}><c> {word}</c>"
+        time_s += (len(before) + 1) * per_char_s
+        markup += f"<{_time(time_s)}><c> {word}</c>"
         before = word
-    return out
-
-
-def _with_text(cue: Cue, text: str) -> Cue:
-    return Cue(start_s=cue.start_s, end_s=cue.end_s, text=text)
+    return markup
 
 
 def _wrapped(text: str) -> str:

@@ -23,15 +23,13 @@ def test_a_book_keeps_what_went_in_and_every_state() -> None:
 
 
 def test_facts_stand_beside_what_they_are_compared_with() -> None:
-    figures = {
+    evaluation = {
         "generation": {"digit_accuracy": 0.92, "digit_accuracy_real": 0.983, "n": 200},
-        "peak_rss_gb": 4.6,
-        "wall_s": 300,
         "decoder": {"psnr_db": 28.4, "psnr_db_dvae": 27.9},
         "dvae": {"codebook_usage": 0.6},
         "gpt": {"bits_per_code": 7.5},
     }
-    facts = {fact.label: fact for fact in results._facts(figures)}
+    facts = {fact.label: fact for fact in results._facts(evaluation, wall_s=300, peak_rss_gb=4.6)}
     assert (
         facts["generated digits read as asked"].value == "92.0%"
         and "98.3%" in facts["generated digits read as asked"].note
