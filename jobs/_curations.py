@@ -1,7 +1,5 @@
 """What the commands share that look into a curation run: which job made it, and with which options."""
 
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,20 +30,5 @@ def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, A
     schema, curation = JOBS[name]
     if not store.exists("config.json"):
         raise ValueError(f"{run_dir}/config.json is missing; run {name} again with the options of the run")
-    read_json(store, "config.json")  # whose error names it: what is loaded is a copy
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        file.write(store.read("config.json"))
-        file.flush()
-        config: Any = configs.load(schema, [file.name, "--run-dir", run_dir, *overrides])
+    config = configs.load(schema, ["--run-dir", run_dir, *overrides], table=read_json(store, "config.json"))
     return store, config, curation(config)
-
-
-def positional(*names: str) -> None:
-    """Let the first words of the command line stand for the options `names`: `RUN KEY` for `--run-dir RUN --key
-    KEY`."""
-    words, rest = [], sys.argv[1:]
-    for name in names:
-        if not rest or rest[0].startswith("-") or rest[0].endswith((".toml", ".json")):
-            break
-        words += [f"--{name}", rest.pop(0)]
-    sys.argv[1:] = [*rest[:1], *words, *rest[1:]] if rest and rest[0].endswith((".toml", ".json")) else [*words, *rest]

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jobs._curations import JOBS, open_curation, positional
+from jobs._curations import JOBS, open_curation
 from jobs._main import run
 from pipeline.config import difference
 from pipeline.curate import audit, decide, diff, export, plan, waves
@@ -100,5 +100,4 @@ def _changes(store: Store, curation: Curation, accepted: list[dict[str, object]]
 
 
 if __name__ == "__main__":
-    positional("run-dir")
-    run(AuditRun, main)
+    run(AuditRun, main, "run-dir")

@@ -8,7 +8,6 @@ python -m jobs.checkpoint export RUN --out FOLDER --which best
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs._curations import positional
 from jobs._main import run
 from pipeline import foreign
 from pipeline.storage import CorruptFileError, Store
@@ -112,5 +111,4 @@ def main(config: Checkpoint) -> None:
 
 
 if __name__ == "__main__":
-    positional("do", "run-dir")
-    run(Checkpoint, main)
+    run(Checkpoint, main, "do", "run-dir")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs._curations import open_curation, positional
+from jobs._curations import open_curation
 from jobs._main import run
 from jobs._ray import ray_session
 from pipeline.config import difference
@@ -100,5 +100,4 @@ def _matrix(unit: str, pairs: Counter[tuple[str, str]], alone: Counter[str]) -> 
 
 
 if __name__ == "__main__":
-    positional("run-dir")
-    run(Decide, main)
+    run(Decide, main, "run-dir")

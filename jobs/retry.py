@@ -6,7 +6,7 @@ python -m jobs.retry --run-dir s3://bucket/images --every
 
 from dataclasses import dataclass
 
-from jobs._curations import open_curation, positional
+from jobs._curations import open_curation
 from jobs._main import run
 from jobs._ray import ray_session
 from pipeline.curate import audit
@@ -40,5 +40,4 @@ def main(config: Retry) -> None:
 
 
 if __name__ == "__main__":
-    positional("run-dir")
-    run(Retry, main)
+    run(Retry, main, "run-dir")

@@ -14,7 +14,6 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs._curations import positional
 from jobs._main import run
 from pipeline.curate import decide
 from pipeline.log import clean, logger, say
@@ -108,5 +107,4 @@ _WRITERS = {"csv": _as_csv, "jsonl": _as_jsonl, "parquet": lambda table: parquet
 
 
 if __name__ == "__main__":
-    positional("run-dir")
-    run(Rows, main)
+    run(Rows, main, "run-dir")

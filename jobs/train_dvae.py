@@ -23,10 +23,11 @@ from pipeline.tokenize.collate import ImageCollate, pictures
 from pipeline.tokenize.corpus import source_files
 from pipeline.tokenize.pixels import grid
 from pipeline.train import ranks
+from pipeline.train.config import TrainConfig
 from pipeline.train.data.rows import Rows
 from pipeline.train.heldout import held_out
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Host, Sample, TrainConfig, train
+from pipeline.train.loop import Host, Sample, train
 
 
 @dataclass(frozen=True, kw_only=True)

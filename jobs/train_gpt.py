@@ -21,11 +21,12 @@ from pipeline.tokenize.corpus import MANIFEST, check_rows, shared_facts
 from pipeline.tokenize.grammar import Grammar
 from pipeline.tokenize.text import TextTokenizer
 from pipeline.train import ranks
+from pipeline.train.config import TrainConfig
 from pipeline.train.data.mixture import MixedRows, check_weights
 from pipeline.train.data.rows import Rows
 from pipeline.train.heldout import held_out
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Host, TrainConfig, train
+from pipeline.train.loop import Host, train
 
 
 @dataclass(frozen=True, kw_only=True)

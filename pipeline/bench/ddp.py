@@ -28,11 +28,11 @@ from pipeline.manifest import commit
 from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
 from pipeline.storage import Store
 from pipeline.train import loop, metrics, ranks
+from pipeline.train.config import EngineConfig, OptimConfig, TrainConfig
 from pipeline.train.data.order import Draw
 from pipeline.train.data.rows import Rows
-from pipeline.train.engine import EngineConfig, OptimConfig
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Host, TrainConfig
+from pipeline.train.loop import Host
 
 _VOCAB = 512
 _ROWS = 2048

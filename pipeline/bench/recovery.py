@@ -25,11 +25,11 @@ from pipeline import storage
 from pipeline.manifest import commit
 from pipeline.storage import Store
 from pipeline.train import loop, ranks
+from pipeline.train.config import EngineConfig, TrainConfig
 from pipeline.train.data.order import Draw
 from pipeline.train.data.rows import Rows
-from pipeline.train.engine import EngineConfig
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Host, TrainConfig
+from pipeline.train.loop import Host
 
 STEPS, EVERY, KILL = 12, 5, 8
 _PAUSE_S = 0.2  # of each step, so that the checkpoint before the death is committed

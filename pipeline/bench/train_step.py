@@ -22,7 +22,8 @@ from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
 from pipeline.train import engine as engines
 from pipeline.train import flops
 from pipeline.train.clock import matmul_flops, memory_gb
-from pipeline.train.engine import EngineConfig, LossFn, OptimConfig
+from pipeline.train.config import EngineConfig, OptimConfig
+from pipeline.train.engine import LossFn
 
 DECODERS: dict[str, tuple[DenoiserConfig, int]] = {
     "decoder_tiny": (DenoiserConfig(levels=(8, 5, 5, 5)), 32),

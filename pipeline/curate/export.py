@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import digest
+from pipeline.config import check_range, digest
 from pipeline.curate import card, decide, revoke, waves
 from pipeline.curate.sweep import EXPORT as MANIFEST
 from pipeline.curate.waves import Part
@@ -51,15 +51,14 @@ class ExportConfig:
     """How the kept rows are cut into files."""
 
     shard_rows: int = 2048
+    """Rows of a shard; the last has fewer."""
     row_group_rows: int = 64
     """Rows that a reader fetches at once; small enough that shuffled training reads little it does not use."""
     webdataset: bool = False
     """Write each shard as a WebDataset tar as well."""
 
     def __post_init__(self) -> None:
-        for name in ("shard_rows", "row_group_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_range(self, "shard_rows", "row_group_rows", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)

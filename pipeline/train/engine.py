@@ -15,65 +15,18 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from pipeline.train import blocks, ranks
 from pipeline.train.clock import Stopwatch
+from pipeline.train.config import EngineConfig, OptimConfig
 
 LossFn = Callable[[nn.Module, dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]
 """(model, batch) -> (loss_sum, weight, sums): sums over the micro-batch; `sums` are further ones to log, always the
 same names, see `metrics.means`. `loss_sum` and `weight` are 0-dimensional, and only `loss_sum` needs a gradient."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineConfig:
-    """How a step is computed. The defaults of DeepSpeed are not relied upon."""
-
-    backend: Literal["torch", "deepspeed"] = "deepspeed"
-    zero_stage: Literal[0, 1, 2, 3] = 1
-    """What DeepSpeed shards: nothing, optimizer state (1), gradients too (2), parameters too (3)."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: matrix products in bfloat16 by torch.autocast, parameters and optimizer in fp32."""
-    grad_clip: float = 1.0
-    """Largest global gradient norm; 0 does not clip."""
-    cpu_offload: bool = False
-    """Keep the optimizer state in host memory (DeepSpeed, stages 1 to 3)."""
-    compile: bool = False
-    """Compile each block of the network by torch.compile: the first steps take longer, all later ones less."""
-    activation_checkpointing: bool = False
-    """Keep only the inputs of each block and compute the rest again in the backward pass: less memory, a third more
-    work."""
-
-    def __post_init__(self) -> None:
-        if not self.grad_clip >= 0:
-            raise ValueError(f"train.engine.grad_clip is {self.grad_clip}; use a norm above 0, or 0 for none")
-        if self.cpu_offload and (self.backend == "torch" or self.zero_stage == 0):
-            raise ValueError("train.engine.cpu_offload needs train.engine.backend deepspeed and zero_stage 1, 2 or 3")
-        if self.compile and self.backend == "deepspeed" and self.zero_stage == 3:  # it moves parameters inside a block
-            raise ValueError("train.engine.compile does not go with zero_stage 3; use stage 0, 1 or 2")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """AdamW; weight decay on parameters of two and more dimensions only."""
-
-    lr: float = 3e-4
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ValueError(f"train.optim.lr is {self.lr}; use a learning rate above 0")
-        if not self.eps > 0:
-            raise ValueError(f"train.optim.eps is {self.eps}; use a number above 0")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"train.optim.weight_decay is {self.weight_decay}; use a number above 0, or 0 for none")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"train.optim.betas are {self.betas}; use two numbers from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,7 @@ bit. Every rank calls the host equally often. It knows nothing of Ray, and DeepS
 import contextlib
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,88 +21,19 @@ from pipeline.train import engine as engines
 from pipeline.train import export, flops, ranks, state, trackers
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.clock import Clock, matmul_flops, memory_gb
+from pipeline.train.config import TrainConfig
 from pipeline.train.data.batches import Batches, Collate, Dataset, check_same, check_split, num_micro
-from pipeline.train.divergence import FEWEST, Divergence, some
+from pipeline.train.divergence import Divergence, some
 from pipeline.train.ema import Ema, masters
-from pipeline.train.engine import EngineConfig, LossFn, OptimConfig
+from pipeline.train.engine import LossFn
 from pipeline.train.metrics import Metrics, means
-from pipeline.train.schedule import ScheduleConfig, factor
-from pipeline.train.trackers import TrackerName
+from pipeline.train.schedule import factor
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 """The model in evaluation mode, with averaged weights if there are any -> numbers to log. Called on every rank."""
 
 Sample = Callable[[nn.Module], dict[str, np.ndarray]]
 """As `Evaluate`, but to pictures (H, W, C) uint8."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How a network is trained."""
-
-    steps: int = 1000
-    global_batch: int = 64
-    """Samples in one step, over all workers."""
-    micro_batch: int | None = None
-    """Samples that a worker holds in memory at once, at most; None: its whole share."""
-    seed: int = 0
-    window_blocks: int = 0
-    """Row groups that are shuffled together; 0: all, for data that is small or on a fast disk."""
-    log_every: int = 10
-    eval_every: int = 0
-    """Steps between evaluations; 0: only at the end, if there is anything to evaluate on."""
-    eval_samples: int = 1024
-    """Held-out samples that an evaluation looks at, at most."""
-    sample_every: int = 0
-    """Steps between pictures of what the network does, for networks that make some; 0: none."""
-    checkpoint_every: int = 200
-    keep_checkpoints: int = 2
-    """Newest checkpoints that are kept."""
-    keep_best: str = ""
-    """A metric, such as loss or eval/loss: the checkpoint that was best by it is kept as well."""
-    keep_best_mode: Literal["min", "max"] = "min"
-    trackers: tuple[TrackerName, ...] = ()
-    """Services that get the metrics too; see pipeline/train/trackers.py for their environment variables."""
-    peak_tflops: float | None = None
-    """10^12 operations per second of one device, for MFU; 0: those of a matrix product at the start; None: no MFU."""
-    ema_decay: float = 0.0
-    """Decay of the averaged weights; 0: none."""
-    max_bad_steps: int = 10
-    """Steps in a row that may be skipped because loss or gradient is not finite."""
-    spike_factor: float = 0.0
-    """A loss this many deviations above the recent median is a spike; 0: none is; 10 is a good start."""
-    spike_window: int = 100
-    """Steps that count as recent."""
-    max_spikes: int = 5
-    """Spikes among the recent steps after which training stops."""
-    engine: EngineConfig = EngineConfig()
-    optim: OptimConfig = OptimConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-
-    def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "global_batch",
-            "micro_batch",
-            "eval_samples",
-            "log_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-            "max_bad_steps",
-        ):
-            if (value := getattr(self, name)) is not None and not value >= 1:
-                raise ValueError(f"train.{name} is {value}; use 1 or more")
-        for name in ("window_blocks", "eval_every", "sample_every", "spike_factor", "max_spikes"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; use 0 or more")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"train.seed is {self.seed}; use a number from 0 to {2**63 - 1}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"train.ema_decay is {self.ema_decay}; use a number between 0 and 1, or 0 for no average")
-        if not self.spike_window >= FEWEST:
-            raise ValueError(f"train.spike_window is {self.spike_window}; use {FEWEST} or more")
-        if self.peak_tflops is not None and not self.peak_tflops >= 0:
-            raise ValueError(f"train.peak_tflops is {self.peak_tflops}; use 0 to measure it, or leave it out")
 
 
 class Host:

@@ -27,9 +27,9 @@ from pipeline.storage import Store
 from pipeline.train import blocks, flops, metrics
 from pipeline.train import engine as engines
 from pipeline.train.checkpoint import committed, open_saved
+from pipeline.train.config import EngineConfig, TrainConfig
 from pipeline.train.data.batches import check_split, num_micro
-from pipeline.train.engine import EngineConfig, LossFn
-from pipeline.train.loop import TrainConfig
+from pipeline.train.engine import LossFn
 
 _FLOAT = 4
 _BUCKET = 50_000_000  # elements, as in `engine.ZeroEngine`

@@ -7,8 +7,8 @@ import pytest
 from jobs import _train
 from jobs.train_dvae import TrainDVAE
 from pipeline.storage import Store
+from pipeline.train.config import TrainConfig
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import TrainConfig
 from tests.train import tiny
 
 

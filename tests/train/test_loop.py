@@ -15,8 +15,9 @@ from safetensors.torch import load
 from pipeline.storage import CorruptFileError, Store
 from pipeline.train import metrics
 from pipeline.train.checkpoint import Checkpoints, committed, open_saved
+from pipeline.train.config import TrainConfig
 from pipeline.train.data.rows import Rows
-from pipeline.train.loop import TrainConfig, finished, train
+from pipeline.train.loop import finished, train
 from tests.train import tiny
 from tests.train.networks import NETWORKS
 from tests.train.processes import run
@@ -516,13 +517,13 @@ def test_evaluation_sees_the_average_and_is_logged(data, tmp_path):
     ],
 )
 def test_bad_limits_are_named(name, value):
-    with pytest.raises(ValueError, match=f"train.{name} is {value}; "):
+    with pytest.raises(ValueError, match=f"^{name} is {value}; "):
         TrainConfig(**{name: value})
 
 
 def test_bad_values_are_named():
     for name in ("steps", "global_batch", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps"):
-        with pytest.raises(ValueError, match=f"train.{name} is 0"):
+        with pytest.raises(ValueError, match=f"^{name} is 0"):
             TrainConfig(**{name: 0})
 
 

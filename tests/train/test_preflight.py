@@ -11,8 +11,7 @@ from pipeline.storage import Store
 from pipeline.train import engine as engines
 from pipeline.train import preflight, ranks
 from pipeline.train.checkpoint import committed, open_saved
-from pipeline.train.engine import EngineConfig, OptimConfig
-from pipeline.train.loop import TrainConfig
+from pipeline.train.config import EngineConfig, OptimConfig, TrainConfig
 from pipeline.train.preflight import Network
 from tests.train import networks, processes, tiny
 

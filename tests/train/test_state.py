@@ -4,9 +4,10 @@ import torch
 from pipeline.storage import Store
 from pipeline.train import checkpoint, state
 from pipeline.train.checkpoint import Checkpoints, open_saved
+from pipeline.train.config import EngineConfig, OptimConfig
 from pipeline.train.data.order import Chain, Order
 from pipeline.train.ema import Ema
-from pipeline.train.engine import Engine, EngineConfig, OptimConfig
+from pipeline.train.engine import Engine
 from tests.train import tiny
 from tests.train.processes import run
 

@@ -19,11 +19,11 @@ from pipeline.storage import Store
 from pipeline.train import checkpoint, loop, ranks, state
 from pipeline.train import engine as engines
 from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.config import EngineConfig, OptimConfig, TrainConfig
 from pipeline.train.data.order import Chain, Draw, Order
 from pipeline.train.data.rows import Rows
 from pipeline.train.ema import Ema, masters
-from pipeline.train.engine import EngineConfig, OptimConfig
-from pipeline.train.loop import Host, TrainConfig
+from pipeline.train.loop import Host
 from pipeline.train.schedule import ScheduleConfig
 
 
