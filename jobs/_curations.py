@@ -30,5 +30,8 @@ def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, A
     schema, curation = JOBS[name]
     if not store.exists("config.json"):
         raise ValueError(f"{run_dir}/config.json is missing; run {name} again with the options of the run")
-    config = configs.load(schema, ["--run-dir", run_dir, *overrides], table=read_json(store, "config.json"))
+    table = read_json(store, "config.json")
+    if not isinstance(table, dict):
+        raise ValueError(f"{run_dir}/config.json holds no table of options; run {name} again with those of the run")
+    config = configs.load(schema, ["--run-dir", run_dir, *overrides], table=table)
     return store, config, curation(config)

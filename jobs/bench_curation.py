@@ -37,7 +37,7 @@ class BenchCuration:
     trial: Trial
     """What to measure."""
     rounds: int = 3
-    """How often overhead and flaky repeat; medians are printed."""
+    """Number of times that overhead and flaky repeat; medians are printed."""
     wave_s: float = 60.0
     """Seconds of work in one wave, for overhead."""
     sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000)
@@ -47,9 +47,10 @@ class BenchCuration:
     command: str | None = None
     """What is signalled, with {run_dir} for the folder of the run; the built-in example by default."""
     moments: int = 20
-    """How often each signal is sent."""
+    """Number of times that each signal is sent."""
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
 
 def main(config: BenchCuration) -> None:

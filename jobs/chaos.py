@@ -19,6 +19,7 @@ from jobs._main import run
 from jobs._ray import RayConfig, ray_session
 from pipeline.chaos import example, verify
 from pipeline.chaos.matrix import Fault, Harness, Point, as_json, begin, certificate, harness, point, reference
+from pipeline.config import check_range
 from pipeline.curate import audit
 from pipeline.lease import hold
 from pipeline.log import Progress, logger
@@ -45,7 +46,7 @@ class Chaos:
     """What to do at a request: kill the driver before or after it is carried out, drop its answer, answer 503, reset
     the connection, kill a worker, kill a raylet, or stop a raylet until it is declared dead and then let it go on."""
     every: int = 1
-    """Harm every so manyth request."""
+    """Harm one in so many requests."""
     at: tuple[int, ...] = ()
     """Harm these requests instead, counted from 1."""
     baseline: bool = False
@@ -59,14 +60,14 @@ class Chaos:
     cpus: int | None = None
     """CPUs of the Ray that the example starts."""
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
-        if self.every < 1 or min(self.at, default=1) < 1:
-            raise ValueError(f"--every is {self.every} and --at is {self.at}; use numbers of 1 or more")
+        check_range(self, "every", "at", low=1)
         if self.before and self.command is None:
-            raise ValueError("--before comes before a --command, and none is named; --step names a step of the example")
+            raise ValueError("before comes before a --command, and none is named; --step names a step of the example")
         if self.step != "run" and (self.command is not None or self.baseline):
-            raise ValueError(f"--step {self.step} is one of the example; leave it out beside --command or --baseline")
+            raise ValueError(f"step {self.step} is one of the example; leave it out beside --command or --baseline")
 
     def of_example(self, step: example.Step) -> str:
         """The command that does a step of the example."""

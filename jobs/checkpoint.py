@@ -6,13 +6,14 @@ python -m jobs.checkpoint export RUN --out FOLDER --which best
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jobs._main import run
 from pipeline import foreign
 from pipeline.storage import CorruptFileError, Store
-from pipeline.train import export, manifest, metrics, state
-from pipeline.train.checkpoint import Saved, best_saved, committed, open_saved
+
+if TYPE_CHECKING:
+    from pipeline.train.checkpoint import Saved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class Checkpoint:
     """Look into the checkpoints of a training run."""
 
     do: Literal["inspect", "verify", "export"]
+    """What to do; may be given without its name, as the first word."""
     run_dir: str
     """Folder of the run, any fsspec URL."""
     which: str = "newest"
@@ -31,13 +33,17 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         if self.do == "export" and self.out is None:
-            raise ValueError("export needs a folder to write to; name one with --out")
+            raise ValueError("out is not given; name the folder that export writes to")
         if self.which not in ("newest", "best") and not self.which.isdecimal():
-            raise ValueError(f"--which is {self.which!r}; use newest, best, or a step")
+            raise ValueError(f"which is {self.which!r}; use newest, best, or a step")
 
 
 def inspect(store: Store, names: list[str]) -> None:
     """A line for each checkpoint, then the time that they cost."""
+    # Imported here: torch takes seconds, and a mistake in an option is told before that.
+    from pipeline.train import manifest, metrics, state
+    from pipeline.train.checkpoint import open_saved
+
     print(f"{'checkpoint':<19}{'kind':<10}{'ranks':>6}{'engine':>8}{'parameters':>14}{'MB':>9}  average  metrics")
     for name in names:
         try:
@@ -59,6 +65,8 @@ def inspect(store: Store, names: list[str]) -> None:
 
 def verify(store: Store, names: list[str]) -> None:
     """Read every byte of every checkpoint."""
+    from pipeline.train.checkpoint import open_saved
+
     damage = []
     for name in names:
         try:
@@ -72,8 +80,10 @@ def verify(store: Store, names: list[str]) -> None:
         raise SystemExit(1)
 
 
-def choose(store: Store, names: list[str], which: str) -> Saved:
+def choose(store: Store, names: list[str], which: str) -> "Saved":
     """The checkpoint that was asked for; ValueError if there is none."""
+    from pipeline.train.checkpoint import best_saved, open_saved
+
     name: str | None = names[0]
     if which == "best":
         metric, mode = _kept(store)
@@ -98,6 +108,9 @@ def _kept(store: Store) -> tuple[str, str]:
 
 def main(config: Checkpoint) -> None:
     """Do what was asked."""
+    from pipeline.train import export
+    from pipeline.train.checkpoint import committed
+
     store = Store(config.run_dir)
     names = committed(store.sub("checkpoints"))
     if not names:

@@ -31,6 +31,7 @@ class Decide:
     points: int = 7
     """Values between the old threshold and the new one at which the yield is shown."""
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
 
 def main(config: Decide) -> None:

@@ -23,7 +23,7 @@ class ReplayFailure:
     timeout_s: float | None = None
     """Seconds to wait; those of the run by default."""
     memory_mb: int | None = None
-    """Address space to allow; that of the run by default."""
+    """Address space to allow, in MiB; that of the run by default."""
 
 
 def main(config: ReplayFailure) -> None:

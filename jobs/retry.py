@@ -26,6 +26,7 @@ class Retry:
     accept_plan: bool = False
     """Go on although the configuration, the code or a library changed since the run began."""
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
 
 def main(config: Retry) -> None:

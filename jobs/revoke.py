@@ -41,6 +41,7 @@ class Revoke:
     note: str = ""
     """Who asked for it; kept with the record."""
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
 
 def main(config: Revoke) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs._main import run
+from pipeline.config import check_range
 from pipeline.curate import decide
 from pipeline.log import clean, logger, say
 from pipeline.manifest import read_sealed
@@ -42,10 +43,9 @@ class Rows:
     """A file for all of them: *.csv, *.jsonl or *.parquet, any fsspec URL."""
 
     def __post_init__(self) -> None:
-        if self.limit < 0:
-            raise ValueError(f"limit is {self.limit}; use 0 or more")
+        check_range(self, "limit", low=0)
         if self.out is not None and self.out.rpartition(".")[2] not in _WRITERS:
-            raise ValueError(f"out is {self.out!r}; end it in .{', .'.join(_WRITERS)}")
+            raise ValueError(f"out is {self.out!r}; name a file that ends in .{', .'.join(_WRITERS)}")
 
 
 def main(config: Rows) -> None:

@@ -6,27 +6,19 @@ python -m jobs.train_gpt --run-dir runs/gpt --codes runs/digits/codes runs/photo
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from jobs._main import run
 from jobs._ray import RayConfig
-from jobs._train import accept, launch
 from pipeline.config import check_range, to_json
-from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
+from pipeline.models.config import SIZES, GPTConfig
 from pipeline.storage import Store
-from pipeline.tokenize.collate import SequenceCollate
-from pipeline.tokenize.corpus import MANIFEST, check_rows, shared_facts
-from pipeline.tokenize.grammar import Grammar
-from pipeline.tokenize.text import TextTokenizer
-from pipeline.train import ranks
 from pipeline.train.config import TrainConfig
-from pipeline.train.data.mixture import MixedRows, check_weights
-from pipeline.train.data.rows import Rows
-from pipeline.train.heldout import held_out
+from pipeline.train.data.mixture import check_weights
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Host, train
+
+if TYPE_CHECKING:
+    from pipeline.train.loop import Host
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +26,7 @@ class TrainGPT:
     """Train the causal transformer."""
 
     run_dir: str
+    """Folder for checkpoints, metrics and the weights in `model/`, any fsspec URL."""
     codes: tuple[str, ...]
     """Folder of a finished jobs.tokenize_corpus run; or of several, made with the same tokenizers."""
     weights: tuple[float, ...] = ()
@@ -52,10 +45,11 @@ class TrainGPT:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
         if not self.codes:
-            raise ValueError("codes is empty; give --codes a folder, or several")
+            raise ValueError("codes is empty; name a folder, or several")
         if self.weights:
             check_weights(self.weights, self.codes)
         check_range(self, "seq_len", low=1)
@@ -72,8 +66,23 @@ class TrainGPT:
         return (*self.codes, self.held_out) if self.held_out else self.codes
 
 
-def worker(payload: dict[str, Any], host: Host) -> None:
+def worker(payload: dict[str, Any], host: "Host") -> None:
     """What each worker runs."""
+    # Imported here: torch and Ray take seconds, and a mistake in an option is told before that.
+    import torch
+
+    from jobs._train import accept
+    from pipeline.models.gpt import GPT, gpt_loss
+    from pipeline.tokenize.collate import SequenceCollate
+    from pipeline.tokenize.corpus import MANIFEST, shared_facts
+    from pipeline.tokenize.grammar import Grammar
+    from pipeline.tokenize.text import TextTokenizer
+    from pipeline.train import ranks
+    from pipeline.train.data.mixture import MixedRows
+    from pipeline.train.data.rows import Rows
+    from pipeline.train.heldout import held_out
+    from pipeline.train.loop import train
+
     config: TrainGPT = payload["config"]
     facts, stores = shared_facts(config.named), [Store(url) for url in config.named]
     rows = [Rows.committed(store, MANIFEST, cache_bytes=(1 << 30) // len(stores)) for store in stores]
@@ -109,6 +118,10 @@ def worker(payload: dict[str, Any], host: Host) -> None:
 
 def main(config: TrainGPT) -> None:
     """Train, or say that it is done."""
+    from jobs._train import launch  # torch, as above
+    from pipeline.tokenize.corpus import check_rows, shared_facts
+    from pipeline.tokenize.text import TextTokenizer
+
     check_rows(shared_facts(config.named), config.sizes["seq_len"])
     store = Store(config.run_dir)
     if launch(worker, config, "train_gpt") or not store.exists("text.json"):

@@ -272,7 +272,7 @@ def _check_words(schema: type, words: Sequence[str]) -> None:
 
 
 def _shown(values: Sequence[str]) -> str:
-    text = " ".join(values)
+    text = " ".join(str(_redacted(value)) for value in values)
     return f"is {text[:_VALUE_LIMIT]}{'…' if len(text) > _VALUE_LIMIT else ''}" if text else "has no value"
 
 
@@ -303,7 +303,7 @@ def _wrong(hint: Any, values: Sequence[str]) -> str:
     kind, number = kinds[0], 0 if kinds[1:] == [...] else len(kinds)
     if number in (0, len(values)) and all(_is_of(kind, value) for value in values):
         return ""
-    return f"{number} of: {_one(kind)}" if number else f"{_one(kind)}, or several"
+    return f"{number} {_PLURALS[_one(kind)]}" if number else f"{_one(kind)}, or several"
 
 
 def _is_of(kind: Any, value: str) -> bool:
@@ -317,8 +317,12 @@ def _is_of(kind: Any, value: str) -> bool:
 
 def _one(kind: Any) -> str:
     if get_origin(kind) is Literal:
-        return " or ".join(str(choice) for choice in get_args(kind))
-    return {int: "a whole number", float: "a number"}.get(kind, "one value")
+        *first, last = map(str, get_args(kind))
+        return f"{', '.join(first)} or {last}" if first else last
+    return {int: "one whole number", float: "one number"}.get(kind, "one value")
+
+
+_PLURALS = {"one whole number": "whole numbers", "one number": "numbers", "one value": "values"}
 
 
 def _mistake(schema: type, leave: SystemExit, said: str) -> str:

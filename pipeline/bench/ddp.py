@@ -25,7 +25,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline import storage
 from pipeline.manifest import commit
-from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
+from pipeline.models.config import GPTConfig
+from pipeline.models.gpt import GPT, gpt_loss
 from pipeline.storage import Store
 from pipeline.train import loop, metrics, ranks
 from pipeline.train.config import EngineConfig, OptimConfig, TrainConfig

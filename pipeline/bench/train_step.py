@@ -17,8 +17,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.denoiser import NUM_TIMESTEPS, Denoiser, DenoiserConfig, denoiser_loss
-from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
+from pipeline.models.config import SIZES, DenoiserConfig, GPTConfig
+from pipeline.models.denoiser import NUM_TIMESTEPS, Denoiser, denoiser_loss
+from pipeline.models.gpt import GPT, gpt_loss
 from pipeline.train import engine as engines
 from pipeline.train import flops
 from pipeline.train.clock import matmul_flops, memory_gb

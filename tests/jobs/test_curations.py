@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from jobs import _curations, diff, replay_failure, status
-from jobs._curations import open_curation, positional
+from jobs._curations import open_curation
+from jobs._main import named
 from pipeline.chaos import example
 from pipeline.config import dumps
 from pipeline.curate import plan
@@ -34,10 +35,8 @@ from tests.curate.poison import Harm
         ([], []),
     ],
 )
-def test_first_words_stand_for_options(given: list[str], meant: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["job", *given])
-    positional("run-dir", "key")
-    assert sys.argv == ["job", *meant]
+def test_first_words_stand_for_options(given: list[str], meant: list[str]) -> None:
+    assert named(given, ("run-dir", "key")) == meant
 
 
 def test_a_run_is_opened_with_the_options_it_was_made_with(tmp_path: Path) -> None:
@@ -53,6 +52,11 @@ def test_a_run_is_opened_with_the_options_it_was_made_with(tmp_path: Path) -> No
     _, config, curation = open_curation(store.url, ["--flat.min-entropy-bits", "2.5"])
     assert (config.run_dir, config.small.min_side_px, config.flat.min_entropy_bits) == (store.url, 99, 2.5)
     assert curation.name == "curate_images" and config.flat in curation.rules[0].filters
+    saved = store.read("config.json")
+    store.write("config.json", b"[]")
+    with pytest.raises(ValueError, match="config.json holds no table of options; run curate_images again"):
+        open_curation(store.url)
+    store.write("config.json", saved)
     plan.bind(store, {"job": "my_job"}, accept=True)
     with pytest.raises(ValueError, match="made by 'my_job', which is none of curate_images, curate_speech"):
         open_curation(store.url)
@@ -120,7 +124,7 @@ def test_resources_change_what_they_name_and_nothing_else() -> None:
     )
     assert curation(made).resources == {"Fetch": {"workers": (1, 3), "memory_mb": 100}, "DecodeImage": {"cpus": 0.25}}
     for word in ("Fetch.workers=0", "Fetch.cpus=nan", "Fetch.ram=1", "Fetch", "Fetch.cpus=-1"):
-        with pytest.raises(ValueError, match="resources takes STAGE.WHAT=VALUE"):
-            curation(dataclasses.replace(made, resources=(word,)))
+        with pytest.raises(ValueError, match="resources holds .*; write STAGE.WHAT=VALUE"):
+            dataclasses.replace(made, resources=(word,))
     with pytest.raises(ValueError, match="no stage 'Decode'"):
         curation(dataclasses.replace(made, resources=("Decode.cpus=1",)))

@@ -46,7 +46,7 @@ def test_help_lists_the_options(job: str) -> None:
             ["jobs.tokenize_corpus", "--run-dir", "{tmp}/x", "--images", "{tmp}", "--tokenizer", "{tmp}/t"],
             ["tokenizer package"],
         ),
-        (["jobs.generate", "--prompt", "  "], ["prompt is empty"]),
+        (["jobs.generate", "--prompt", "  "], ["--prompt is empty"]),
         (
             ["jobs.generate", "--prompt", "seven", "--tokenizer", "{tmp}/none"],
             ["no tokenizer package", "jobs.train_dvae"],

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.models.config import GPTConfig
 from pipeline.models.denoiser import alpha_bar
-from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
+from pipeline.models.gpt import GPT, gpt_loss
 from pipeline.storage import Store
 from pipeline.train import engine as engines
 from pipeline.train import preflight, ranks

@@ -20,7 +20,6 @@ from pipeline import storage
 from pipeline.log import logger
 from pipeline.manifest import read_manifest
 from pipeline.storage import CorruptFileError, File, Store
-from pipeline.train import ranks
 from pipeline.train.data.cache import Shared
 from pipeline.train.data.order import Order
 
@@ -90,6 +89,8 @@ class Rows:
         """The order in which these rows are trained on; a warning if its windows do not stay in memory."""
         order = Order(block_rows=self.block_rows, seed=seed, window_blocks=window_blocks, dataset=self.digest)
         blocks = len(self.block_rows)
+        from pipeline.train import ranks  # torch, which who only checks the weights of a mixture does without
+
         share, together = self.size_bytes / blocks / ranks.world_size(), min(window_blocks or blocks, blocks)
         needed, fit = share * together, max(1, int(self._cache_bytes / share))
         if needed > self._cache_bytes and ranks.rank() == 0:
