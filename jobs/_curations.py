@@ -4,19 +4,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobs import curate_images, curate_speech
+from jobs._curate import CurateConfig
 from pipeline import config as configs
 from pipeline.curate import plan
 from pipeline.curate.run import Curation
 from pipeline.storage import Store, read_json
 
-JOBS: dict[str, tuple[type, Callable[[Any], Curation]]] = {
+JOBS: dict[str, tuple[type[CurateConfig], Callable[[Any], Curation]]] = {
     "curate_images": (curate_images.CurateImages, curate_images.curation),
     "curate_speech": (curate_speech.CurateSpeech, curate_speech.curation),
 }
 """A job's name -> its config and the curation that it describes; a new curation job is one more line."""
 
 
-def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, Any, Curation]:
+def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, CurateConfig, Curation]:
     """The run's folder, its config (with `--option value` words put over it), and its curation."""
     store = Store(run_dir)
     made = plan.fingerprints(store)

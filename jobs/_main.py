@@ -124,7 +124,9 @@ def _version() -> str:
 
 
 def _prog() -> str:
-    name = sys.modules["__main__"].__spec__.name
+    spec = sys.modules["__main__"].__spec__
+    assert spec is not None, "a job is run by its module's name"
+    name = spec.name
     called = {os.path.basename(word) for word in sys.orig_argv[:2]}
     return f"triptych {name.removeprefix('jobs.')}" if "triptych" in called else f"python -m {name}"
 

@@ -86,7 +86,7 @@ def options(store: Store) -> list[Finding]:
 
 
 def _changes(store: Store, curation: Curation, accepted: list[dict[str, object]]) -> Iterator[str]:
-    wanted = json.loads(json.dumps(curation.fingerprint(accepted[-1]["inputs"])))
+    wanted = json.loads(json.dumps(curation.fingerprint(str(accepted[-1]["inputs"]))))
     same = [{name: entry[name] for name in entry if name not in ("code", "libraries")} for entry in (wanted, *accepted)]
     if same[0] not in same[1:]:
         yield from difference(same[-1], same[0])

@@ -19,10 +19,10 @@ from jobs._main import run
 from jobs._ray import RayConfig, ray_session
 from pipeline.chaos import example, verify
 from pipeline.chaos.matrix import Fault, Harness, Point, as_json, begin, certificate, harness, point, reference
-from pipeline.config import check_range
 from pipeline.curate import audit
 from pipeline.lease import hold
 from pipeline.log import Progress, logger
+from pipeline.ranges import check_range
 from pipeline.storage import Store, write_json
 
 

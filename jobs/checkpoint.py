@@ -84,14 +84,17 @@ def choose(store: Store, names: list[str], which: str) -> "Saved":
     """The checkpoint that was asked for; ValueError if there is none."""
     from pipeline.train.checkpoint import best_saved, open_saved
 
-    name: str | None = names[0]
+    if which == "newest":
+        return open_saved(store.sub("checkpoints"), names[0])
     if which == "best":
         metric, mode = _kept(store)
-        if (name := best_saved(store.sub("checkpoints"), names, metric, mode)) is None:
-            raise ValueError(f"no checkpoint of {store.url} has the metric {metric!r}; train with --train.keep_best")
-    elif which != "newest":
-        if (name := next((name for name in names if int(name.split("-")[0]) == int(which)), None)) is None:
-            raise ValueError(f"{store.url} keeps no checkpoint of step {which}; see inspect")
+        name = best_saved(store.sub("checkpoints"), names, metric, mode)
+        missing = f"no checkpoint of {store.url} has the metric {metric!r}; train with --train.keep-best"
+    else:
+        name = next((name for name in names if int(name.split("-")[0]) == int(which)), None)
+        missing = f"{store.url} keeps no checkpoint of step {which}; see inspect"
+    if name is None:
+        raise ValueError(missing)
     return open_saved(store.sub("checkpoints"), name)
 
 
@@ -116,11 +119,16 @@ def main(config: Checkpoint) -> None:
     if not names:
         raise ValueError(f"{config.run_dir} has no checkpoint; name the run_dir of a training run")
     if config.do == "export":
-        export.check_free(Store(config.out))
-        export.from_checkpoint(saved := choose(store, names, config.which), Store(config.out), averaged=config.averaged)
+        assert config.out is not None  # the config says so
+        folder = Store(config.out)
+        export.check_free(folder)
+        saved = choose(store, names, config.which)
+        export.from_checkpoint(saved, folder, averaged=config.averaged)
         print(f"exported step {saved.facts['step']} to {config.out}")
+    elif config.do == "inspect":
+        inspect(store, names)
     else:
-        {"inspect": inspect, "verify": verify}[config.do](store, names)
+        verify(store, names)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jobs._main import open_run, run
-from pipeline.config import check_range
 from pipeline.demo import corpus
 from pipeline.log import logger
 from pipeline.models.config import DecodingConfig, SamplingConfig
+from pipeline.ranges import check_range
 from pipeline.storage import Store, write_json
 from pipeline.tokenize.pixels import to_png
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jobs._main import run
-from pipeline.config import check_range
 from pipeline.log import logger
 from pipeline.media.image import encode_png
 from pipeline.models.config import DecodingConfig, SamplingConfig
+from pipeline.ranges import check_range
 from pipeline.storage import Store
 from pipeline.tokenize.pixels import to_bytes
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from jobs._main import run
 from pipeline import config as configs
+from pipeline.ranges import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +44,10 @@ class Preflight:
     """Show the whole of an error."""
 
     def __post_init__(self) -> None:
-        configs.check_range(self, "workers", "vocab_size", low=1)
-        configs.check_range(self, "mfu", above=0, high=1)
-        configs.check_range(self, "peak_tflops", "gpu_memory_gb", "network_gbps", above=0)
-        configs.check_range(self, "price_per_hour", low=0)
+        check_range(self, "workers", "vocab_size", low=1)
+        check_range(self, "mfu", above=0, high=1)
+        check_range(self, "peak_tflops", "gpu_memory_gb", "network_gbps", above=0)
+        check_range(self, "price_per_hour", low=0)
 
 
 def main(config: Preflight) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from jobs._main import run
 from jobs._ray import RayConfig
-from pipeline.config import check_range, to_json
+from pipeline.config import to_json
 from pipeline.models.config import DecodingConfig, DenoiserConfig
+from pipeline.ranges import check_range
 from pipeline.storage import Store
 from pipeline.train.config import TrainConfig
 from pipeline.train.launch.config import ClusterConfig

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jobs._main import run
 from jobs._ray import RayConfig
-from pipeline.config import check_range, to_json
+from pipeline.config import to_json
 from pipeline.models.config import SIZES, GPTConfig
+from pipeline.ranges import check_range
 from pipeline.storage import Store
 from pipeline.train.config import TrainConfig
 from pipeline.train.data.mixture import check_weights

@@ -72,26 +72,6 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def check_range(
-    config: object,
-    *names: str,
-    low: float = -math.inf,
-    above: float = -math.inf,
-    high: float = math.inf,
-    below: float = math.inf,
-) -> None:
-    """ValueError for the first of these fields that is a number (not None) outside of the bounds, or not finite; of a
-    tuple each number counts. It begins with the field's name, to which `load` adds the section."""
-    bounds = {"{} or more": low, "more than {}": above, "{} at most": high, "less than {}": below}
-    use = ", ".join(text.format(bound) for text, bound in bounds.items() if math.isfinite(bound))
-    for name in names:
-        value = getattr(config, name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if number is not None and not (low <= number <= high and above < number < below):
-                finite = "a finite number, " if abs(number) == math.inf else ""
-                raise ValueError(f"{name} is {value}; use {finite}{use}")
-
-
 def to_json(value: object) -> Any:
     """A dataclass, or what one may hold, as JSON types, nested as it is; fields that are None are left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -107,16 +87,18 @@ def to_json(value: object) -> Any:
 def from_json(kind: type[T], value: object) -> T:
     """The dataclass `kind` that `to_json` made this of; ValueError says which entry is missing, unknown or of another
     type, so that what a stranger wrote is an error in one line."""
-    return _of_type(kind, value, "")
+    made = _of_type(kind, value, "")
+    assert isinstance(made, kind)
+    return made
 
 
-def dumps(config: Any) -> bytes:
+def dumps(config: object) -> bytes:
     """The bytes of `config.json`: stable, so that an unchanged config rewrites nothing. URLs in it lose their
     secrets."""
     return (json.dumps(_redacted(to_json(config)), indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _redacted(value: Any) -> Any:
+def _redacted(value: object) -> object:
     if isinstance(value, dict):
         return {name: _redacted(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -124,14 +106,12 @@ def _redacted(value: Any) -> Any:
     return redacted_option(value) if isinstance(value, str) and "://" in value else value
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Sha256 (hex) of a JSON value or a config, independent of key order."""
-    if dataclasses.is_dataclass(value):
-        value = to_json(value)
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(to_json(value), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+def difference(old: Mapping[str, object], new: Mapping[str, object], prefix: str = "") -> list[str]:
     """Where two nested dicts differ, as `section.key: old -> new`."""
     lines = []
     for key in sorted(old.keys() | new.keys()):
@@ -143,10 +123,10 @@ def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> li
     return lines
 
 
-def _of_type(hint: Any, value: object, where: str) -> Any:
+def _of_type(hint: object, value: object, where: str) -> object:
     """`value` as the type `hint` says; ValueError if it is of another. A list becomes a tuple, an integer a float."""
     origin, inner = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _dataclass_of(hint, value, where)
     if origin in (Union, UnionType):
         if value is None and NoneType in inner:
@@ -158,11 +138,10 @@ def _of_type(hint: Any, value: object, where: str) -> Any:
             with contextlib.suppress(ValueError):
                 return _of_type(each, value, where)
     elif origin in (tuple, list) and isinstance(value, list):
-        if origin is list or inner[1:] == (...,):
-            return origin(_of_type(inner[0], each, f"{where}[{i}]") for i, each in enumerate(value))
-        if len(inner) == len(value):
-            pairs = zip(inner, value, strict=True)
-            return tuple(_of_type(each, entry, f"{where}[{i}]") for i, (each, entry) in enumerate(pairs))
+        each_kind = inner[:1] * len(value) if origin is list or inner[1:] == (...,) else inner
+        if len(each_kind) == len(value):
+            pairs = zip(each_kind, value, strict=True)
+            return origin(_of_type(each, entry, f"{where}[{i}]") for i, (each, entry) in enumerate(pairs))
     elif origin in (dict, Mapping) and isinstance(value, dict):
         return {key: _of_type(inner[1], each, f"{where}[{key!r}]") for key, each in value.items()}
     elif origin is Literal:
@@ -172,13 +151,15 @@ def _of_type(hint: Any, value: object, where: str) -> Any:
         return value
     elif hint is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
-    text = json.dumps(value, default=repr)
-    kind_name = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
-    shown = text if len(text) <= _VALUE_LIMIT else f"{text[:_VALUE_LIMIT]}…"
-    raise ValueError(f"{where or 'it'} is {shown}, not of the type {kind_name}")
+    name = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
+    raise ValueError(f"{where or 'it'} is {_cut(json.dumps(value, default=repr))}, not of the type {name}")
 
 
-def _dataclass_of(kind: Any, value: object, where: str) -> Any:
+def _cut(text: str) -> str:
+    return text if len(text) <= _VALUE_LIMIT else f"{text[:_VALUE_LIMIT]}…"
+
+
+def _dataclass_of(kind: type, value: object, where: str) -> object:
     prefix = f"{where}." if where else ""
     if not isinstance(value, dict):
         raise ValueError(f"{where or 'it'} is a {type(value).__name__}, not an object")
@@ -196,7 +177,7 @@ def _dataclass_of(kind: Any, value: object, where: str) -> Any:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, object]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
@@ -232,7 +213,7 @@ def _as_flags(schema: type, table: Mapping[str, object], prefix: str = "--") -> 
             yield from (str(word) for word in (value if isinstance(value, list) else [value]))
 
 
-def _options(schema: type, prefix: str = "--") -> Iterator[tuple[str, Any]]:
+def _options(schema: type, prefix: str = "--") -> Iterator[tuple[str, object]]:
     """Each option and the type of its value."""
     for name, hint in _hints(schema).items():
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
@@ -273,10 +254,10 @@ def _check_words(schema: type, words: Sequence[str]) -> None:
 
 def _shown(values: Sequence[str]) -> str:
     text = " ".join(str(_redacted(value)) for value in values)
-    return f"is {text[:_VALUE_LIMIT]}{'…' if len(text) > _VALUE_LIMIT else ''}" if text else "has no value"
+    return f"is {_cut(text)}" if text else "has no value"
 
 
-def _near(flag: str, types: Mapping[str, Any]) -> str:
+def _near(flag: str, types: Mapping[str, object]) -> str:
     """The options whose path, or whose name alone, is nearest to what was written."""
     if section := [option for option in types if option.startswith(f"{flag}.")]:
         return f"it is a section; name an option of it, such as {section[0]}"
@@ -291,7 +272,7 @@ def _near(flag: str, types: Mapping[str, Any]) -> str:
     return f"did you mean {' or '.join(nearest[:3])}?" if best > _ALIKE else "--help lists the options"
 
 
-def _wrong(hint: Any, values: Sequence[str]) -> str:
+def _wrong(hint: object, values: Sequence[str]) -> str:
     """What to use instead of these values (`{}` stands for the option); empty if they are of the type."""
     kinds = [kind for kind in get_args(hint) if kind is not NoneType]
     if get_origin(hint) in (Union, UnionType) and len(kinds) == 1:
@@ -306,7 +287,7 @@ def _wrong(hint: Any, values: Sequence[str]) -> str:
     return f"{number} {_PLURALS[_one(kind)]}" if number else f"{_one(kind)}, or several"
 
 
-def _is_of(kind: Any, value: str) -> bool:
+def _is_of(kind: object, value: str) -> bool:
     if get_origin(kind) is Literal:
         return value in map(str, get_args(kind))
     try:
@@ -315,11 +296,13 @@ def _is_of(kind: Any, value: str) -> bool:
         return False
 
 
-def _one(kind: Any) -> str:
+def _one(kind: object) -> str:
     if get_origin(kind) is Literal:
         *first, last = map(str, get_args(kind))
         return f"{', '.join(first)} or {last}" if first else last
-    return {int: "one whole number", float: "one number"}.get(kind, "one value")
+    if kind is int:
+        return "one whole number"
+    return "one number" if kind is float else "one value"
 
 
 _PLURALS = {"one whole number": "whole numbers", "one number": "numbers", "one value": "values"}
@@ -341,8 +324,9 @@ def _mistake(schema: type, leave: SystemExit, said: str) -> str:
     return f"--{_spelled(section)}: {error}" if section else str(error)
 
 
-def _check_finite(config: Any, prefix: str = "--") -> None:
+def _check_finite(config: object, prefix: str = "--") -> None:
     """Fail for what types let through: a number that is not finite, a name that is empty; their defaults excepted."""
+    assert dataclasses.is_dataclass(config)
     for field in dataclasses.fields(config):
         value, option = getattr(config, field.name), _spelled(f"{prefix}{field.name}")
         if dataclasses.is_dataclass(value):

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     (
         "pipeline.config",
+        "pipeline.ranges",
         "pipeline.records",
         "pipeline.storage",
         "pipeline.manifest",

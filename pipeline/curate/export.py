@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import check_range, digest
+from pipeline.config import digest
 from pipeline.curate import card, decide, revoke, waves
 from pipeline.curate.sweep import EXPORT as MANIFEST
 from pipeline.curate.waves import Part
 from pipeline.curate.webdataset import tar_bytes
 from pipeline.manifest import read_manifest, write_sealed
+from pipeline.ranges import check_range
 from pipeline.storage import CorruptFileError, File, Store, read_file, write_changed, write_parquet
 
 if TYPE_CHECKING:

@@ -24,10 +24,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import check_range, to_json
+from pipeline.config import to_json
 from pipeline.curate import child
 from pipeline.curate.stage import Batch, Leave, Row, Stage, left
 from pipeline.curate.work import to_table
+from pipeline.ranges import check_range
 from pipeline.records import without_secrets
 from pipeline.redact import redacted_text
 from pipeline.storage import CorruptFileError, Store, parquet_bytes

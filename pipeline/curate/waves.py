@@ -25,11 +25,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import check_range
 from pipeline.curate import metrics, plan
 from pipeline.lease import Lease
 from pipeline.log import Progress, cause_of, logger
 from pipeline.manifest import commit, read_manifest, read_manifests, write_sealed
+from pipeline.ranges import check_range
 from pipeline.records import PAYLOAD, without_secrets
 from pipeline.storage import File, Store, read_table, write_parquet
 

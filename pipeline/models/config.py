@@ -4,7 +4,7 @@ torch."""
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config import check_range
+from pipeline.ranges import check_range
 
 Dims = Literal[1, 2]
 """Axes of a sample: 2 for images, 1 for sequences."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config import check_range
+from pipeline.ranges import check_range
 from pipeline.train.divergence import FEWEST
 from pipeline.train.schedule import ScheduleConfig
 from pipeline.train.trackers import TrackerName

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config import check_range
+from pipeline.ranges import check_range
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ import numpy as np
 import webrtcvad
 from numpy.typing import NDArray
 
-from pipeline.config import check_range
 from pipeline.curate.stage import Leave, Row, Split, left
 from pipeline.curate.text.transcripts import Cue, read_transcript, spoken
+from pipeline.ranges import check_range
 from pipeline.records import CLIP, key_of
 
 if TYPE_CHECKING:

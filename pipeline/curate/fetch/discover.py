@@ -58,7 +58,9 @@ def discover(url: str, kind: Kind, config: DiscoverConfig) -> list[Row]:
 
 def split_source(source: str) -> tuple[str, Kind]:
     """KIND=URL -> (URL, KIND); ValueError if it is none."""
-    kind, _, url = source.partition("=")
-    if kind not in get_args(Kind) or not url:
-        raise ValueError(f"sources holds {source!r}; write KIND=URL with KIND one of {', '.join(get_args(Kind))}")
+    name, _, url = source.partition("=")
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    kind = next((kind for kind in kinds if kind == name), None)
+    if kind is None or not url:
+        raise ValueError(f"sources holds {source!r}; write KIND=URL with KIND one of {', '.join(kinds)}")
     return url, kind

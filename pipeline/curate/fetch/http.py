@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 from protego import Protego
 from yarl import URL
 
-from pipeline.config import check_range
 from pipeline.curate.fetch import consent
 from pipeline.curate.fetch.address import canonical, check_address, networks, shown
 from pipeline.curate.stage import Leave, State
 from pipeline.log import clean
+from pipeline.ranges import check_range
 from pipeline.redact import redacted_text
 
 if TYPE_CHECKING:

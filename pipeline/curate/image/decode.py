@@ -6,10 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.config import check_range
+from pipeline.curate.stage import Leave, Map, Row
 from pipeline.curate.stage import Leave, Map, Row
 from pipeline.media.error import MediaError
 from pipeline.media.image import MAX_PIXELS, encode_png, fit, open_image
+from pipeline.ranges import check_range
 
 
 @dataclass(frozen=True, kw_only=True)

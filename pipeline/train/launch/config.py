@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.config import check_range
+from pipeline.ranges import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
