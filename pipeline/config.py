@@ -131,17 +131,15 @@ def _of_type(hint: object, value: object, where: str) -> object:
     if origin in (Union, UnionType):
         if value is None and NoneType in inner:
             return None
-        kinds = [each for each in inner if each is not NoneType]
-        if len(kinds) == 1:
-            return _of_type(kinds[0], value, where)
-        for each in kinds:
+        *others, last = [each for each in inner if each is not NoneType]
+        for each in others:
             with contextlib.suppress(ValueError):
                 return _of_type(each, value, where)
-    elif origin in (tuple, list) and isinstance(value, list):
+        return _of_type(last, value, where)
+    if origin in (tuple, list) and isinstance(value, list):
         each_kind = inner[:1] * len(value) if origin is list or inner[1:] == (...,) else inner
         if len(each_kind) == len(value):
-            pairs = zip(each_kind, value, strict=True)
-            return origin(_of_type(each, entry, f"{where}[{i}]") for i, (each, entry) in enumerate(pairs))
+            return origin(_of_items(each_kind, value, where))
     elif origin in (dict, Mapping) and isinstance(value, dict):
         return {key: _of_type(inner[1], each, f"{where}[{key!r}]") for key, each in value.items()}
     elif origin is Literal:
@@ -153,6 +151,11 @@ def _of_type(hint: object, value: object, where: str) -> object:
         return float(value)
     name = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
     raise ValueError(f"{where or 'it'} is {_cut(json.dumps(value, default=repr))}, not of the type {name}")
+
+
+def _of_items(kinds: Sequence[object], values: Sequence[object], where: str) -> Iterator[object]:
+    for i, (kind, value) in enumerate(zip(kinds, values, strict=True)):
+        yield _of_type(kind, value, f"{where}[{i}]")
 
 
 def _cut(text: str) -> str:
