@@ -89,7 +89,7 @@ class Divergence:
         if len(self._spiked) > self._max_spikes:
             raise FloatingPointError(
                 f"the loss spiked at {len(self._spiked)} of the last {self._window} steps, the last time at "
-                f"step {step} ({some(ids)}); lower --train.optim.lr, look at these samples, or raise --train.max_spikes"
+                f"step {step} ({some(ids)}); lower --train.optim.lr, look at these samples, or raise --train.max-spikes"
             )
 
 

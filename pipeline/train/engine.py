@@ -98,7 +98,7 @@ class Engine:
         if bad := [name for name, p in self._named.items() if p.dtype != torch.float32]:
             raise ValueError(
                 f"parameter {bad[0]} is {self._named[bad[0]].dtype}; models train in float32 "
-                "(train.engine.precision bf16 casts by itself)"
+                "(--train.engine.precision bf16 casts by itself)"
             )
         for tensor in (*model.parameters(), *model.buffers()):
             if ranks.world_size() > 1:
@@ -243,10 +243,10 @@ class ZeroEngine(Engine):
         if scalars := [name for name, shape in self.shapes.items() if shape == ()]:
             raise ValueError(
                 f"parameter {scalars[0]} has no dimensions, which DeepSpeed does not support; "
-                "give it the shape (1,), or use train.engine.backend torch"
+                "give it the shape (1,), or use --train.engine.backend torch"
             )
         if self.config.zero_stage == 3 and len(self.shapes) < sum(1 for _ in self.model.parameters()):
-            raise ValueError("frozen parameters cannot train under train.engine.zero_stage 3; use stage 0, 1 or 2")
+            raise ValueError("frozen parameters cannot train under --train.engine.zero-stage 3; use stage 0, 1 or 2")
         deepspeed = _import_deepspeed(self.device)
         self._engine = deepspeed.initialize(
             model=self._loss, optimizer=self._adamw, config=self._deepspeed_config(), dist_init_required=False

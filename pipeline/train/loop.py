@@ -97,7 +97,7 @@ def train(
     engine = engines.build(model, loss_fn, config.engine, config.optim, device, micros)
     ema = Ema(engine.owned(), config.ema_decay) if config.ema_decay else None
     if (evaluate or (sample and config.sample_every)) and ema and not engine.swappable:
-        raise ValueError("averaged weights cannot be evaluated under train.engine.zero_stage 3; use stage 0, 1 or 2")
+        raise ValueError("averaged weights cannot be evaluated under --train.engine.zero-stage 3; use stage 0, 1 or 2")
     checkpoints = Checkpoints(
         store.sub("checkpoints"),
         device,
@@ -108,7 +108,7 @@ def train(
     chain, latest = start.chain, dict(start.metrics)  # latest: the last values of what was measured
     if chain.step > config.steps:
         raise ValueError(
-            f"{store.url} was trained for {chain.step} steps already, and train.steps is {config.steps}; "
+            f"{store.url} was trained for {chain.step} steps already, and --train.steps is {config.steps}; "
             "use a larger number, or a new run_dir"
         )
     host.resumed(chain.step)
@@ -238,13 +238,13 @@ def train(
 def _check_wanted(config: TrainConfig, evaluate: Evaluate | None, sample: Sample | None) -> None:
     """ValueError for what is asked for and cannot be had."""
     if evaluate is None and (config.eval_every or config.keep_best.startswith("eval/")):
-        wanted = f"eval_every is {config.eval_every}" if config.eval_every else f"keep_best is {config.keep_best}"
+        wanted = f"eval-every is {config.eval_every}" if config.eval_every else f"keep-best is {config.keep_best}"
         raise ValueError(
-            f"train.{wanted}, and there is nothing to evaluate on; name data with --held-out, or leave it out"
+            f"--train.{wanted}, and there is nothing to evaluate on; name data with --held-out, or leave it out"
         )
     if sample is None and config.sample_every:
         raise ValueError(
-            f"train.sample_every is {config.sample_every}, and this network draws nothing by itself; leave it out "
+            f"--train.sample-every is {config.sample_every}, and this network draws nothing by itself; leave it out "
             "(jobs.generate draws from a finished run)"
         )
 
@@ -265,7 +265,7 @@ def _worth(metric: str, latest: dict[str, float], step: int) -> dict[str, float]
     """The metric that checkpoints are kept by, as it was measured last."""
     if metric and metric not in latest:
         logger.warning(
-            "warning: train.keep_best is %s, and no such metric was measured by step %d; there are %s",
+            "warning: --train.keep-best is %s, and no such metric was measured by step %d; there are %s",
             metric,
             step,
             ", ".join(sorted(latest)) or "none yet",

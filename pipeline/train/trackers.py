@@ -40,12 +40,12 @@ def check(names: Sequence[TrackerName]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ValueError(
-                f"train.trackers names {name}, which is not installed here; run `pip install {_PACKAGES[name]}` "
+                f"--train.trackers names {name}, which is not installed here; run `pip install {_PACKAGES[name]}` "
                 "on every worker, or leave it out"
             )
     if "mlflow" in names and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise ValueError(
-            "train.trackers names mlflow, and MLFLOW_TRACKING_URI is not set on this worker; set it to a "
+            "--train.trackers names mlflow, and MLFLOW_TRACKING_URI is not set on this worker; set it to a "
             "server or a database, such as sqlite:////data/mlflow.db"
         )
 
@@ -58,7 +58,7 @@ def start(names: Sequence[TrackerName], store: Store, config: dict[str, Any]) ->
             started.append({"wandb": _Wandb, "mlflow": _MLflow}[name](store, config))
         except Exception as error:
             raise ValueError(
-                f"train.trackers: {name} did not start ({_said(error)}); mend its environment variables, or "
+                f"--train.trackers: {name} did not start ({_said(error)}); mend its environment variables, or "
                 "leave it out"
             ) from error
     return started

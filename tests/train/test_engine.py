@@ -271,7 +271,7 @@ def test_what_deepspeed_cannot_do_is_refused_before_it_is_asked():
         build(net, 1)
     net = tiny.Net()
     net.unused.requires_grad_(False)
-    with pytest.raises(ValueError, match="frozen parameters cannot train under train.engine.zero_stage 3"):
+    with pytest.raises(ValueError, match="frozen parameters cannot train under --train.engine.zero-stage 3"):
         build(net, 3)
 
 

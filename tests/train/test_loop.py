@@ -260,7 +260,7 @@ def test_a_finished_run_trains_no_more_and_a_longer_one_goes_on(data, tmp_path):
 
 def test_fewer_steps_than_were_done_are_refused(data, tmp_path):
     one_process(data, tmp_path, steps=6)
-    with pytest.raises(ValueError, match="trained for 6 steps already, and train.steps is 4"):
+    with pytest.raises(ValueError, match="trained for 6 steps already, and --train.steps is 4"):
         one_process(data, tmp_path, steps=4)
 
 
@@ -393,7 +393,8 @@ def test_the_best_checkpoint_is_kept_by_what_was_measured_before_it(data, tmp_pa
 
 def test_a_metric_that_nobody_measures_is_a_warning_with_those_there_are(data, tmp_path, caplog):
     one_process(data, tmp_path, steps=2, keep_best="psnr")
-    assert any("keep_best is psnr" in record.message and "accuracy" in record.message for record in caplog.records)
+    warned = "--train.keep-best is psnr"
+    assert any(warned in record.message and "accuracy" in record.message for record in caplog.records)
 
 
 def test_pictures_are_made_at_their_cadence(data, tmp_path):

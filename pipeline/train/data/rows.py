@@ -96,7 +96,7 @@ class Rows:
         if needed > self._cache_bytes and ranks.rank() == 0:
             logger.warning(
                 "warning: %d row groups of %s are shuffled together, %.1f GB on each worker, where %.1f GB are "
-                "kept, so most will be read many times; use --train.window_blocks %d or less",
+                "kept, so most will be read many times; use --train.window-blocks %d or less",
                 together,
                 self.url,
                 needed / 1e9,
