@@ -19,6 +19,7 @@ from pipeline.train.data.mixture import check_weights
 from pipeline.train.launch.config import ClusterConfig
 
 if TYPE_CHECKING:
+    from pipeline.tokenize.collate import SequenceCollate
     from pipeline.train.loop import Host
 
 
@@ -35,7 +36,7 @@ class TrainGPT:
     held_out: str | None = None
     """Another such folder, to evaluate on."""
     size: Literal["tiny", "small", "base", "large", "xl"] = "tiny"
-    """A row of pipeline.models.gpt.SIZES."""
+    """A row of pipeline.models.config.SIZES."""
     seq_len: int | None = None
     """Longest row in tokens; the size's own by default."""
     text_first: float = 0.5
@@ -67,17 +68,31 @@ class TrainGPT:
         return (*self.codes, self.held_out) if self.held_out else self.codes
 
 
+def collate_of(config: TrainGPT, facts: dict[str, Any], seq_len: int) -> "SequenceCollate":
+    """How rows of the corpora become sequences."""
+    # Imported here and below: torch and Ray take seconds, and a mistake in an option is told before that.
+    from pipeline.tokenize.collate import SequenceCollate
+    from pipeline.tokenize.grammar import Grammar
+    from pipeline.tokenize.text import TextTokenizer
+
+    return SequenceCollate(
+        grammar=Grammar.from_json(facts["grammar"]),
+        text=TextTokenizer.load(Store(config.codes[0])),
+        tokenizer_sha256=facts["tokenizer_sha256"],
+        seq_len=seq_len,
+        text_first=config.text_first,
+        drop_condition=config.drop_condition,
+    )
+
+
 def worker(payload: dict[str, Any], host: "Host") -> None:
     """What each worker runs."""
-    # Imported here: torch and Ray take seconds, and a mistake in an option is told before that.
     import torch
 
     from jobs._train import accept
     from pipeline.models.gpt import GPT, gpt_loss
-    from pipeline.tokenize.collate import SequenceCollate
     from pipeline.tokenize.corpus import MANIFEST, shared_facts
     from pipeline.tokenize.grammar import Grammar
-    from pipeline.tokenize.text import TextTokenizer
     from pipeline.train import ranks
     from pipeline.train.data.mixture import MixedRows
     from pipeline.train.data.rows import Rows
@@ -88,16 +103,8 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
     facts, stores = shared_facts(config.named), [Store(url) for url in config.named]
     rows = [Rows.committed(store, MANIFEST, cache_bytes=(1 << 30) // len(stores)) for store in stores]
     unseen = MixedRows([rows.pop()]) if config.held_out else None
-    grammar = Grammar.from_json(facts["grammar"])
-    model, text = GPTConfig(vocab_size=grammar.vocab_size, **config.sizes), TextTokenizer.load(stores[0])
-    collate = SequenceCollate(
-        grammar=grammar,
-        text=text,
-        tokenizer_sha256=facts["tokenizer_sha256"],
-        seq_len=model.seq_len,
-        text_first=config.text_first,
-        drop_condition=config.drop_condition,
-    )
+    model = GPTConfig(vocab_size=Grammar.from_json(facts["grammar"]).vocab_size, **config.sizes)
+    collate = collate_of(config, facts, model.seq_len)
     device = ranks.device(config.cluster.use_gpu)
     torch.manual_seed(config.train.seed)
     train(
