@@ -13,21 +13,20 @@ python -m jobs.bench_curation --trial signals       # SIGTERM and SIGINT at rand
 import json
 import os
 import platform
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from statistics import median
 from typing import Any, Literal
 
+from jobs._example import command as example_command
 from jobs._main import run
 from jobs._ray import RayConfig, ray_session
-from pipeline.bench import curation
-from pipeline.chaos import signals
+from pipeline.bench import curation, signals
+from pipeline.chaos import example
 
 Trial = Literal["overhead", "resume", "flaky", "disk_full", "two_drivers", "workers", "signals"]
-_EXAMPLE = f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --pause-s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +45,11 @@ class BenchCuration:
     """Shares of storage requests that fail, for flaky."""
     command: str | None = None
     """What is signalled, with {run_dir} for the folder of the run; the built-in example by default."""
+    before: tuple[str, ...] = ()
+    """Commands that come before it, in this order and undisturbed: once, and each point starts as a copy of what they
+    left."""
+    step: example.Step = "run"
+    """Of the built-in example: a whole run, or what is done to a finished run."""
     moments: int = 20
     """How often each signal is sent."""
     ray: RayConfig = field(default_factory=RayConfig)
@@ -85,15 +89,17 @@ def _measure(config: BenchCuration) -> Iterator[dict[str, Any]]:
     elif config.trial == "resume":
         yield from curation.resume(config.sizes)
     elif config.trial == "flaky":
-        yield from curation.flaky(config.rates, config.rounds, f"{_EXAMPLE} 0.2")
+        yield from curation.flaky(config.rates, config.rounds, example_command(pause_s=0.2))
     elif config.trial == "disk_full":
-        yield curation.disk_full(f"{_EXAMPLE} 0.0")
+        yield curation.disk_full(example_command())
     elif config.trial == "workers":
-        yield curation.workers(_EXAMPLE + " 0.05 --cpus {cpus}", (1, 2, 4))
+        yield curation.workers(example_command(pause_s=0.05, cpus="{cpus}"), (1, 2, 4))
     elif config.trial == "signals":
-        yield from signals.trial(config.command or f"{_EXAMPLE} 0.2", config.moments)
+        command = config.command or example_command(config.step, pause_s=0.2)
+        before = config.before or [example_command(step) for step in example.BEFORE[config.step]]
+        yield from map(asdict, signals.trial(command, before, config.moments))
     else:
-        yield curation.two_drivers(f"{_EXAMPLE} 2.0")
+        yield curation.two_drivers(example_command(pause_s=2.0))
 
 
 if __name__ == "__main__":
