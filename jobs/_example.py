@@ -45,6 +45,11 @@ def command(
     return " ".join(words)
 
 
+def before(step: example.Step, *, pause_s: float = 0.0) -> list[str]:
+    """The command lines that come before a step, with the same pause: it is a part of the plan."""
+    return [command(earlier, pause_s=pause_s) for earlier in example.BEFORE[step]]
+
+
 def main(config: Example) -> None:
     """Do the step, as the job of its name does; or say that there is nothing left to do."""
     store = Store(config.run_dir)

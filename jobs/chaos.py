@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jobs._example import command as example_command
+from jobs import _example
 from jobs._main import run
 from pipeline.chaos import example, verify
 from pipeline.chaos.matrix import Fault, Harness, Point, as_json, begin, certificate, harness, point, reference
@@ -69,14 +69,14 @@ def main(config: Chaos) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="chaos-") as scratch,
         harness(
-            config.command or example_command(config.step, baseline=config.baseline),
+            config.command or _example.command(config.step, baseline=config.baseline),
             examine,
             Path(scratch),
             storage=config.storage,
             endpoint=config.endpoint,
         ) as made,
     ):
-        begin(made, config.before or [example_command(step) for step in example.BEFORE[config.step]])
+        begin(made, config.before or _example.before(config.step))
         points, requests = _enumerate(config, made)
     print(certificate(points, requests))
     if config.out:

@@ -11,14 +11,47 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.bench.report import Bench, Line
+from pipeline.chaos.example import Step
 from pipeline.chaos.folder import Contents, contents
 from pipeline.chaos.signals import Ended, run, shape
 from pipeline.log import Progress
 
 _SHOWN = 3  # lines, or names, of a point that went wrong
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signals(Bench):
+    """SIGTERM and SIGINT at random moments of a command."""
+
+    command: str | None = None
+    """What is signalled, with {run_dir} for the folder of the run; the built-in example by default."""
+    before: tuple[str, ...] = ()
+    """Commands that come before it, in this order and undisturbed: once, and each point starts as a copy of what they
+    left."""
+    step: Step = "run"
+    """Of the built-in example: a whole run, or what is done to a finished run."""
+    moments: int = 20
+    """How often each signal is sent."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.moments < 1:
+            raise ValueError(f"--moments is {self.moments}; use 1 or more")
+        if self.before and self.command is None:
+            raise ValueError("--before comes before a --command, and none is named; --step names a step of the example")
+        if self.step != "run" and self.command is not None:
+            raise ValueError(f"--step {self.step} is one of the example; leave it out beside --command")
+
+
+def measure(config: Signals, command: str, before: Sequence[str]) -> Iterator[Line]:
+    """One line for each signal; the example's command and what comes before it stand for those that are not named."""
+    outcomes = trial(config.command or command, config.before or before, config.moments, config.seed)
+    yield from map(asdict, outcomes)
 
 
 @dataclass(frozen=True, kw_only=True)

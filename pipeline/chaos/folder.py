@@ -17,7 +17,7 @@ UNEQUAL = {
     r"metrics\.jsonl|tensorboard/.*": "seconds of each step; a resume is a further line",
     r"ray/.*": "Ray Train's own record of its attempts",
     r"checkpoints/.*": "named at random, and at which steps depends on when it was stopped; `model/` is compared",
-    r"rows/.*|waves/.*": "named at random, each attempt anew; read back row by row",
+    r"(rows|waves|verdicts)/.*": "named by each attempt at random, or name such files; read back row by row",
     r"meter\.json|report\.(json|html)": "wall time and memory of the demo",
 }
 """Forms of names, within a folder of any depth -> why these files differ between two undisturbed runs."""

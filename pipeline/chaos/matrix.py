@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any, Literal
 
 from pipeline.chaos import disk
-from pipeline.chaos.cluster import RayCluster, moto_server
+from pipeline.chaos.cluster import S3_KEYS, RayCluster, moto_server
 from pipeline.chaos.proxy import FaultProxy, Rule
 from pipeline.chaos.verify import Findings, compare
 from pipeline.storage import Store
@@ -160,11 +160,7 @@ def harness(
             proxy = stack.enter_context(FaultProxy(upstream))
             environment |= {"AWS_ENDPOINT_URL": proxy.url}
             if endpoint is None:
-                environment |= {
-                    "AWS_ACCESS_KEY_ID": "chaos",
-                    "AWS_SECRET_ACCESS_KEY": "chaos",
-                    "AWS_DEFAULT_REGION": "us-east-1",
-                }
+                environment |= S3_KEYS
         else:
             environment |= disk.prepare(scratch)
             disk.watch(scratch / "counter", scratch / "nothing", 0, scratch / "driver")

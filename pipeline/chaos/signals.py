@@ -122,6 +122,7 @@ def _clear(mark: str) -> int:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+    psutil.wait_procs(processes, timeout=_SETTLE_S)
     return len(processes)
 
 

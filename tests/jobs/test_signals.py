@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs._example import command as example_command
+from jobs import _example
 from pipeline.bench.signals import trial
 from pipeline.chaos import example, signals
 from pipeline.lease import hold
@@ -92,8 +92,8 @@ def test_a_curation_ends_in_one_line_and_gives_its_run_back(
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["run", "retry", "revoke"])
 def test_signals_at_any_moment_end_a_curation_well(step: example.Step) -> None:
-    before = [example_command(earlier) for earlier in example.BEFORE[step]]
-    for outcome in trial(example_command(step, pause_s=0.1), before, moments=4, seed=1):
+    command, before = _example.command(step, pause_s=0.1), _example.before(step, pause_s=0.1)
+    for outcome in trial(command, before, moments=4, seed=1):
         assert outcome.odd == () and outcome.points == 4 and outcome.not_equal == 0 and outcome.compared_files > 5
 
 
