@@ -10,6 +10,7 @@
     python -m jobs.chaos --baseline                     # the same work on Ray Data's own job checkpoint
 """
 
+import itertools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Literal
 from jobs import _example
 from jobs._main import run
 from pipeline.chaos import example, verify
-from pipeline.chaos.matrix import Fault, Harness, Point, as_json, begin, certificate, harness, point, reference
+from pipeline.chaos.matrix import Fault, Harness, Point, as_json, begin, certificate, harm, harness, reference
 from pipeline.log import Progress
 from pipeline.storage import Store, write_json
 
@@ -74,29 +75,29 @@ def main(config: Chaos) -> None:
             Path(scratch),
             storage=config.storage,
             endpoint=config.endpoint,
-        ) as made,
+        ) as rig,
     ):
-        begin(made, config.before or _example.before(config.step))
-        points, requests = _enumerate(config, made)
+        begin(rig, config.before or _example.before(config.step))
+        points, requests = _enumerate(config, rig)
     print(certificate(points, requests))
     if config.out:
         write_json(Store(config.out), "certificate.json", as_json(points, requests))
         Store(config.out).write("certificate.md", (certificate(points, requests) + "\n").encode())
-    if not all(found.is_whole for found in points):
+    if not all(point.is_whole for point in points):
         raise SystemExit(1)
 
 
-def _enumerate(config: Chaos, made: Harness) -> tuple[list[Point], int]:
-    wanted, requests = reference(made)
+def _enumerate(config: Chaos, rig: Harness) -> tuple[list[Point], int]:
+    unharmed, requests = reference(rig)
     if max(config.at, default=0) > requests:
         raise ValueError(f"--at names request {max(config.at)}, and a run makes {requests}; use a smaller number")
     points: list[Point] = []
-    todo = [(fault, at) for fault in config.faults for at in config.at or range(1, requests + 1, config.every)]
-    with Progress("chaos", len(todo), "crash points") as progress:
-        for fault, at in todo:
-            points.append(point(made, wanted, fault, at))
-            bad = sum(not found.is_whole for found in points)
-            progress.advance(note=f"{bad} not whole")
+    numbers = config.at or range(1, requests + 1, config.every)
+    with Progress("chaos", len(config.faults) * len(numbers), "crash points") as progress:
+        for fault, at in itertools.product(config.faults, numbers):
+            points.append(harm(rig, unharmed, fault, at))
+            torn = sum(not point.is_whole for point in points)
+            progress.advance(note=f"{torn} not whole")
     return points, requests
 
 

@@ -83,7 +83,8 @@ class _Point:
 
     def odd(self, number: int) -> str:
         """What was wrong, in one line; empty if nothing was."""
-        ended, parts = self.ended, []
+        ended = self.ended
+        parts = []
         if not ended.early and not (ended.has_right_status(number) and ended.is_quiet() and not ended.left):
             parts.append(f"status {ended.status}, {ended.left} left: {' / '.join(ended.lines[:_SHOWN])}")
         if self.again.status != 0:
@@ -99,14 +100,16 @@ def trial(command: str, before: Sequence[str], moments: int, seed: int = 0) -> I
     ValueError if the command, or one of `before`, fails without a signal.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        folder, base = Path(scratch, "run"), Path(scratch, "base")
+        folder = Path(scratch, "run")
+        base = Path(scratch, "base")
         for preparation in before:
             _undisturbed(preparation, folder)
         if before:
             folder.rename(base)
         _prepare(folder, base)
         first = _undisturbed(command, folder)
-        usual, wanted = frozenset(map(shape, first.lines)), contents(folder)
+        usual = frozenset(map(shape, first.lines))
+        expected = contents(folder)
         rng = random.Random(seed)
         for number in (signal.SIGTERM, signal.SIGINT):
             points = []
@@ -115,9 +118,9 @@ def trial(command: str, before: Sequence[str], moments: int, seed: int = 0) -> I
                     _prepare(folder, base)
                     at_s = rng.uniform(0, first.took_s)
                     ended = run(_words(command, folder), number, at_s, twice=i % 2 == 1, usual=usual)
-                    points.append(_resumed(command, folder, ended, wanted))
+                    points.append(_resumed(command, folder, ended, expected))
                     progress.advance()
-            yield _outcome(command, number, first.took_s, points, len(wanted.files))
+            yield _outcome(command, number, first.took_s, points, len(expected.files))
 
 
 def _undisturbed(command: str, folder: Path) -> Ended:
@@ -133,9 +136,9 @@ def _prepare(folder: Path, base: Path) -> None:
         shutil.copytree(base, folder)
 
 
-def _resumed(command: str, folder: Path, ended: Ended, wanted: Contents) -> _Point:
+def _resumed(command: str, folder: Path, ended: Ended, expected: Contents) -> _Point:
     again = run(_words(command, folder))
-    differences = wanted.differences(contents(folder)) if again.status == 0 else []
+    differences = expected.differences(contents(folder)) if again.status == 0 else []
     return _Point(ended=ended, again=again, differences=tuple(differences))
 
 
