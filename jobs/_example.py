@@ -30,6 +30,7 @@ class Example:
     cpus: int | None = None
     """CPUs of the local Ray; all of this machine's by default."""
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
 
 def command(

@@ -18,6 +18,7 @@ argparse, and nothing else is imported for it.
 
 import argparse
 import sys
+from typing import Any
 
 from pipeline import signals
 from pipeline.bench import report
@@ -54,8 +55,9 @@ def train_step(options: list[str]) -> None:
     parser.add_argument("--peak-tflops", type=float, help="a data sheet's figure, for a second MFU")
     for name in COUNTS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"default: {getattr(default, name)}")
-    words = vars(parser.parse_args(options))
-    config = TrainStep(**{name: tuple(word) if isinstance(word, list) else word for name, word in words.items()})
+    words: dict[str, Any] = vars(parser.parse_args(options))
+    words |= {name: tuple(words[name]) for name in ("models", "variants") if name in words}
+    config = TrainStep(**words)
     report.publish(f"python -m jobs.bench train_step {' '.join(options)}", measure(config), config.out)
 
 

@@ -44,7 +44,7 @@ class Chaos:
     """What to do at a request: kill the driver before or after it is carried out, drop its answer, answer 503, reset
     the connection, kill a worker, kill a raylet, or stop a raylet until it is declared dead and then let it go on."""
     every: int = 1
-    """Harm every so manyth request."""
+    """Harm one in so many requests."""
     at: tuple[int, ...] = ()
     """Harm these requests instead, counted from 1."""
     baseline: bool = False
@@ -52,6 +52,7 @@ class Chaos:
     out: str | None = None
     """Folder for certificate.md and certificate.json, any fsspec URL."""
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
         if self.every < 1 or min(self.at, default=1) < 1:

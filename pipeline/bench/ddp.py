@@ -46,15 +46,23 @@ class Ddp(Bench):
     """What to compare, and how long."""
 
     workers: int = 2
+    """Number of processes on each side."""
     rounds: int = 3
+    """Number of times that both sides run, in turn; medians come last."""
     steps: int = 240
     """Of each run, of which the first `warmup` are not timed; multiples of 10."""
     warmup: int = 40
+    """Steps at the start of each run."""
     checkpoint_every: int = 200
+    """Steps between our checkpoints; the other side makes none."""
     global_batch: int = 16
+    """Samples in a step, over all workers."""
     n_layer: int = 4
+    """Number of layers."""
     d_model: int = 192
+    """Channels of the transformer."""
     seq_len: int = 128
+    """Tokens in a sample."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """0 shares out nothing, as DistributedDataParallel does; 1 saves memory, and gathers the parameters after each
     step."""

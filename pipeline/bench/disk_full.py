@@ -22,7 +22,7 @@ class DiskFull(Bench):
     """A full disk, and then room on it."""
 
     size_mb: int = 1
-    """Of the tmpfs."""
+    """MiB of the tmpfs."""
 
 
 def measure(config: DiskFull, command: str) -> Iterator[Line]:

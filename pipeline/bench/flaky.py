@@ -23,7 +23,7 @@ class Flaky(Bench):
     rates: tuple[float, ...] = (0.05, 0.2)
     """Shares of storage requests that fail; 0 comes first."""
     rounds: int = 3
-    """Runs at each rate; the median is shown."""
+    """Number of runs at each rate; the median is shown."""
 
 
 @dataclass(kw_only=True)

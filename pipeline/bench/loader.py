@@ -40,11 +40,13 @@ class Loader(Bench):
     """Sizes of the data, and how often it is read."""
 
     samples: int = 20_000
+    """Number of samples, each a row."""
     sample_bytes: int = 4096
+    """Bytes of a sample, as int32 tokens."""
     batch: int = 256
     """Samples in a batch."""
     rounds: int = 5
-    """Epochs of each loader, in turn."""
+    """Number of epochs of each loader, in turn."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

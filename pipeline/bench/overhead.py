@@ -33,7 +33,7 @@ class Overhead(Bench):
     wave_s: float = 60.0
     """Seconds of work in one wave; there are two."""
     rounds: int = 3
-    """How often both are run, in turn; medians come last."""
+    """Number of times that both are run, in turn; medians come last."""
 
     @property
     def ray_cpus(self) -> int:

@@ -42,7 +42,7 @@ class Recovery(Bench):
     """The death of a worker, on both sides."""
 
     rounds: int = 3
-    """How often both are tried, in turn; medians come last."""
+    """Number of times that both are tried, in turn; medians come last."""
 
     @property
     def ray_cpus(self) -> int:

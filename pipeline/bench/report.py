@@ -26,6 +26,7 @@ class Bench:
     out: str | None = None
     """Keep the result in this file, .json or .md."""
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
         if self.out is None:

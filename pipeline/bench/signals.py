@@ -35,8 +35,9 @@ class Signals(Bench):
     step: Step = "run"
     """Of the built-in example: a whole run, or what is done to a finished run."""
     moments: int = 20
-    """How often each signal is sent."""
+    """Number of times that each signal is sent."""
     seed: int = 0
+    """Number that the moments depend on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

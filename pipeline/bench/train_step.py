@@ -51,6 +51,7 @@ class TrainStep(Bench):
     """What to measure, and how long."""
 
     device: Literal["cpu", "cuda"] = "cpu"
+    """Where the step runs."""
     models: tuple[str, ...] = ("tiny", "decoder_tiny")
     """Names of `MODELS`."""
     variants: tuple[str, ...] = ("plain",)
@@ -60,12 +61,15 @@ class TrainStep(Bench):
     seq_len: int | None = None
     """Tokens in a row; the size's own by default."""
     vocab_size: int = 52_864
+    """Number of tokens that there are."""
     precision: Literal["fp32", "bf16"] = "bf16"
+    """Of products; weights are fp32."""
     warmup: int = 5
     """Steps before the first that counts."""
     steps: int = 5
     """Steps in a round."""
     rounds: int = 5
+    """Number of rounds; median, least and most are shown."""
     peak_tflops: float | None = None
     """A data sheet's figure, for a second MFU."""
 

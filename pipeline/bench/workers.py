@@ -15,7 +15,7 @@ class Workers(Bench):
     """One run for each number of workers."""
 
     numbers: tuple[int, ...] = (1, 2, 4)
-    """CPUs of the local Ray."""
+    """CPUs of the local Ray, one number for each run."""
 
 
 def measure(config: Workers, command: str) -> Iterator[Line]:

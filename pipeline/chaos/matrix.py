@@ -121,7 +121,7 @@ class Harness:
         calls = {"worker": self.cluster.kill_worker, "raylet": self.cluster.kill_node, "pause": self.cluster.stop_node}
         if self.proxy:
             action: Harm = "none"
-            if fault in ("worker", "raylet", "pause"):
+            if fault == "worker" or fault == "raylet" or fault == "pause":
                 action = "call"
             elif fault is not None:
                 action = fault
