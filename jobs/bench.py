@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
     """Measure what the first word names; ValueError for what the user can mend."""
     trial, *options = argv or ["--help"]
     if trial in ("--help", "-h"):
-        print(__doc__)
+        print(f"usage: python -m jobs.bench TRIAL [options], TRIAL --help for those of a trial\n\n{__doc__}")
     elif trial == "train_step":
         train_step(options)
     else:
