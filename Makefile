@@ -20,7 +20,7 @@ chaos: $(STAMP)  ## the matrices and figures of docs/reliability.md: hours; stat
 	for step in retry decide revoke; do for storage in disk s3; do \
 		$(BIN)/python -m jobs.chaos --step $$step --storage $$storage --out runs/chaos/$$storage-$$step || exit 1; done; done
 	-$(BIN)/python -m jobs.chaos --baseline --out runs/chaos/baseline
-	for trial in overhead resume flaky disk_full two_drivers workers; do $(BIN)/python -m jobs.bench_curation --trial $$trial || exit 1; done
+	for trial in overhead resume flaky disk_full two_drivers workers signals; do $(BIN)/python -m jobs.bench $$trial || exit 1; done
 
 check: $(STAMP)  ## style and types
 	$(BIN)/ruff format --check pipeline jobs tests

@@ -1,28 +1,20 @@
 """What tests share: a local Ray for those that need the engine, and a real S3 server on loopback."""
 
 import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from pipeline.chaos.cluster import free_port, moto_server
 
 os.environ["RAY_AUTH_MODE"] = "disabled"  # explicit: a token left behind by another session must not matter
 os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 # S3 is configured as a user would, in the environment, and before Ray starts, whose workers inherit it.
-S3_PORT = _free_port()
+S3_PORT = free_port()
 os.environ.update(
     AWS_ACCESS_KEY_ID="test-key",
     AWS_SECRET_ACCESS_KEY="test-secret",
@@ -56,27 +48,8 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of a moto server, where the environment says that S3 is."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(S3_PORT)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait(S3_PORT)
-        yield os.environ["AWS_ENDPOINT_URL"]
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _wait(port: int, timeout_s: float = 20) -> None:
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise TimeoutError(f"nothing listens on 127.0.0.1:{port}")
+    with moto_server(S3_PORT) as url:
+        yield url
 
 
 @pytest.fixture
