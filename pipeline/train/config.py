@@ -6,7 +6,8 @@ from typing import Literal
 from pipeline.ranges import check_range
 from pipeline.train.divergence import FEWEST
 from pipeline.train.schedule import ScheduleConfig
-from pipeline.train.trackers import TrackerName
+
+TrackerName = Literal["wandb", "mlflow"]
 
 
 @dataclass(frozen=True, kw_only=True)

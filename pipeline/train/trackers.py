@@ -13,12 +13,11 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from pipeline.log import clean, clean_url, logger
 from pipeline.storage import Store
-
-TrackerName = Literal["wandb", "mlflow"]
+from pipeline.train.config import TrackerName
 
 _PACKAGES: dict[TrackerName, str] = {"wandb": "wandb", "mlflow": "mlflow-skinny"}
 
