@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 
 from pipeline.curate.stage import Leave, Map, Row
-from pipeline.curate.stage import Leave, Map, Row
 from pipeline.media.error import MediaError
 from pipeline.media.image import MAX_PIXELS, encode_png, fit, open_image
 from pipeline.ranges import check_range
