@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from pipeline.config import check_range
+from pipeline.ranges import check_range
 
 Floats = NDArray[np.float32]
 
