@@ -10,8 +10,9 @@ import torch
 from pipeline.lease import hold
 from pipeline.storage import Store
 from pipeline.train import metrics, ranks
+from pipeline.train.launch import monitor
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.launch.fit import _one_line, fit, monitor
+from pipeline.train.launch.fit import _one_line, fit
 from tests.train import tiny
 
 
