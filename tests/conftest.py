@@ -1,5 +1,10 @@
-"""What tests share: a local Ray for those that need the engine, and a real S3 server on loopback."""
+"""What tests share: a local Ray for those that need the engine, and a real S3 server on loopback.
 
+`make test` runs files side by side (pytest-xdist). Each of its processes has a Ray, an S3 server and a temporary folder
+of its own.
+"""
+
+import contextlib
 import os
 import socket
 import subprocess
@@ -16,9 +21,13 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).pare
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below those that the system gives to whoever asks for any: the server starts minutes later, and it is still free.
+    Processes side by side look in different places."""
+    for port in range(20_000 + os.getpid() % 1_000 * 10, 32_000):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
 
 
 # S3 is configured as a user would, in the environment, and before Ray starts, whose workers inherit it.
@@ -29,6 +38,26 @@ os.environ.update(
     AWS_DEFAULT_REGION="us-east-1",
     AWS_ENDPOINT_URL=f"http://127.0.0.1:{S3_PORT}",
 )
+
+
+LONGEST = (  # minutes each: they begin first, so that none is left alone at the end
+    "tests/chaos/test_matrix.py",
+    "tests/jobs/test_demo.py",
+)
+WORKER_GB = 4
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Workers of `-n auto`: one a CPU, as far as the memory goes; with more than four the Rays stand in each other's
+    way."""
+    import psutil
+
+    return max(1, min(4, os.cpu_count() or 1, psutil.virtual_memory().available // (WORKER_GB << 30)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; the others as they were."""
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in LONGEST)
 
 
 @pytest.fixture(scope="session")
