@@ -17,6 +17,8 @@ import pytest
 
 os.environ["RAY_AUTH_MODE"] = "disabled"  # explicit: a token left behind by another session must not matter
 os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+# Of torch, in every process: threads that wait for each other on cores that others use too burn four times the work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
 
 
