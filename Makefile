@@ -8,11 +8,14 @@ STAMP := .venv/.installed
 demo: $(STAMP)  ## the whole stack on the embedded corpus, into runs/demo
 	$(BIN)/python -m jobs.demo
 
+# Files run side by side, those first that tests/conftest.py puts first.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP)  ## what every change must pass
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(STAMP)  ## the slow tests as well
-	$(BIN)/python -m pytest -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 chaos: $(STAMP)  ## the matrices and figures of docs/reliability.md: hours; status 1 if a row is lost or doubled
 	$(BIN)/python -m jobs.chaos --storage disk --out runs/chaos/disk

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +20,7 @@ from pipeline.curate.work import start
 from pipeline.manifest import read_sealed, write_sealed
 from pipeline.records import CLIP, INPUT, key_of
 from pipeline.storage import Store
+from tests.commands import command
 from tests.curate.poison import Harm
 
 
@@ -93,15 +92,15 @@ def test_a_row_that_killed_its_process_is_replayed_by_command(tmp_path: Path) ->
     listed = {"key": key_of("k"), "order": 0, "text": "exit"}
     table = start(pa.Table.from_pylist([listed], schema=INPUT), CLIP, unit="episode")
     Guard(limits=GuardConfig(timeout_s=30.0, memory_mb=4096), run_dir=str(tmp_path)).run(Harm(), table, CLIP)
-    command = [sys.executable, "-m", "jobs.replay_failure", str(tmp_path)]
-    assert subprocess.run(command, capture_output=True, text=True).stdout == key_of("k") + "\n"
-    done = subprocess.run([*command, key_of("k")], capture_output=True, text=True)
+    replay = ("jobs.replay_failure", str(tmp_path))
+    assert command(*replay).stdout == key_of("k") + "\n"
+    done = command(*replay, key_of("k"))
     assert done.returncode == 1 and done.stdout.splitlines() == [
         "stage     tests.curate.poison:Harm",
         "it was    worker_killed",
         "it is     worker_killed (exit status 3)",
     ]
-    none = subprocess.run([*command, "nobody"], capture_output=True, text=True)
+    none = command(*replay, "nobody")
     assert none.returncode == 2 and len(none.stderr.splitlines()) == 1 and "has no quarantine/nobody" in none.stderr
 
 

@@ -17,8 +17,9 @@ import torch
 from pipeline.storage import Store
 from pipeline.train import checkpoint, metrics, ranks
 from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.launch import monitor
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.launch.fit import fit, monitor
+from pipeline.train.launch.fit import fit
 from tests.train import tiny
 from tests.train.processes import run
 

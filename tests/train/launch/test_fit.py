@@ -10,8 +10,9 @@ import torch
 from pipeline.lease import hold
 from pipeline.storage import Store
 from pipeline.train import metrics, ranks
+from pipeline.train.launch import monitor
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.launch.fit import _one_line, fit, monitor
+from pipeline.train.launch.fit import _enter, _one_line, fit
 from tests.train import tiny
 
 
@@ -105,6 +106,6 @@ def test_a_worker_that_sees_another_folder_is_named(tmp_path, monkeypatch):
     store = Store(str(tmp_path / "run"))
     with hold(store) as lease:
         payload = {"folder": str(tmp_path / "only on the driver's node"), "run_dir": store.url, "lease": lease.name}
-        fit._enter(payload)
+        _enter(payload)
         with pytest.raises(ValueError, match="elsewhere is another folder on .* use an s3:// URL, or a disk that all"):
-            fit._enter(payload | {"run_dir": str(tmp_path / "elsewhere")})
+            _enter(payload | {"run_dir": str(tmp_path / "elsewhere")})

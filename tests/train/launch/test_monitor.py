@@ -2,7 +2,7 @@ import types
 
 import pytest
 
-from pipeline.train.launch.fit import monitor
+from pipeline.train.launch import monitor
 from pipeline.train.launch.monitor import Monitor, RayHost
 
 State = Monitor.__ray_metadata__.modified_class
