@@ -208,8 +208,8 @@ def _words(number: int) -> str:
 
 
 def _unraisable(args: Any) -> None:
-    """`Stopped` was raised where Python must drop it, as in a `__del__`: it is raised again, but not in this hook, which
-    would drop it for good."""
+    """`Stopped` was raised where Python must drop it, as in a `__del__`: it is raised again, but not in this hook,
+    which would drop it for good."""
     if isinstance(args.exc_value, Stopped):
         _now.lost = True
         _now.told.put(signal.SIGTERM)
