@@ -49,6 +49,8 @@ _TELLING = re.compile(
 )
 _UUID = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f])", re.IGNORECASE)
 _TIMESTAMP = re.compile(r"[A-Za-z]{0,4}(?:19|20)\d{6}(?:[Tt]?\d{4,9})?[Zz]?")  # also as cameras name files
+# A playlist of YouTube is public and named by chance; without its name two of them would be one listing.
+_PLAYLIST = re.compile(r"(?:PL|UU|FL|OLAK5uy_)[\w-]{16,40}", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9]{16,}")
 _RUN = re.compile(r"[A-Za-z0-9_+/=-]{20,}")
 _CHANGE = re.compile(r"[a-z](?=[A-Z0-9])|[0-9](?=[A-Za-z])|[A-Z](?=[0-9])")
@@ -149,6 +151,8 @@ def _parameter(part: str, beside: frozenset[str]) -> str:
             done.append(REDACTED if is_secret else piece)
         elif name.lower() in beside or _is_secret_name(_plain(name), value):
             return ";".join([*done, f"{name}={REDACTED}"])
+        elif name == "list" and _PLAYLIST.fullmatch(value):
+            done.append(piece)
         else:
             done.append(f"{name}={REDACTED}" if _is_secret_value(value) else piece)
         if equals and not value and i + 1 < len(pieces) and _is_secret_name(_plain(name), value):
