@@ -12,8 +12,8 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import IO, Any, TypeVar
+from collections.abc import Iterable, Iterator, Sized
+from typing import IO, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class Progress:
 
 def track(items: Iterable[T], name: str, unit: str, total: int | None = None) -> Iterator[T]:
     """Yield `items`, showing progress."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with Progress(name, total, unit) as progress:
         for item in items:
@@ -168,7 +168,7 @@ class JsonLines:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
-    def write(self, **values: Any) -> None:
+    def write(self, **values: object) -> None:
         """Append one record."""
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()

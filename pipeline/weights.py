@@ -121,13 +121,19 @@ class _AtMost(TorchFunctionMode):
         super().__init__()
         self.left = left
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         if func in (torch.empty, torch.ones, torch.zeros):  # so every layer makes its parameters
             self.left -= 1
             if self.left < 0:
                 raise ValueError("it has more tensors than the file")
         if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"]
+            return (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
 
 

@@ -56,7 +56,8 @@ def discover(url: str, kind: Kind, config: DiscoverConfig) -> list[Row]:
 
 def split_source(source: str) -> tuple[str, Kind]:
     """KIND=URL -> (URL, KIND); ValueError if it is none."""
-    kind, _, url = source.partition("=")
-    if kind not in get_args(Kind) or not url:
+    name, _, url = source.partition("=")
+    kind: Kind | None = next((kind for kind in get_args(Kind) if kind == name), None)
+    if kind is None or not url:
         raise ValueError(f"{source!r} is no source; write KIND=URL with KIND one of {', '.join(get_args(Kind))}")
     return url, kind

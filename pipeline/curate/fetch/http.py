@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any
 
 import aiohttp
+from aiohttp.connector import AddrInfoType
 from protego import Protego
 from yarl import URL
 
@@ -225,16 +225,18 @@ class Client:
     def _status(self, url: str, answer: aiohttp.ClientResponse) -> HttpLeave:
         status, asked_s = answer.status, retry_after_s(answer.headers.get("Retry-After"))
         again = status in (408, 429) or status >= 500
-        facts: dict[str, Any] = {"retryable": again, "http_status": status}
         if status in (429, 503) and asked_s is not None:
             host = _host(url)
             _next_turn[host] = max(_next_turn.get(host, 0.0), time.monotonic() + asked_s)
             # The wait itself happens in `_turn`, where every other URL of this host waits as well.
             wait_s = 0.0 if asked_s <= self.config.max_wait_s else None
             problem = f"status {status}, wait {asked_s:g} s"
-            return HttpLeave("deferred", "retry_after", url, problem, wait_s=wait_s, **facts)
+            return HttpLeave(
+                "deferred", "retry_after", url, problem, wait_s=wait_s, retryable=again, http_status=status
+            )
         state: State = "deferred" if status == 429 else "failed"
-        return HttpLeave(state, f"http_{status}", url, wait_s=0.0 if again else None, **facts)
+        wait_s = 0.0 if again else None
+        return HttpLeave(state, f"http_{status}", url, wait_s=wait_s, retryable=again, http_status=status)
 
     async def _turn(self, url: str, delay_s: float) -> None:
         host, now = _host(url), time.monotonic()
@@ -283,8 +285,8 @@ class Client:
                 raise  # not remembered: the next worker config may allow it
             return HttpLeave("deferred", "robots_unreachable", url, leave.reason, retryable=True)
 
-    def _socket(self, info: tuple[Any, ...]) -> socket.socket:
-        check_address(info[4][0], self._allowed)
+    def _socket(self, info: AddrInfoType) -> socket.socket:
+        check_address(str(info[4][0]), self._allowed)
         return socket.socket(family=info[0], type=info[1], proto=info[2])
 
 

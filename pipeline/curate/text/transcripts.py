@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pipeline.curate.stage import Leave
 
@@ -112,8 +111,8 @@ def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str) -> fl
 def _json_cues(text: str) -> Iterator[Cue]:
     """Podcast namespace, transcripts.md: `segments` of startTime, endTime, body."""
     try:
-        found: Any = json.loads(text)
-        segments = found["segments"] if isinstance(found, dict) else found
+        parsed = json.loads(text)
+        segments = parsed["segments"] if isinstance(parsed, dict) else parsed
         for segment in segments:
             start_s, end_s = float(segment["startTime"]), float(segment["endTime"])
             if not (0 <= start_s < math.inf and 0 <= end_s < math.inf):
