@@ -20,6 +20,7 @@ from jobs._ray import RayConfig, ray_session
 from pipeline.chaos import example, verify
 from pipeline.chaos.matrix import Fault, Harness, Point, as_json, begin, certificate, harness, point, reference
 from pipeline.curate import audit
+from pipeline.curate.journal import Journal
 from pipeline.lease import hold
 from pipeline.log import Progress, logger
 from pipeline.storage import Store, write_json
@@ -128,9 +129,10 @@ def _run_example(config: Chaos, store: Store) -> None:
         logger.info("chaos: nothing left to do")
         return
     with hold(store) as lease:
-        audit.check(store)
+        journal = Journal(store)
+        audit.check(journal)
         with ray_session(RayConfig(cpus=config.cpus), verbose=config.verbose):
-            example.do(store, toy, config.step, lease)
+            example.do(journal, toy, config.step, lease)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from jobs._curations import positional
 from jobs._main import run
 from pipeline.curate import decide
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import Ledger
 from pipeline.log import clean, logger, say
-from pipeline.manifest import read_sealed
 from pipeline.records import LEDGER, VERDICT
 from pipeline.storage import Store, parquet_bytes
 
@@ -51,10 +52,11 @@ class Rows:
 
 def main(config: Rows) -> None:
     """Print or write them."""
-    store = Store(config.run_dir)
-    if not store.exists(LEDGER):
+    journal = Journal(Store(config.run_dir))
+    ledger = journal.find(LEDGER, Ledger)
+    if ledger is None:
         raise ValueError(f"{config.run_dir} is no finished curation run: it has no {LEDGER}; run its job (again) first")
-    whole = decide.verdicts(store, read_sealed(store, LEDGER)["verdicts"], _COLUMNS)
+    whole = decide.verdicts(journal, ledger.verdicts, _COLUMNS)
     table = whole
     for name in ("state", "reason", "unit"):
         if (value := getattr(config, name)) is not None:
@@ -63,8 +65,12 @@ def main(config: Rows) -> None:
         folder, _, name = config.out.rpartition("/")
         Store(folder or ".").write(name, _WRITERS[config.out.rpartition(".")[2]](table))
     for row in table.slice(0, 0 if config.out else config.limit).to_pylist():
-        end = f"{row['state']} {row['reason'] or ''}".rstrip()
-        say("  ".join(filter(None, [f"{end:<34}", row["key"], row["url"], clean(row["detail"] or "", 200)])), limit=800)
+        say(
+            "  ".join(
+                filter(None, [f"{decide.ending(row):<34}", row["key"], row["url"], clean(row["detail"] or "", 200)])
+            ),
+            limit=800,
+        )
     hidden = 0 if config.out else max(0, table.num_rows - config.limit)
     logger.info(
         "%d rows%s",
@@ -76,10 +82,7 @@ def main(config: Rows) -> None:
         else "",
     )
     if table.num_rows == 0:
-        ends = Counter(
-            f"{state} {reason or ''}".rstrip()
-            for state, reason in zip(whole["state"].to_pylist(), whole["reason"].to_pylist(), strict=True)
-        )
+        ends = Counter(decide.ending(row) for row in whole.select(["state", "reason"]).to_pylist())
         logger.info("rows there are: %s", ", ".join(f"{number} {end}" for end, number in sorted(ends.items())))
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import hashlib
-import json
 import os
 import shlex
 import signal
@@ -23,12 +22,13 @@ from pipeline.chaos import example
 from pipeline.chaos.cluster import moto_server
 from pipeline.chaos.proxy import FaultProxy, Rule
 from pipeline.chaos.verify import Findings, compare, examine
-from pipeline.curate import decide, export, plan, waves
+from pipeline.curate import decide, plan, waves
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import ExportManifest, Ledger, VerdictManifest, WaveManifest
 from pipeline.curate.run import Curation
 from pipeline.curate.through import through
 from pipeline.curate.work import start
-from pipeline.manifest import commit, write_sealed
-from pipeline.records import CLIP, INPUT, LEDGER, VERDICT, key_of
+from pipeline.records import CARD, CLIP, EXPORT, INPUT, LEDGER, VERDICT, key_of, verdicts_name, wave_name
 from pipeline.storage import File, Store, write_parquet
 
 
@@ -47,7 +47,7 @@ def overhead(wave_s: float, rounds: int, cpus: int) -> Iterator[dict[str, Any]]:
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
-            waves.run(Store(f"{folder}/waves"), rows, waves.Step(name="waves", dag=dag, config=config))
+            waves.run(Journal(Store(f"{folder}/waves")), rows, waves.Step(name="waves", dag=dag, config=config))
             between = time.monotonic()
             parts = [
                 rows.slice(i, config.split_rows).combine_chunks() for i in range(0, rows.num_rows, config.split_rows)
@@ -81,7 +81,7 @@ def resume(sizes: tuple[int, ...]) -> Iterator[dict[str, Any]]:
             ).stdout.split()
             yield {
                 "inputs": size,
-                "waves": len(waves.committed(Store(folder))),
+                "waves": len(waves.committed(Journal(Store(folder)))),
                 "resume_s": round(float(out[0]), 2),
                 "peak_mb": round(float(out[1])),
             }
@@ -97,38 +97,37 @@ def finished_run(store: Store, toy: Curation, size: int) -> None:
         "order": pa.array(range(size)),
         "url": pa.array([f"https://example.org/{i}" for i in range(size)]),
     }
-    inputs = waves.write_inputs(store, pa.table(blank, schema=INPUT))
-    plan.bind(store, toy.fingerprint(plan.keys_digest(inputs["key"])))
-    for number, wave in enumerate(plan.pin(store, inputs["key"], np.ones(size), toy.waves.wave_rows)):
-        files = [
-            _zeros(store, f"rows/000-{number:06d}-0/{i:016x}.{kind}.parquet", size_bytes)
-            for i in range(32)
-            for kind, size_bytes in (("scores", 16 << 10), ("payload", 1 << 20))
-        ]
-        commit(
-            store,
-            waves.name_of({"round": 0, "wave": number}),
-            files,
-            round=0,
-            wave=number,
-            inputs=wave.rows,
-            counts={"episode/scored/": wave.rows},
-        )
-    name = decide.name_of(store, toy.rules)
+    journal = Journal(store)
+    inputs = waves.write_inputs(journal, pa.table(blank, schema=INPUT))
+    plan.bind(journal, toy.fingerprint(plan.keys_digest(inputs["key"])))
+    for number, wave in enumerate(plan.pin(journal, inputs["key"], np.ones(size), toy.waves.wave_rows)):
+        journal.create(wave_name(0, number), _wave(store, number, wave.rows))
+    name = decide.name_of(journal, toy.rules)
     verdicts = write_parquet(store, f"verdicts/{name}-{{sha256}}.parquet", VERDICT.empty_table())
-    commit(store, f"verdicts/{name}.json", [verdicts], rules=[decide.describe(rule) for rule in toy.rules])
-    write_sealed(store, export.MANIFEST, {"made_from": toy.wanted(name), "files": [], "webdataset": [], "shards": []})
-    write_sealed(
-        store,
-        LEDGER,
-        {
-            "verdicts": name,
-            "unit": toy.unit,
-            "exported_rows": 0,
-            "steps": {},
-            "export_sha256": hashlib.sha256(store.read(export.MANIFEST)).hexdigest(),
-        },
+    journal.create(verdicts_name(name), VerdictManifest(files=(verdicts,), rules=decide.described(toy.rules)))
+    exported = ExportManifest(
+        made_from=toy.selection(name),
+        rows=0,
+        keys_sha256="",
+        files=(),
+        webdataset=(),
+        shards=(),
+        index=store.write("export/_index-000000000000.arrow", b""),
+        card=store.write(CARD, b""),
     )
+    journal.replace(EXPORT, exported)
+    export_sha256 = hashlib.sha256(store.read(EXPORT)).hexdigest()
+    ledger = Ledger(verdicts=name, unit=toy.unit, exported_rows=0, steps={}, export_sha256=export_sha256)
+    journal.replace(LEDGER, ledger)
+
+
+def _wave(store: Store, number: int, inputs: int) -> WaveManifest:
+    files = [
+        _zeros(store, f"rows/000-{number:06d}-0/{i:016x}.{kind}.parquet", size_bytes)
+        for i in range(32)
+        for kind, size_bytes in (("scores", 16 << 10), ("payload", 1 << 20))
+    ]
+    return WaveManifest(files=tuple(files), round=0, wave=number, inputs=inputs, counts={"episode/scored/": inputs})
 
 
 def _zeros(store: Store, name: str, size_bytes: int) -> File:
@@ -206,7 +205,7 @@ def disk_full(command: str, size_mb: int = 1) -> dict[str, Any]:
             room = os.statvfs(small)
             filler.write_bytes(b"\0" * (room.f_bavail * room.f_bsize - 48 * 1024))  # room to begin, not to end
             full = _run(command, f"{small}/run", {})
-            visible = len(waves.committed(Store(f"{small}/run")))
+            visible = len(waves.committed(Journal(Store(f"{small}/run"))))
             filler.unlink()
             after = _run(command, f"{small}/run", {})
             same = (
@@ -253,14 +252,15 @@ def two_drivers(command: str) -> dict[str, Any]:
         again = _run(command, url, {})
         books = {}
         if third.returncode == 0:
-            books = decide.books(decide.verdicts(Store(url), json.loads(Store(url).read(LEDGER))["verdicts"]))
+            ledger = Journal(Store(url)).find(LEDGER, Ledger)
+            books = {} if ledger is None else ledger.steps
     return {
         "first_still_held_it": held,
         "second_status": second.returncode,
         "second_said": _last_line(second.stderr),
         "names_the_holder": f"process {first.pid} on " in second.stderr,
         "after_sigkill_status": third.returncode,
-        "books_balance": bool(books) and all(map(decide.balances, books.values())),
+        "books_balance": bool(books) and all(book.balances() for book in books.values()),
         "again_status": again.returncode,
     }
 
