@@ -314,4 +314,4 @@ def test_the_tars_hold_json_that_says_what_they_wrote(run: tuple[Store, Ended]) 
                         "text",
                     }
                     number += 1
-    assert number == found["rows"] > 10
+    assert number == found.rows > 10
