@@ -66,14 +66,14 @@ def manifest(store: Store, name: str) -> dict[str, Any] | None:
     """What `read_manifest` gives, with every entry of `files` checked."""
     try:
         check_limit(store, name, MANIFEST_BYTES)
-        found = read_manifest(store, name)
+        entries = read_manifest(store, name)
     except FileNotFoundError:
         return None
     except RecursionError as error:  # the seal of a value that is nested as deeply as JSON can be
         raise CorruptFileError(f"{store.url}/{name} is no manifest: {error}") from error
-    for file in found["files"] if found else ():
+    for file in entries["files"] if entries else ():
         check_file(file, f"{store.url}/{name}")
-    return found
+    return entries
 
 
 def check_file(file: File, name: str) -> None:

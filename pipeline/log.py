@@ -137,8 +137,8 @@ class Progress:
             left = f"{_duration((self.total - self.done) / rate)} left"
         else:
             left = ""
-        words = [f"{self.name:<15} {self.done:g}{total} {self.unit}", f"{rate:.3g} {self.unit}/s", left, self._note]
-        line = _escape("  ".join(word for word in words if word))
+        parts = [f"{self.name:<15} {self.done:g}{total} {self.unit}", f"{rate:.3g} {self.unit}/s", left, self._note]
+        line = _escape("  ".join(part for part in parts if part))
         if self._tty:
             self._file.write(f"\r\x1b[2K{line}" + ("\n" if end else ""))
         else:

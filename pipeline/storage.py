@@ -284,10 +284,10 @@ def _unless_gone(error: OSError) -> None:
 
 def _unviewed(data: memoryview) -> bytearray:
     """A copy that clients of object stores accept, made in pieces: other threads are not held up."""
-    out = bytearray(len(data))
-    for at in range(0, len(data), 1 << 24):
-        out[at : at + (1 << 24)] = data[at : at + (1 << 24)]
-    return out
+    copy = bytearray(len(data))
+    for start in range(0, len(data), 1 << 24):
+        copy[start : start + (1 << 24)] = data[start : start + (1 << 24)]
+    return copy
 
 
 def write_json(store: Store, name: str, value: object) -> File:

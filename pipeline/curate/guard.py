@@ -132,6 +132,7 @@ class Child:
     """A process that runs stages; `work` raises Death when it is gone."""
 
     def __init__(self) -> None:
+        # Pipes of our own, so that a stage may print as it likes; the trace is a file, for a crash writes it last.
         requests_out, self._requests = os.pipe()
         self._answers, answers_in = os.pipe()
         self._trace = tempfile.TemporaryFile()  # lives as long as the child
@@ -186,6 +187,7 @@ class Child:
             view = view[os.write(self._requests, view) :]
 
     def _answer(self, limit_s: float) -> pa.Table:
+        # The first answer waits for the imports of a fresh child as well; each row after it has its own time.
         deadline = time.monotonic() + max(limit_s, _START_S if self._begun == 0 else 0.0) + _START_S
         while True:
             kind, size = child.HEADER.unpack(self._read(child.HEADER.size, deadline))
@@ -231,7 +233,9 @@ class Child:
         return " < ".join(line.strip() for line in lines if line.lstrip().startswith("File"))[:400]
 
 
-_START_S = 60.0  # for a child that still imports what its stage needs
+# ---- one child a worker ----
+
+_START_S = 60.0  # for a child that still imports what its stage needs: torch takes 10 s of a busy machine
 _LOCK = threading.Lock()
 _child: Child | None = None
 

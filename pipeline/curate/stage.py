@@ -118,9 +118,9 @@ class Batch(Stage):
         raise NotImplementedError
 
     def rows(self, batch: list[Row]) -> Iterator[Row]:  # noqa: D102 - as in Stage
-        out = self.batch(batch)
-        assert len(out) == len(batch), f"{type(self).__name__} returned {len(out)} rows for {len(batch)}"
-        yield from out
+        answers = self.batch(batch)
+        assert len(answers) == len(batch), f"{type(self).__name__} returned {len(answers)} rows for {len(batch)}"
+        yield from answers
 
 
 def score(row: Row, name: str) -> float:

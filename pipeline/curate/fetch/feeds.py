@@ -130,14 +130,14 @@ def _row(
     return row
 
 
-def choose_transcript(found: list[tuple[str, str, str]], language: str | None) -> tuple[str | None, str | None]:
+def choose_transcript(transcripts: list[tuple[str, str, str]], language: str | None) -> tuple[str | None, str | None]:
     """The best of an item's transcripts (url, media type, language) as (url, vtt | srt | json), or (None, None).
 
     One in the episode's own language before one in another, then WebVTT, SRT, JSON; untimed ones are passed over.
     """
     own = (language or "").partition("-")[0].lower()
     ranked = []
-    for position, (url, kind, spoken) in enumerate(found):
+    for position, (url, kind, spoken) in enumerate(transcripts):
         short = TYPES.get(kind.partition(";")[0].strip().lower())
         if short is None:
             ending = url.partition("?")[0].rpartition(".")[2].lower()

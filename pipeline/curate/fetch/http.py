@@ -239,15 +239,15 @@ class Client:
         return HttpLeave(state, f"http_{status}", url, wait_s=wait_s, retryable=again, http_status=status)
 
     async def _turn(self, url: str, delay_s: float) -> None:
-        host, now = _host(url), time.monotonic()
-        at = max(now, _next_turn.get(host, 0.0))
-        if at - now > self.config.max_wait_s:
-            raise HttpLeave("deferred", "host_busy", url, f"next turn in {at - now:.0f} s", retryable=True)
+        host, now_s = _host(url), time.monotonic()
+        turn_s = max(now_s, _next_turn.get(host, 0.0))
+        if turn_s - now_s > self.config.max_wait_s:
+            raise HttpLeave("deferred", "host_busy", url, f"next turn in {turn_s - now_s:.0f} s", retryable=True)
         if len(_next_turn) > _MAX_HOSTS:
-            for past in [name for name, when in _next_turn.items() if when < now]:
+            for past in [name for name, when in _next_turn.items() if when < now_s]:
                 del _next_turn[past]
-        _next_turn[host] = at + max(delay_s, self.config.per_host_interval_s)
-        await asyncio.sleep(at - now)
+        _next_turn[host] = turn_s + max(delay_s, self.config.per_host_interval_s)
+        await asyncio.sleep(turn_s - now_s)
 
     async def _permission(self, url: str) -> float:
         """Ask the host's robots.txt; its crawl delay in seconds, or 0."""
@@ -354,12 +354,12 @@ class _Inflate:
 
     def some(self, data: bytes, limit: int) -> bytes:
         """At most `limit` bytes; where there are more, exactly `limit`, and the rest is lost."""
-        out = self._zlib.decompress(data, limit)
-        while self._zlib.eof and self._zlib.unused_data and len(out) < limit:
+        inflated = self._zlib.decompress(data, limit)
+        while self._zlib.eof and self._zlib.unused_data and len(inflated) < limit:
             rest = self._zlib.unused_data
             self._zlib = zlib.decompressobj(47)
-            out += self._zlib.decompress(rest, limit - len(out))
-        return out
+            inflated += self._zlib.decompress(rest, limit - len(inflated))
+        return inflated
 
     @property
     def complete(self) -> bool:

@@ -37,8 +37,9 @@ def input_row(url: str, *, base: str, source: str, text: str | None = None, **co
 def declared_bytes(text: str | None) -> int | None:
     """A size that a publisher declared; None for what is no size. It orders and groups work, and is trusted no
     further."""
-    found = (text or "").strip()
-    return int(found) if found.isascii() and found.isdigit() and len(found) <= 15 and int(found) > 0 else None
+    digits = (text or "").strip()
+    is_size = digits.isascii() and digits.isdigit() and len(digits) <= 15 and int(digits) > 0
+    return int(digits) if is_size else None
 
 
 def listing_row(url: str, leave: Leave) -> Row:

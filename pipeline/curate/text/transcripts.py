@@ -74,12 +74,12 @@ def _timed_cues(text: str, is_vtt: bool) -> Iterator[Cue]:
     lines: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         if "-->" in line:
-            found = _TIMES.fullmatch(line)
-            if found is None:
+            span = _TIMES.fullmatch(line)
+            if span is None:
                 raise _unreadable(f"line {number} has no cue time: {line[:60]!r}")
             if times is not None:
                 yield _cue(times, lines if is_vtt else _without_counter(lines))
-            parts = found.groups()
+            parts = span.groups()
             times, lines = (_seconds(*parts[:4]), _seconds(*parts[4:8]), parts[8].strip()), []
         elif times is not None:
             if is_vtt and not line:  # a line of blanks alone is text; rolling captions have many
