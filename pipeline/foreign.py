@@ -146,8 +146,8 @@ def _number(hint: object, key: str, value: object) -> object:
     kind = type(get_args(hint)[0]) if get_origin(hint) is Literal else hint
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind or (kind is int and not 0 <= value < _INTEGER):
+    if type(value) is not kind or (type(value) is int and not 0 <= value < _INTEGER):
         raise ValueError(f"{key} is {shown(value)}")
-    if kind is float and not (math.isfinite(value) and value > 0):
+    if isinstance(value, float) and not (math.isfinite(value) and value > 0):
         raise ValueError(f"{key} is {value}")
     return value

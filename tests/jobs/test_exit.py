@@ -33,8 +33,8 @@ from pipeline.curate.journal import Journal
 from pipeline.curate.run import Curation
 from pipeline.records import PAYLOAD
 from pipeline.storage import Store
-from tests.curate.audio.conftest import encode, voice
 from tests.curate.fetch.conftest import Web, site  # noqa: F401 - a fixture
+from tests.media.sounds import encode, voice
 
 FETCH = [
     "--fetch.allow-private",
