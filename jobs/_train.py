@@ -1,30 +1,58 @@
-"""What the three training jobs share: images by id, the start of the workers, and what a run notes once it is
+"""What the three training jobs share: samples by id, the start of the workers, and what a run notes once it is
 accepted."""
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from jobs._main import note
-from jobs._ray import ray_session
+from jobs._ray import RayConfig, ray_session
 from pipeline import config as configs
 from pipeline.log import logger
+from pipeline.models.config import DVAEConfig
 from pipeline.storage import Store, read_json
 from pipeline.tokenize.corpus import source_files
+from pipeline.tokenize.media import Medium
+from pipeline.train.config import TrainConfig
 from pipeline.train.data.batches import check_split
 from pipeline.train.data.rows import Rows
+from pipeline.train.launch.config import ClusterConfig
 from pipeline.train.loop import finished
 
 _ELSEWHERE = ("cluster", "ray", "run_dir", "verbose")
 """Options that say where and how a run runs, not what it trains."""
 
 
-def open_rows(url: str) -> Rows:
-    """The exported images of a finished jobs.curate_images run, by id; ValueError if it is not finished."""
-    return Rows(Store(url), source_files(Store(url)), columns=["key", "image"])
+def open_rows(url: str, medium: Medium) -> Rows:
+    """The exported samples of a finished curation run, by id; ValueError if it is not finished."""
+    return Rows(Store(url), source_files(Store(url), medium), columns=["key", medium.column])
 
 
-def launch(worker: Callable[..., None], config: Any, name: str) -> bool:
+def first_samples(rows: Rows, medium: Medium, config: DVAEConfig, number: int) -> Tensor:
+    """The first samples (N, C, ...) in [-1, 1] of the rows, `number` at most."""
+    return torch.from_numpy(medium.samples(rows.take(np.arange(min(number, len(rows)))), config))
+
+
+class TrainJob(Protocol):
+    """What the config of every training job has."""
+
+    @property
+    def run_dir(self) -> str: ...
+    @property
+    def train(self) -> TrainConfig: ...
+    @property
+    def cluster(self) -> ClusterConfig: ...
+    @property
+    def ray(self) -> RayConfig: ...
+    @property
+    def verbose(self) -> bool: ...
+
+
+def launch(worker: Callable[..., None], config: TrainJob, name: str) -> bool:
     """Run `worker({"config": config}, host)` on the workers of a Ray session, to the last step; False if that is
     done."""
     store = Store(config.run_dir)
@@ -54,7 +82,7 @@ def launch(worker: Callable[..., None], config: Any, name: str) -> bool:
     return True
 
 
-def accept(config: Any, *outdated: str) -> None:
+def accept(config: TrainJob, *outdated: str) -> None:
     """Note the config of a run that goes ahead; what was made from fewer steps goes."""
     store = Store(config.run_dir)
     for name in outdated:
@@ -62,7 +90,7 @@ def accept(config: Any, *outdated: str) -> None:
     note(store, config)
 
 
-def _changes(store: Store, config: Any) -> list[str]:
+def _changes(store: Store, config: TrainJob) -> list[str]:
     """What a finished run was trained with, where that differs."""
     if not store.exists("config.json"):
         return []

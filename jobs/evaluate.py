@@ -17,7 +17,6 @@ from pipeline.log import logger
 from pipeline.models.config import DecodingConfig, SamplingConfig
 from pipeline.ranges import check_range
 from pipeline.storage import Store, write_json
-from pipeline.tokenize.pixels import to_png
 
 if TYPE_CHECKING:
     from pipeline.generate.load import Stack
@@ -55,31 +54,35 @@ def reconstructions(config: Evaluate, stack: "Stack", store: Store) -> dict[str,
     # Imported here: torch takes seconds, and a mistake in an option is told before that.
     import torch
 
-    from pipeline.generate.evaluate import bits_per_code, codebook_use, psnr_db
-    from pipeline.generate.sample import decode_images
+    from pipeline.generate.evaluate import bits_per_code, codebook_use
+    from pipeline.generate.sample import decode
+    from pipeline.tokenize.collate import CodesRow
 
     images, labels = corpus.heldout()
     truth = torch.from_numpy(images)
+    medium = stack.tokenizer.medium
     codes = stack.tokenizer.encode(truth)
     blurry = stack.tokenizer.decode(codes)
-    sharp = decode_images(stack.denoiser, blurry, codes, config.decoding, seed=config.seed)
+    sharp = decode(stack, blurry, codes, config.decoding, seed=config.seed)
     for i in range(SHOWN):
         for name, batch in (("original", truth), ("dvae", blurry), ("decoder", sharp)):
-            store.write(f"reconstructions/{i:02d}-{name}.png", to_png(batch[i].numpy()))
+            store.write(f"reconstructions/{i:02d}-{name}.png", medium.write(batch[i].numpy()))
     rows = [
-        {
-            "modality": "image",
-            "text": corpus.prompt(int(label)),
-            "codes": grid.flatten().tolist(),
-            "shape": list(grid.shape),
-        }
+        CodesRow(
+            modality=medium.modality,
+            text=corpus.prompt(int(label)),
+            codes=grid.flatten().tolist(),
+            shape=tuple(grid.shape),
+        )
         for label, grid in zip(labels, codes, strict=True)
     ]
     use = codebook_use(codes, stack.tokenizer.codebook_size)
+    of_blurry = {name: metric(blurry, truth) for name, metric in medium.metrics.items()}
+    of_sharp = {name: metric(sharp, truth) for name, metric in medium.metrics.items()}
     return {
-        "dvae": {"psnr_db": psnr_db(blurry, truth), "codebook_usage": use.usage, "codebook_perplexity": use.perplexity},
+        "dvae": of_blurry | {"codebook_usage": use.usage, "codebook_perplexity": use.perplexity},
         "gpt": {"bits_per_code": bits_per_code(stack.gpt, stack.grammar, stack.text, rows)},
-        "decoder": {"psnr_db": psnr_db(sharp, truth), "psnr_db_dvae": psnr_db(blurry, truth)},
+        "decoder": of_sharp | {f"{name}_dvae": value for name, value in of_blurry.items()},
     }
 
 
@@ -87,30 +90,20 @@ def generation(config: Evaluate, stack: "Stack", store: Store) -> dict[str, floa
     """Share of generated digits that are read as their prompt says, and of real ones that are read right."""
     import torch
 
+    from pipeline.demo.judge import DigitJudge
     from pipeline.demo.results import write_generated
-    from pipeline.generate.evaluate import DigitJudge
-    from pipeline.generate.sample import generate_images
+    from pipeline.generate.sample import generate
 
     training, training_labels = corpus.training()
     judge = DigitJudge(torch.from_numpy(training), training_labels)
     heldout, heldout_labels = corpus.heldout()
     digits = np.repeat(np.arange(10), config.per_digit)
     prompts = [corpus.prompt(int(digit), corpus.PROMPTS[i % len(corpus.PROMPTS)]) for i, digit in enumerate(digits)]
-    made = generate_images(
-        prompts,
-        stack.gpt,
-        stack.grammar,
-        stack.text,
-        stack.tokenizer,
-        stack.denoiser,
-        sampling=config.sampling,
-        decoding=config.decoding,
-        seed=config.seed,
-    )
-    write_generated(store.sub("generated"), made.images.numpy(), prompts)
+    drawn = generate(stack, prompts, sampling=config.sampling, decoding=config.decoding, seed=config.seed)
+    write_generated(store.sub("generated"), drawn.samples.numpy(), prompts)
     return {
-        "digit_accuracy": judge.accuracy(made.images, digits),
-        "digit_accuracy_dvae": judge.accuracy(made.dvae_images, digits),
+        "digit_accuracy": judge.accuracy(drawn.samples, digits),
+        "digit_accuracy_dvae": judge.accuracy(drawn.recon, digits),
         "digit_accuracy_real": judge.accuracy(torch.from_numpy(heldout), heldout_labels),
         "n": len(digits),
     }

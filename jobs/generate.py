@@ -15,7 +15,7 @@ from pipeline.media.image import encode_png
 from pipeline.models.config import DecodingConfig, SamplingConfig
 from pipeline.ranges import check_range
 from pipeline.storage import Store
-from pipeline.tokenize.pixels import to_bytes
+from pipeline.tokenize.media import to_bytes
 
 if TYPE_CHECKING:
     from pipeline.generate.load import Stack
@@ -54,20 +54,10 @@ class Generate:
 
 def draw(stack: "Stack", prompts: list[str], config: Generate) -> np.ndarray:
     """One image per prompt, uint8 (N, H, W, C)."""
-    from pipeline.generate.sample import generate_images  # torch: a mistake in an option is told before
+    from pipeline.generate.sample import generate  # torch: a mistake in an option is told before
 
-    made = generate_images(
-        prompts,
-        stack.gpt,
-        stack.grammar,
-        stack.text,
-        stack.tokenizer,
-        stack.denoiser,
-        sampling=config.sampling,
-        decoding=config.decoding,
-        seed=config.seed,
-    )
-    return to_bytes(made.images.numpy())
+    drawn = generate(stack, prompts, sampling=config.sampling, decoding=config.decoding, seed=config.seed)
+    return to_bytes(drawn.samples.numpy())
 
 
 def grid_png(images: np.ndarray, columns: int | None = None, gap: int = 2) -> bytes:

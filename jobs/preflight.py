@@ -7,11 +7,24 @@ python -m jobs.preflight runs/demo/gpt/config.json --job train_gpt --measure --c
 import math
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from jobs import train_decoder, train_dvae, train_gpt
 from jobs._main import run
 from pipeline import config as configs
 from pipeline.ranges import check_range
+
+if TYPE_CHECKING:
+    from pipeline.train.preflight import Measured, Plan, Workload
+
+Job = train_dvae.TrainDVAE | train_gpt.TrainGPT | train_decoder.TrainDecoder
+
+JOBS: dict[str, type[Job]] = {
+    "train_dvae": train_dvae.TrainDVAE,
+    "train_gpt": train_gpt.TrainGPT,
+    "train_decoder": train_decoder.TrainDecoder,
+}
+"""Config of each job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,38 +66,62 @@ class Preflight:
 def main(config: Preflight) -> None:
     """Print the plan, a line for each thing; ValueError for a run that does not fit."""
     # Imported here: torch takes seconds, and a mistake in an option is told before that.
-    from jobs._networks import JOBS, network
     from pipeline.train import preflight, ranks
 
     job = configs.load(JOBS[config.job], [config.config])
-    world, on_cpu = config.workers or job.cluster.num_workers, not job.cluster.use_gpu
-    net = network(job, config.vocab_size)
-    plan = preflight.check_fits(net, job.train, world, 1e9 * (config.gpu_memory_gb or math.inf), on_cpu=on_cpu)
+    world = config.workers or job.cluster.num_workers
+    on_cpu = not job.cluster.use_gpu
+    load = _workload(job, config.vocab_size)
+    memory_bytes = 1e9 * (config.gpu_memory_gb or math.inf)
+    plan = preflight.check_fits(load, job.train, world, memory_bytes, on_cpu=on_cpu)
     here = _peak(job) if config.measure or not config.peak_tflops else 0.0
-    peak, mfu = 1e12 * config.peak_tflops if config.peak_tflops else here, config.mfu
+    peak = 1e12 * config.peak_tflops if config.peak_tflops else here
+    mfu = config.mfu
     if config.measure:
-        mfu = plan.step_s(here, world) / preflight.measure(net, job.train, world, ranks.device(not on_cpu))
+        mfu = plan.step_s(here, world) / preflight.measure(load, job.train, world, ranks.device(not on_cpu))
     step_s = plan.step_s(mfu * peak, world, 1e9 / 8 * (config.network_gbps or math.inf))
-    shown = {
-        "parameters": f"{plan.parameters:,}",
-        **{f"memory of a rank, {name}": f"{size / 1e9:.3f} GB" for name, size in plan.memory.items()},
-    }
-    shown |= {
-        "memory of a rank": f"{plan.total / 1e9:.3f} GB",
-        "checkpoint": f"{plan.checkpoint_bytes / 1e6:.3f} MB",
-        "sent by a rank": f"{plan.sent_bytes_per_step / 1e6:.4g} MB a step",
-        "step": f"{step_s:.4g} s: {plan.flops_per_step / 1e12:.4g} TFLOP on {world} ranks of {peak / 1e12:.4g} TFLOP/s "
-        f"at {mfu:.0%}{', as measured here' * config.measure}",
-        "run": f"{(hours := job.train.steps * step_s / 3600):.4g} h of {job.train.steps} steps, "
-        f"{hours * world * config.price_per_hour:.2f} in price",
-    }
-    predicted = {"memory_gb": plan.total / 1e9, "step_s": step_s, "checkpoint_mb": plan.checkpoint_bytes / 1e6}
-    for name, found in preflight.measured(config.compare).items() if config.compare else ():
-        shown[f"measured {name}"] = f"{found:.4g}, predicted {predicted[name]:.4g}: {predicted[name] / found - 1:+.1%}"
-    print("\n".join(f"{name:32} {text}" for name, text in shown.items()))
+    lines = _memory_lines(plan)
+    speed = f"{plan.flops_per_step / 1e12:.4g} TFLOP on {world} ranks of {peak / 1e12:.4g} TFLOP/s at {mfu:.0%}"
+    lines["step"] = f"{step_s:.4g} s: {speed}" + (", as measured here" if config.measure else "")
+    hours = job.train.steps * step_s / 3600
+    price = hours * world * config.price_per_hour
+    lines["run"] = f"{hours:.4g} h of {job.train.steps} steps, {price:.2f} in price"
+    if config.compare:
+        predicted = preflight.Measured(
+            memory_gb=plan.total / 1e9, step_s=step_s, checkpoint_mb=plan.checkpoint_bytes / 1e6
+        )
+        lines |= _comparison(preflight.measured(config.compare), predicted)
+    print("\n".join(f"{name:32} {text}" for name, text in lines.items()))
 
 
-def _peak(job: Any) -> float:
+def _workload(job: Job, vocab_size: int | None) -> "Workload":
+    if isinstance(job, train_dvae.TrainDVAE):
+        return train_dvae.workload(job)
+    if isinstance(job, train_decoder.TrainDecoder):
+        return train_decoder.workload(job)
+    return train_gpt.workload(job, vocab_size)
+
+
+def _memory_lines(plan: "Plan") -> dict[str, str]:
+    lines = {"parameters": f"{plan.parameters:,}"}
+    for name, size_bytes in plan.memory.items():
+        lines[f"memory of a rank, {name}"] = f"{size_bytes / 1e9:.3f} GB"
+    lines["memory of a rank"] = f"{plan.total / 1e9:.3f} GB"
+    lines["checkpoint"] = f"{plan.checkpoint_bytes / 1e6:.3f} MB"
+    lines["sent by a rank"] = f"{plan.sent_bytes_per_step / 1e6:.4g} MB a step"
+    return lines
+
+
+def _comparison(run: "Measured", predicted: "Measured") -> dict[str, str]:
+    """What a run noted beside what was predicted."""
+    lines = {}
+    for name, value in configs.to_json(run).items():
+        guess = getattr(predicted, name)
+        lines[f"measured {name}"] = f"{value:.4g}, predicted {guess:.4g}: {guess / value - 1:+.1%}"
+    return lines
+
+
+def _peak(job: Job) -> float:
     """FLOP/s of this machine, in the precision and with the threads of a rank."""
     import torch
 

@@ -15,7 +15,7 @@ from pipeline.storage import Store
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizeCorpus:
-    """Encode every exported image of a curation run."""
+    """Encode every exported sample of a curation run."""
 
     run_dir: str
     """Where the tables of codes go."""
@@ -35,15 +35,18 @@ class TokenizeCorpus:
 
 def main(config: TokenizeCorpus) -> None:
     """Tokenize, or say that it is done."""
-    from pipeline.tokenize import corpus, package  # torch: a mistake in an option is told before it is imported
+    from pipeline.tokenize import corpus  # torch: a mistake in an option is told before it is imported
     from pipeline.tokenize.text import TextTokenizer
+    from pipeline.tokenize.tokenizer import load_tokenizer
 
-    source, tokenizer = Store(config.images), package.load(Store(config.tokenizer))
-    files = corpus.source_files(source, ("key", "image", "caption"))
+    source = Store(config.images)
+    tokenizer = load_tokenizer(Store(config.tokenizer))
+    files = corpus.source_files(source, tokenizer.medium, tokenizer.medium.text_column)
     store = open_run(config.run_dir, config)
     text = TextTokenizer.load(Store(config.text)) if config.text else None
-    wanted = corpus.identity(files, tokenizer.sha256, config.text_vocab_size, text)
-    if (found := read_manifest(store, corpus.MANIFEST)) and found.get("identity") == wanted:
+    identity = corpus.identity(files, tokenizer.sha256, config.text_vocab_size, text)
+    manifest = read_manifest(store, corpus.MANIFEST)
+    if manifest and manifest.get("identity") == identity:
         logger.info("tokenize_corpus: nothing left to do in %s", config.run_dir)
         return
     with ray_session(config.ray, verbose=config.verbose):

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 from jobs._main import run
 from jobs._ray import RayConfig
 from pipeline.config import to_json
-from pipeline.models.config import DecodingConfig, DenoiserConfig
+from pipeline.models.config import DecodingConfig, DenoiserConfig, DVAEConfig
 from pipeline.ranges import check_range
 from pipeline.storage import Store
 from pipeline.train.config import TrainConfig
 from pipeline.train.launch.config import ClusterConfig
 
 if TYPE_CHECKING:
-    from pipeline.tokenize.package import Tokenizer
+    from pipeline.tokenize.tokenizer import Tokenizer
     from pipeline.train.data.rows import Rows
     from pipeline.train.loop import Host, Sample
+    from pipeline.train.preflight import Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,31 +51,62 @@ class TrainDecoder:
 
     def __post_init__(self) -> None:
         check_range(self, "max_corruption", low=0, high=1)
-        DenoiserConfig(
-            levels=(8,), width=self.width, multipliers=self.multipliers, blocks=self.blocks
-        )  # refuses bad sizes
+        self.model(DVAEConfig())  # refuses bad sizes
+
+    def model(self, decodes: DVAEConfig) -> DenoiserConfig:
+        """Sizes of the network behind this DVAE."""
+        return DenoiserConfig(
+            code_width=decodes.quantizer.width,
+            dims=decodes.dims,
+            channels=decodes.channels,
+            width=self.width,
+            multipliers=self.multipliers,
+            blocks=self.blocks,
+        )
 
 
 def sampler(rows: "Rows", tokenizer: "Tokenizer") -> "Sample":
-    """Draws the first images, their reconstructions, and what the network makes of those."""
+    """Draws the first samples, their reconstructions, and what the network makes of those."""
     # Imported here: torch and Ray take seconds, and a mistake in an option is told before that.
     import numpy as np
     import torch
 
+    from jobs._train import first_samples
     from pipeline.generate.sample import denoise
-    from pipeline.tokenize.collate import pictures
-    from pipeline.tokenize.pixels import grid
 
-    x = pictures(rows.take(np.arange(min(8, len(rows)))), tokenizer.config.channels, tokenizer.config.image_size)
-    codes, noise = tokenizer.encode(x), torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    medium = tokenizer.medium
+    x = first_samples(rows, medium, tokenizer.config, 8)
+    codes = tokenizer.encode(x)
     recon = tokenizer.decode(codes)
+    vectors = tokenizer.vectors(codes)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
 
     def sample(network: torch.nn.Module) -> dict[str, np.ndarray]:
-        there = [t.to(next(network.parameters()).device) for t in (recon, codes, noise)]
-        made = denoise(network, *there, DecodingConfig())
-        return {"decoded": grid(x.numpy(), recon.numpy(), made.float().cpu().numpy())}
+        device = next(network.parameters()).device
+        decoded = denoise(network, recon.to(device), vectors.to(device), noise.to(device), DecodingConfig())
+        return {"decoded": medium.draw(x.numpy(), recon.numpy(), decoded.float().cpu().numpy())}
 
     return sample
+
+
+def workload(config: TrainDecoder) -> "Workload":
+    """The network and the shapes of a sample, for a plan."""
+    import torch  # as above
+
+    from pipeline.tokenize.tokenizer import load_tokenizer
+    from pipeline.train.preflight import Workload
+
+    tokenizer = load_tokenizer(Store(config.tokenizer))
+    sample = torch.rand(1, *tokenizer.config.shape)
+    row = {
+        "x": sample,
+        "recon": sample,
+        "noise": sample,
+        "vectors": tokenizer.vectors(torch.zeros(1, *tokenizer.code_shape, dtype=torch.int64)),
+        "corruption": torch.zeros(1),
+        "t": torch.zeros(1, dtype=torch.int64),
+    }
+    return Workload.of("denoiser", config.model(tokenizer.config), row)
 
 
 def worker(payload: dict[str, Any], host: "Host") -> None:
@@ -82,26 +114,22 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
     import torch  # as above
 
     from jobs._train import accept, open_rows
+    from pipeline.generate.load import TrainedOn
     from pipeline.models.denoiser import Denoiser, denoiser_loss
-    from pipeline.tokenize import package
     from pipeline.tokenize.collate import DecoderCollate
+    from pipeline.tokenize.tokenizer import load_tokenizer
     from pipeline.train import ranks
     from pipeline.train.heldout import held_out
     from pipeline.train.loop import train
 
     config: TrainDecoder = payload["config"]
     device = ranks.device(config.cluster.use_gpu)
-    tokenizer = package.load(Store(config.tokenizer), device)  # the loader runs it: on a CPU it would starve a GPU
-    model = DenoiserConfig(
-        levels=tokenizer.config.levels,
-        channels=tokenizer.config.channels,
-        width=config.width,
-        multipliers=config.multipliers,
-        blocks=config.blocks,
-    )
+    tokenizer = load_tokenizer(Store(config.tokenizer), device)  # the loader runs it: on a CPU it would starve a GPU
+    model = config.model(tokenizer.config)
     torch.manual_seed(config.train.seed)
-    rows, collate = open_rows(config.images), DecoderCollate(tokenizer=tokenizer, max_corruption=config.max_corruption)
-    unseen = open_rows(config.held_out) if config.held_out else None
+    rows = open_rows(config.images, tokenizer.medium)
+    unseen = open_rows(config.held_out, tokenizer.medium) if config.held_out else None
+    collate = DecoderCollate(tokenizer=tokenizer, max_corruption=config.max_corruption)
     train(
         config.train,
         model=Denoiser(model),
@@ -111,7 +139,7 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
         store=Store(config.run_dir),
         kind="denoiser",
         model_config=to_json(model),
-        facts={"tokenizer_sha256": tokenizer.sha256},
+        facts=to_json(TrainedOn(tokenizer_sha256=tokenizer.sha256)),
         device=device,
         host=host,
         evaluate=held_out(unseen, collate, denoiser_loss, config.train, device) if unseen else None,
@@ -123,12 +151,12 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
 def main(config: TrainDecoder) -> None:
     """Train, or say that it is done."""
     from jobs._train import launch  # as above
-    from pipeline.tokenize import package
     from pipeline.tokenize.corpus import source_files
+    from pipeline.tokenize.tokenizer import load_tokenizer
 
+    tokenizer = load_tokenizer(Store(config.tokenizer))
     for url in (config.images, config.held_out or config.images):
-        source_files(Store(url))
-    package.load(Store(config.tokenizer))
+        source_files(Store(url), tokenizer.medium)
     launch(worker, config, "train_decoder")
 
 

@@ -12,12 +12,14 @@ from jobs._ray import RayConfig
 from pipeline.config import to_json
 from pipeline.models.config import DVAEConfig
 from pipeline.storage import Store
+from pipeline.tokenize.media import Medium, medium_of
 from pipeline.train.config import TrainConfig
 from pipeline.train.launch.config import ClusterConfig
 
 if TYPE_CHECKING:
     from pipeline.train.data.rows import Rows
     from pipeline.train.loop import Host, Sample
+    from pipeline.train.preflight import Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,27 +40,39 @@ class TrainDVAE:
     """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("dims", (2,)), ("channels", (1, 3))):
-            if (value := getattr(self.model, name)) not in allowed:
-                raise ValueError(f"model.{name} is {value}; images have 2 dims and 1 or 3 channels")
+        medium_of(self.model)  # refuses what is no medium
+
+    @property
+    def medium(self) -> Medium:
+        """What it trains on."""
+        return medium_of(self.model)
 
 
 def sampler(rows: "Rows", model: DVAEConfig) -> "Sample":
-    """Draws the first images above what the network makes of their codes."""
+    """Draws the first samples above what the network makes of their codes."""
     # Imported here: torch and Ray take seconds, and a mistake in an option is told before that.
     import numpy as np
     from torch import nn
 
-    from pipeline.tokenize.collate import pictures
-    from pipeline.tokenize.pixels import grid
+    from jobs._train import first_samples
 
-    x = pictures(rows.take(np.arange(min(8, len(rows)))), model.channels, model.image_size)
+    medium = medium_of(model)
+    x = first_samples(rows, medium, model, 8)
 
     def sample(network: nn.Module) -> dict[str, np.ndarray]:
-        made, _, _ = network(x.to(next(network.parameters()).device))
-        return {"reconstruction": grid(x.numpy(), made.float().cpu().numpy())}
+        recon, _, _ = network(x.to(next(network.parameters()).device))
+        return {"reconstruction": medium.draw(x.numpy(), recon.float().cpu().numpy())}
 
     return sample
+
+
+def workload(config: TrainDVAE) -> "Workload":
+    """The network and the shapes of a sample, for a plan."""
+    import torch  # as above
+
+    from pipeline.train.preflight import Workload
+
+    return Workload.of("dvae", config.model, {"x": torch.rand(1, *config.model.shape)})
 
 
 def worker(payload: dict[str, Any], host: "Host") -> None:
@@ -67,16 +81,17 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
 
     from jobs._train import accept, open_rows
     from pipeline.models.dvae import DVAE, dvae_loss
-    from pipeline.tokenize.collate import ImageCollate
+    from pipeline.tokenize.collate import MediaCollate
     from pipeline.train import ranks
     from pipeline.train.heldout import held_out
     from pipeline.train.loop import train
 
     config: TrainDVAE = payload["config"]
     torch.manual_seed(config.train.seed)
-    rows = open_rows(config.images)
+    rows = open_rows(config.images, config.medium)
+    unseen = open_rows(config.held_out, config.medium) if config.held_out else None
     device = ranks.device(config.cluster.use_gpu)
-    collate = ImageCollate(channels=config.model.channels, size=config.model.image_size)
+    collate = MediaCollate(medium=config.medium, config=config.model)
     train(
         config.train,
         model=DVAE(config.model),
@@ -88,9 +103,7 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
         model_config=to_json(config.model),
         device=device,
         host=host,
-        evaluate=held_out(open_rows(config.held_out), collate, dvae_loss, config.train, device)
-        if config.held_out
-        else None,
+        evaluate=held_out(unseen, collate, dvae_loss, config.train, device) if unseen else None,
         sample=sampler(rows, config.model) if config.train.sample_every else None,
         accepted=lambda: accept(config, "tokenizer"),
     )
@@ -98,18 +111,18 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
 
 def export(config: TrainDVAE, store: Store) -> None:
     """Make the tokenizer package of the trained weights."""
-    import numpy as np  # as above
-
-    from jobs._train import open_rows
+    from jobs._train import first_samples, open_rows  # as above
     from pipeline.generate.load import load_model
-    from pipeline.tokenize import package
-    from pipeline.tokenize.collate import pictures
+    from pipeline.models.dvae import DVAE
+    from pipeline.tokenize.tokenizer import NUM_GOLDEN, export_tokenizer
 
-    model, rows = load_model(store.sub("model"), "dvae").model, open_rows(config.images)
-    some = rows.take(np.arange(min(len(rows), 4 * package.NUM_GOLDEN)))
-    golden = pictures(some, config.model.channels, config.model.image_size)
-    package.export(
-        model, store.sub("tokenizer"), golden, data_facts={"dataset_sha256": rows.digest, "images": len(rows)}
+    rows = open_rows(config.images, config.medium)
+    export_tokenizer(
+        load_model(store.sub("model"), DVAE).model,
+        store.sub("tokenizer"),
+        first_samples(rows, config.medium, config.model, 4 * NUM_GOLDEN),
+        medium=config.medium,
+        data={"dataset_sha256": rows.digest, config.medium.noun: len(rows)},
     )
 
 
@@ -119,7 +132,7 @@ def main(config: TrainDVAE) -> None:
     from pipeline.tokenize.corpus import source_files
 
     for url in (config.images, config.held_out or config.images):
-        source_files(Store(url))
+        source_files(Store(url), config.medium)
     store = Store(config.run_dir)
     if launch(worker, config, "train_dvae") or not store.exists("tokenizer/tokenizer.json"):
         export(config, store)

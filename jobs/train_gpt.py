@@ -5,6 +5,7 @@ python -m jobs.train_gpt --run-dir s3://b/gpt --codes s3://b/codes --size base -
 python -m jobs.train_gpt --run-dir runs/gpt --codes runs/digits/codes runs/photos/codes --weights 0.2 0.8
 """
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,9 @@ from pipeline.train.launch.config import ClusterConfig
 
 if TYPE_CHECKING:
     from pipeline.tokenize.collate import SequenceCollate
+    from pipeline.tokenize.corpus import Corpus
     from pipeline.train.loop import Host
+    from pipeline.train.preflight import Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +60,10 @@ class TrainGPT:
         check_range(self, "seq_len", low=1)
         check_range(self, "text_first", "drop_condition", low=0, high=1)
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """The network's, all but the vocabulary."""
-        return SIZES[self.size] | ({"seq_len": self.seq_len} if self.seq_len else {})
+    def model(self, vocab_size: int) -> GPTConfig:
+        """Sizes of the network."""
+        named = GPTConfig(vocab_size=vocab_size, **SIZES[self.size])
+        return dataclasses.replace(named, seq_len=self.seq_len or named.seq_len)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -68,7 +71,7 @@ class TrainGPT:
         return (*self.codes, self.held_out) if self.held_out else self.codes
 
 
-def collate_of(config: TrainGPT, facts: dict[str, Any], seq_len: int) -> "SequenceCollate":
+def collate_of(config: TrainGPT, corpus: "Corpus", seq_len: int) -> "SequenceCollate":
     """How rows of the corpora become sequences."""
     # Imported here and below: torch and Ray take seconds, and a mistake in an option is told before that.
     from pipeline.tokenize.collate import SequenceCollate
@@ -76,13 +79,26 @@ def collate_of(config: TrainGPT, facts: dict[str, Any], seq_len: int) -> "Sequen
     from pipeline.tokenize.text import TextTokenizer
 
     return SequenceCollate(
-        grammar=Grammar.from_json(facts["grammar"]),
+        grammar=Grammar.from_layout(corpus.grammar),
         text=TextTokenizer.load(Store(config.codes[0])),
-        tokenizer_sha256=facts["tokenizer_sha256"],
+        tokenizer_sha256=corpus.tokenizer_sha256,
         seq_len=seq_len,
         text_first=config.text_first,
         drop_condition=config.drop_condition,
     )
+
+
+def workload(config: TrainGPT, vocab_size: int | None = None) -> "Workload":
+    """The network and the shapes of a row, for a plan; the vocabulary is that of the corpus unless it is given."""
+    import torch
+
+    from pipeline.tokenize.corpus import read_corpora
+    from pipeline.train.preflight import Workload
+
+    model = config.model(vocab_size or read_corpora(config.named).grammar.vocab_size)
+    tokens = torch.arange(model.seq_len)[None] % model.vocab_size  # (1, T)
+    row = {"tokens": tokens, "targets": tokens, "weights": torch.ones(1, model.seq_len)}
+    return Workload.of("gpt", model, row)
 
 
 def worker(payload: dict[str, Any], host: "Host") -> None:
@@ -90,9 +106,9 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
     import torch
 
     from jobs._train import accept
+    from pipeline.generate.load import TrainedOn
     from pipeline.models.gpt import GPT, gpt_loss
-    from pipeline.tokenize.corpus import MANIFEST, shared_facts
-    from pipeline.tokenize.grammar import Grammar
+    from pipeline.tokenize.corpus import MANIFEST, read_corpora
     from pipeline.train import ranks
     from pipeline.train.data.mixture import MixedRows
     from pipeline.train.data.rows import Rows
@@ -100,11 +116,15 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
     from pipeline.train.loop import train
 
     config: TrainGPT = payload["config"]
-    facts, stores = shared_facts(config.named), [Store(url) for url in config.named]
+    corpus = read_corpora(config.named)
+    stores = [Store(url) for url in config.named]
     rows = [Rows.committed(store, MANIFEST, cache_bytes=(1 << 30) // len(stores)) for store in stores]
     unseen = MixedRows([rows.pop()]) if config.held_out else None
-    model = GPTConfig(vocab_size=Grammar.from_json(facts["grammar"]).vocab_size, **config.sizes)
-    collate = collate_of(config, facts, model.seq_len)
+    model = config.model(corpus.grammar.vocab_size)
+    collate = collate_of(config, corpus, model.seq_len)
+    trained_on = TrainedOn(
+        tokenizer_sha256=corpus.tokenizer_sha256, text_sha256=corpus.text_sha256, grammar=corpus.grammar
+    )
     device = ranks.device(config.cluster.use_gpu)
     torch.manual_seed(config.train.seed)
     train(
@@ -118,7 +138,7 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
         model_config=to_json(model),
         device=device,
         host=host,
-        facts={name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")},
+        facts=to_json(trained_on),
         evaluate=held_out(unseen, collate, gpt_loss, config.train, device) if unseen else None,
         accepted=lambda: accept(config),
     )
@@ -127,10 +147,11 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
 def main(config: TrainGPT) -> None:
     """Train, or say that it is done."""
     from jobs._train import launch  # torch, as above
-    from pipeline.tokenize.corpus import check_rows, shared_facts
+    from pipeline.tokenize.corpus import check_rows, read_corpora
     from pipeline.tokenize.text import TextTokenizer
 
-    check_rows(shared_facts(config.named), config.sizes["seq_len"])
+    corpus = read_corpora(config.named)
+    check_rows(corpus, config.model(corpus.grammar.vocab_size).seq_len)
     store = Store(config.run_dir)
     if launch(worker, config, "train_gpt") or not store.exists("text.json"):
         TextTokenizer.load(Store(config.codes[0])).save(store)  # so that the folder alone is enough to generate

@@ -11,12 +11,14 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints, overload
 
-from pipeline.manifest import read_manifest
+from pipeline.config import from_json
+from pipeline.manifest import Manifest, read_manifest
 from pipeline.storage import CorruptFileError, File, Store
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Manifest)
 
 JSON_BYTES = 1 << 20
 """A config or a description: they have a few kB."""
@@ -62,16 +64,22 @@ def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return entries
 
 
-def manifest(store: Store, name: str) -> dict[str, Any] | None:
+@overload
+def manifest(store: Store, name: str, kind: type[M]) -> M | None: ...
+@overload
+def manifest(store: Store, name: str) -> dict[str, Any] | None: ...
+def manifest(store: Store, name: str, kind: Any = None) -> Any:
     """What `read_manifest` gives, with every entry of `files` checked."""
     try:
         check_limit(store, name, MANIFEST_BYTES)
-        entries = read_manifest(store, name)
+        entries = read_manifest(store, name, kind)
     except FileNotFoundError:
         return None
     except RecursionError as error:  # the seal of a value that is nested as deeply as JSON can be
         raise CorruptFileError(f"{store.url}/{name} is no manifest: {error}") from error
-    for file in entries["files"] if entries else ():
+    if entries is None:
+        return None
+    for file in entries["files"] if kind is None else entries.files:
         check_file(file, f"{store.url}/{name}")
     return entries
 
@@ -111,18 +119,34 @@ def check_types(values: Mapping[str, object], kinds: Mapping[str, type], name: s
 
 def config_of(kind: type[T], values: object, name: str) -> T:
     """A network's config (a dataclass) out of the JSON of the file `name`; CorruptFileError if it is none."""
-    hints = get_type_hints(kind)
     try:
-        if not isinstance(values, dict):
-            raise ValueError(f"it is a {type(values).__name__}")
-        if unknown := sorted(values.keys() - hints.keys()):
-            raise ValueError(f"it has the size {shown(unknown[0])}")
-        return kind(**{key: _number(hints[key], key, value) for key, value in values.items()})
-    except (ValueError, TypeError, ArithmeticError) as error:  # a TypeError names what is missing
+        check_bounds(values)
+        config = from_json(kind, values)
+        for key, value in vars(config).items():
+            if value == 0 and isinstance(value, float):
+                raise ValueError(f"{key} is {value}")
+        return config
+    except (ValueError, ArithmeticError) as error:
         raise CorruptFileError(
             f"{name} describes a network that this version does not know ({error}); train it again, or name "
             "another folder"
         ) from error
+
+
+def check_bounds(value: object, where: str = "it") -> None:
+    """ValueError if a JSON value, or one within it, is beyond what a network's config can have."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            check_bounds(entry, shown(key))
+    elif isinstance(value, list):
+        if len(value) > _NUMBERS:
+            raise ValueError(f"{where} is {shown(value)}")
+        for entry in value:
+            check_bounds(entry, where)
+    elif isinstance(value, int) and not 0 <= value < _INTEGER:
+        raise ValueError(f"{where} is {shown(value)}")
+    elif isinstance(value, float) and not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{where} is {value}")
 
 
 def shown(value: object, limit: int = 60) -> str:
@@ -135,19 +159,3 @@ def _size(store: Store, name: str) -> int:
     if store.is_local and not os.path.isfile(store.path(name)):  # to open a pipe is to wait for ever
         raise FileNotFoundError(f"{store.url}/{name} is no file")
     return store.size_bytes(name)
-
-
-def _number(hint: object, key: str, value: object) -> object:
-    """`value`, or the tuple of a list, if it is of the type `hint` and within what a network can have."""
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list) or len(value) > _NUMBERS:
-            raise ValueError(f"{key} is {shown(value)}")
-        return tuple(_number(get_args(hint)[0], key, each) for each in value)
-    kind = type(get_args(hint)[0]) if get_origin(hint) is Literal else hint
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind or (type(value) is int and not 0 <= value < _INTEGER):
-        raise ValueError(f"{key} is {shown(value)}")
-    if isinstance(value, float) and not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{key} is {value}")
-    return value

@@ -3,7 +3,7 @@
 Needs torch and numpy, and nothing else: neither Ray nor DeepSpeed, no data, no files. The step is that of
 `pipeline.train.engine.Engine`: loss, backward, norm, clipping, AdamW. Batches are noise and lie on the device already.
 MFU is the share of a large matrix product's speed, measured in the same run, that the operations counted by
-`pipeline.train.flops` reach; those that activation checkpointing repeats do not count. The most memory in use is that
+`networks.flops` reach; those that activation checkpointing repeats do not count. The most memory in use is that
 of the measurement on a GPU, and of the whole process so far on a CPU.
 """
 
@@ -18,19 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.bench.report import Bench, Line
-from pipeline.models.config import SIZES, DenoiserConfig, GPTConfig
-from pipeline.models.denoiser import NUM_TIMESTEPS, Denoiser, denoiser_loss
-from pipeline.models.gpt import GPT, gpt_loss
+from pipeline.models.config import NUM_TIMESTEPS, SIZES, DenoiserConfig, GPTConfig
+from pipeline.models.networks import NETWORKS, flops
 from pipeline.train import engine as engines
-from pipeline.train import flops
 from pipeline.train.clock import matmul_flops, memory_gb
 from pipeline.train.config import EngineConfig, OptimConfig
 from pipeline.train.engine import LossFn
 
 DECODERS: dict[str, tuple[DenoiserConfig, int]] = {
-    "decoder_tiny": (DenoiserConfig(levels=(8, 5, 5, 5)), 32),
+    "decoder_tiny": (DenoiserConfig(code_width=4), 32),
     "decoder": (
-        DenoiserConfig(levels=(8, 8, 8, 6, 5), channels=3, width=128, multipliers=(1, 2, 4, 4), blocks=2, groups=32),
+        DenoiserConfig(code_width=5, channels=3, width=128, multipliers=(1, 2, 4, 4), blocks=2, groups=32),
         256,
     ),
 }
@@ -148,11 +146,12 @@ def _decoder(config: TrainStep, name: str) -> tuple[nn.Module, LossFn, dict[str,
         "x": x,
         "recon": recon,
         "noise": noise,
-        "codes": torch.randint(0, 1000, (rows, size // _CODE_PIXELS, size // _CODE_PIXELS)),  # (B, H', W')
+        "vectors": torch.rand(rows, shape.code_width, size // _CODE_PIXELS, size // _CODE_PIXELS),  # (B, K, h, w)
         "corruption": torch.zeros(rows),
         "t": torch.randint(0, NUM_TIMESTEPS, (rows,)),
     }
-    return Denoiser(shape), denoiser_loss, batch
+    network = NETWORKS["denoiser"]
+    return network.build(shape), network.loss, batch
 
 
 def _transformer(config: TrainStep, name: str) -> tuple[nn.Module, LossFn, dict[str, Tensor]]:
@@ -161,7 +160,8 @@ def _transformer(config: TrainStep, name: str) -> tuple[nn.Module, LossFn, dict[
     rows = config.batch or max(1, _TOKENS // shape.seq_len)
     tokens = torch.randint(0, config.vocab_size, (rows, shape.seq_len + 1))  # (B, T + 1): each but the first a target
     batch = {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "weights": torch.ones(rows, shape.seq_len)}
-    return GPT(shape), gpt_loss, batch
+    network = NETWORKS["gpt"]
+    return network.build(shape), network.loss, batch
 
 
 def _step(config: TrainStep, name: str, variant: str, peak_flops: float) -> Line:
@@ -179,7 +179,7 @@ def _step(config: TrainStep, name: str, variant: str, peak_flops: float) -> Line
         engine.forward_time.read()
 
     times_s = _timed(config, step)
-    flops_of_step = flops.of_batch(model, batch)
+    flops_of_step = flops(model, batch)
     assert flops_of_step is not None, "each network here has a formula"
     flops_per_s = flops_of_step / median(times_s)
     line = {

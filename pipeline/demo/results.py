@@ -11,15 +11,17 @@ from pipeline.curate import decide, export, waves
 from pipeline.curate.journal import Journal
 from pipeline.curate.stage import Row
 from pipeline.demo.report import Fact, Generated, Ledger, Reconstruction, Report, Sample, Step
+from pipeline.models.networks import NETWORKS
 from pipeline.page.chart import Chart, Line
 from pipeline.records import LEDGER, STATES
 from pipeline.storage import Store, read_json, read_table, write_json
-from pipeline.tokenize.pixels import to_png
+from pipeline.tokenize.media import to_png
 from pipeline.train import metrics
 
 CORPORA = {"images": "image", "speech": "episode"}
 """Corpus -> the unit of its inputs, which the figures count."""
-NETWORKS = {"dvae": "Discrete VAE", "gpt": "Transformer", "decoder": "Diffusion decoder"}
+NETWORK_OF = {"dvae": "dvae", "gpt": "gpt", "decoder": "denoiser"}
+"""Folder of a training run -> its network, a key of NETWORKS."""
 # What a reader looks at before the page becomes a catalogue.
 _PER_REASON = 2
 _PER_PROMPT = 4
@@ -100,11 +102,11 @@ def _ledger(corpus: str, exported_rows: int, books: Mapping[str, Mapping[str, ob
 
 
 def _charts(store: Store) -> Iterator[Chart]:
-    for folder, title in NETWORKS.items():
+    for folder, name in NETWORK_OF.items():
         lines = [line for line in metrics.read(store.sub(folder)) if "loss" in line]
         steps = [line["step"] for line in lines]
         losses = [line["loss"] for line in lines]
-        yield Chart(title=title, lines=(Line(name="loss", xs=steps, ys=losses),))
+        yield Chart(title=NETWORKS[name].title, lines=(Line(name="loss", xs=steps, ys=losses),))
 
 
 def _reconstructions(store: Store) -> Iterator[Reconstruction]:

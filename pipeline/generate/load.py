@@ -4,47 +4,73 @@ Loading needs neither Ray nor DeepSpeed, checks every digest, and never unpickle
 each other are refused. A folder of hostile files is refused in one line, before anything of its sizes is allocated.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from torch import nn
 
 from pipeline import foreign, storage, weights
-from pipeline.models.config import DenoiserConfig, DVAEConfig, GPTConfig
+from pipeline.config import from_json
+from pipeline.manifest import Manifest
+from pipeline.models.config import GPTConfig
 from pipeline.models.denoiser import Denoiser
-from pipeline.models.dvae import DVAE
 from pipeline.models.gpt import GPT
+from pipeline.models.networks import NETWORKS
 from pipeline.storage import CorruptFileError, Store
-from pipeline.tokenize import package
-from pipeline.tokenize.grammar import Grammar
-from pipeline.tokenize.package import Tokenizer
+from pipeline.tokenize.grammar import Grammar, Layout
 from pipeline.tokenize.text import TextTokenizer
+from pipeline.tokenize.tokenizer import Tokenizer, load_tokenizer
 
-Kind = Literal["dvae", "gpt", "denoiser"]
+M = TypeVar("M", bound=nn.Module)
 
 _CACHE_BYTES = 1 << 28
 """Of a row, however small the network: a `tiny` one has as much at 87,000 tokens."""
 
-_KINDS: dict[str, tuple[type, type]] = {
-    "dvae": (DVAEConfig, DVAE),
-    "gpt": (GPTConfig, GPT),
-    "denoiser": (DenoiserConfig, Denoiser),
-}
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedOn:
+    """What a network was trained on, as far as it matters to the networks beside it."""
+
+    tokenizer_sha256: str | None = None
+    text_sha256: str | None = None
+    grammar: Layout | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaded:
+class Exported(Manifest):
+    """The manifest of exported weights."""
+
+    step: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The config.json of exported weights."""
+
+    kind: str
+    """A key of NETWORKS."""
+    model: Mapping[str, object]
+    facts: TrainedOn = field(default_factory=TrainedOn)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded(Generic[M]):
     """A network in eval mode and what was noted of it at export."""
 
-    model: Any
-    facts: dict[str, Any]
+    model: M
+    trained_on: TrainedOn
 
     @property
     def grammar(self) -> Grammar:
         """The vocabulary that a transformer was trained on; ValueError if this code lays it out otherwise."""
-        return Grammar.from_json(self.facts.get("grammar"))
+        if self.trained_on.grammar is None:
+            raise ValueError("the network names no vocabulary; train it again")
+        return Grammar.from_layout(self.trained_on.grammar)
 
     def check_tokenizer(self, sha256: str) -> None:
         """ValueError if the network was trained on the codes of another tokenizer."""
-        mine = self.facts.get("tokenizer_sha256")
+        mine = self.trained_on.tokenizer_sha256
         if mine != sha256:
             raise ValueError(
                 f"this network was trained on codes of the tokenizer {mine}, not of {sha256}; train it "
@@ -52,26 +78,30 @@ class Loaded:
             )
 
 
-def load_model(store: Store, kind: Kind, device: str = "cpu") -> Loaded:
-    """Read a network; ValueError if there is none, if it is of another kind, or if its files are damaged or hostile."""
-    if (found := foreign.manifest(store, "manifest.json")) is None:
+def load_model(store: Store, module: type[M], device: str = "cpu") -> Loaded[M]:
+    """Read a network of NETWORKS; ValueError if there is none, if it is of another kind, or if its files are damaged or
+    hostile."""
+    kind, network = next((name, each) for name, each in NETWORKS.items() if each.build is module)
+    manifest = foreign.manifest(store, "manifest.json", Exported)
+    if manifest is None:
         raise ValueError(f"no trained model at {store.url}; train the {kind} first")
-    files = {file.path: file for file in found["files"]}
+    files = {file.path: file for file in manifest.files}
     if missing := {"config.json", "model.safetensors"} - files.keys():
         raise CorruptFileError(f"{store.url}/manifest.json names no {min(missing)}; export the {kind} again")
-    config_file = files["config.json"]
-    foreign.check_limit(store, config_file.path, foreign.JSON_BYTES)
+    foreign.check_limit(store, "config.json", foreign.JSON_BYTES)
     name = f"{store.url}/config.json"
-    described = foreign.parsed(storage.read_file(store, config_file), name)
-    foreign.check_types(described, {"kind": str, "model": dict, "facts": dict}, name)
-    if described["kind"] != kind:
-        raise ValueError(f"{store.url} holds a {described['kind']:.60}, not a {kind}")
-    config_type, model_type = _KINDS[kind]
-    config = foreign.config_of(config_type, described["model"], name)
-    model = weights.load(store, files["model.safetensors"], lambda: model_type(config))
+    values = foreign.parsed(storage.read_file(store, files["config.json"]), name)
+    try:
+        described = from_json(ModelConfig, values)
+    except ValueError as error:
+        raise CorruptFileError(f"{name} is not that of a network: {error}; name another folder") from error
+    if described.kind != kind:
+        raise ValueError(f"{store.url} holds a {described.kind:.60}, not a {kind}")
+    config = foreign.config_of(network.config, described.model, name)
+    model: M = weights.load(store, files["model.safetensors"], lambda: network.build(config))
     if isinstance(config, GPTConfig):
         _check_cache(config, files["model.safetensors"].size_bytes, name)
-    return Loaded(model=model.to(device).eval().requires_grad_(False), facts=described["facts"])
+    return Loaded(model=model.to(device).eval().requires_grad_(False), trained_on=described.facts)
 
 
 def _check_cache(config: GPTConfig, weights_bytes: int, name: str) -> None:
@@ -86,7 +116,7 @@ def _check_cache(config: GPTConfig, weights_bytes: int, name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """All that turns text into pictures."""
+    """All that turns text into samples of a medium."""
 
     tokenizer: Tokenizer
     text: TextTokenizer
@@ -97,13 +127,13 @@ class Stack:
 
 def load_stack(tokenizer_url: str, gpt_url: str, decoder_url: str, device: str = "cpu") -> Stack:
     """The three networks and their text tokenizer; ValueError if one is missing or was trained for another."""
-    tokenizer = package.load(Store(tokenizer_url), device)
-    gpt = load_model(Store(gpt_url).sub("model"), "gpt", device)
-    denoiser = load_model(Store(decoder_url).sub("model"), "denoiser", device)
-    for network in (gpt, denoiser):
-        network.check_tokenizer(tokenizer.sha256)
+    tokenizer = load_tokenizer(Store(tokenizer_url), device)
+    gpt = load_model(Store(gpt_url).sub("model"), GPT, device)
+    denoiser = load_model(Store(decoder_url).sub("model"), Denoiser, device)
+    gpt.check_tokenizer(tokenizer.sha256)
+    denoiser.check_tokenizer(tokenizer.sha256)
     text = TextTokenizer.load(Store(gpt_url))
-    if text.sha256 != gpt.facts.get("text_sha256"):
+    if text.sha256 != gpt.trained_on.text_sha256:
         raise ValueError(f"{gpt_url}/text.json is not the text tokenizer that the transformer was trained with")
     stack = Stack(tokenizer=tokenizer, text=text, grammar=gpt.grammar, gpt=gpt.model, denoiser=denoiser.model)
     for what, one, other in _meetings(stack):
@@ -115,14 +145,15 @@ def load_stack(tokenizer_url: str, gpt_url: str, decoder_url: str, device: str =
     return stack
 
 
-def _meetings(stack: Stack) -> list[tuple[str, Any, Any]]:
+def _meetings(stack: Stack) -> list[tuple[str, int, int]]:
     """Where two of a stack's parts meet, and what each of them says there: digests that match prove nothing."""
-    grammar, codes = stack.grammar, stack.tokenizer.config
+    grammar, tokenizer = stack.grammar, stack.tokenizer
+    decoder, dvae, modality = stack.denoiser.config, tokenizer.config, tokenizer.medium.modality
     return [
-        ("the axes of a picture are", codes.dims, 2),
         ("the vocabularies of transformer and grammar are", stack.gpt.config.vocab_size, grammar.vocab_size),
         ("the text ids of grammar and text tokenizer are", grammar.text_size, stack.text.vocab_size),
-        ("the codes of grammar and tokenizer are", grammar.image_size, stack.tokenizer.codebook_size),
-        ("the levels of decoder and tokenizer are", stack.denoiser.config.levels, codes.levels),
-        ("the channels of decoder and tokenizer are", stack.denoiser.config.channels, codes.channels),
+        ("the codes of grammar and tokenizer are", grammar.size(modality), tokenizer.codebook_size),
+        ("the axes of decoder and tokenizer are", decoder.dims, dvae.dims),
+        ("the components of a code of decoder and tokenizer are", decoder.code_width, dvae.quantizer.width),
+        ("the channels of decoder and tokenizer are", decoder.channels, dvae.channels),
     ]

@@ -1,10 +1,15 @@
 """Sizes of the networks and how they are run, as options; apart from the networks, so that reading them imports no
 torch."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict, get_args
 
 from pipeline.ranges import check_range
+
+Modality = Literal["text", "image", "audio"]
+"""What a token can stand for, besides control."""
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 Dims = Literal[1, 2]
 """Axes of a sample: 2 for images, 1 for sequences."""
@@ -12,7 +17,21 @@ Dims = Literal[1, 2]
 NUM_TIMESTEPS = 1000
 """Noise levels of the diffusion that the denoiser is trained on."""
 
-SIZES: dict[str, dict[str, int]] = {
+MAX_CODES = 1 << 24
+"""Most codes of a codebook: indices are computed in float32, which holds no larger integers exactly."""
+
+
+class Size(TypedDict):
+    """What a named size of the transformer settles."""
+
+    n_layer: int
+    d_model: int
+    n_head: int
+    n_kv_head: int
+    seq_len: int
+
+
+SIZES: dict[str, Size] = {
     "tiny": {"n_layer": 4, "d_model": 192, "n_head": 4, "n_kv_head": 2, "seq_len": 128},
     "small": {"n_layer": 12, "d_model": 768, "n_head": 12, "n_kv_head": 4, "seq_len": 1_024},
     "base": {"n_layer": 24, "d_model": 1024, "n_head": 16, "n_kv_head": 4, "seq_len": 2_048},
@@ -23,6 +42,32 @@ SIZES: dict[str, dict[str, int]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizerConfig:
+    """How a vector becomes a code; `quantizers.build` makes what it describes."""
+
+    kind: Literal["fsq"] = "fsq"
+    """Way to round: fsq, finite scalar quantization."""
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    """Of fsq, the number of levels of each component of a code; the codebook has their product of entries."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "levels", low=3)  # of two levels the bound all but hides one
+        _check_given(self, "levels")
+        if self.codebook_size > MAX_CODES:
+            raise ValueError(f"levels is {self.levels}; use numbers whose product is {MAX_CODES} at most")
+
+    @property
+    def width(self) -> int:
+        """Components of a code vector."""
+        return len(self.levels)
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of codes."""
+        return math.prod(self.levels)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DVAEConfig:
     """Sizes of a DVAE. `multipliers` gives one width per resolution, so the stride is 2 ** (len(multipliers) - 1)."""
 
@@ -30,33 +75,45 @@ class DVAEConfig:
     """Axes of a sample: 2 for images, 1 for sequences."""
     channels: int = 1
     """Channels of a sample: 1 for grey images, 3 for colour."""
-    image_size: int = 32
-    """Height and width of an image, in pixels."""
+    size: int = 32
+    """Length of each axis of a sample: height and width of an image in pixels, frames of a sequence."""
     width: int = 32
     """Channels at full resolution."""
     multipliers: tuple[int, ...] = (1, 2, 4)
     """Channels at each resolution, in units of `width`; each resolution halves the one before."""
     blocks: int = 1
     """Residual blocks per resolution, in the encoder and in the decoder."""
-    levels: tuple[int, ...] = (8, 5, 5, 5)
-    """Number of levels of each component of a code; the codebook has their product of entries."""
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
 
     def __post_init__(self) -> None:
         check_range(self, "dims", low=1, high=2)
-        check_range(self, "channels", "image_size", "width", "multipliers", low=1)
+        check_range(self, "channels", "size", "width", "multipliers", low=1)
         check_range(self, "blocks", low=0)
-        check_range(self, "levels", low=3)  # of two levels the bound all but hides one
-        _check_given(self, "multipliers", "levels")
-        if self.image_size % self.stride:
+        _check_given(self, "multipliers")
+        if self.size % self.stride:
             raise ValueError(
-                f"image_size is {self.image_size}; use a multiple of {self.stride}, the stride, or another number of "
-                "multipliers"
+                f"size is {self.size}; use a multiple of {self.stride}, the stride, or another number of multipliers"
             )
 
     @property
     def stride(self) -> int:
-        """Pixels (or samples) per code, along each axis."""
+        """Pixels (or frames) per code, along each axis."""
         return 2 ** (len(self.multipliers) - 1)
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels at each resolution, the finest first."""
+        return [self.width * m for m in self.multipliers]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample, (C, H, W) or (C, T)."""
+        return (self.channels, *[self.size] * self.dims)
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """Of the codes of a sample, (h, w) or (t,)."""
+        return (self.size // self.stride,) * self.dims
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +148,25 @@ class GPTConfig:
     @property
     def d_ff(self) -> int:
         """Hidden width of the feed-forward layer: 8/3 d_model, rounded up to a multiple of 64."""
+        # Three matrices of 8/3 weigh as much as the two of 4 in a layer without a gate (arXiv 2002.05202).
         return -(-8 * self.d_model // 3 // 64) * 64
+
+    @property
+    def d_head(self) -> int:
+        """Width of a head."""
+        return self.d_model // self.n_head
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserConfig:
-    """Sizes of a denoiser; `levels` and `channels` are those of the tokenizer that it decodes."""
+    """Sizes of a denoiser; `code_width`, `dims` and `channels` are those of the tokenizer that it decodes."""
 
-    levels: tuple[int, ...]
-    """Number of levels of each component of a code."""
+    code_width: int
+    """Components of a code vector."""
+    dims: Dims = 2
+    """Axes of a sample: 2 for images, 1 for sequences."""
     channels: int = 1
-    """Channels of an image: 1 grey, 3 colour."""
+    """Channels of a sample: 1 for grey images, 3 for colour."""
     width: int = 32
     """Channels at full resolution."""
     multipliers: tuple[int, ...] = (1, 2, 4)
@@ -112,10 +177,21 @@ class DenoiserConfig:
     """Groups of GroupNorm."""
 
     def __post_init__(self) -> None:
-        check_range(self, "channels", "width", "multipliers", "blocks", "groups", low=1)
+        check_range(self, "code_width", "channels", "width", "multipliers", "blocks", "groups", low=1)
+        check_range(self, "dims", low=1, high=2)
         _check_given(self, "multipliers")
         if self.width % self.groups or self.width % 4:
             raise ValueError(f"width is {self.width}; use a multiple of groups, {self.groups}, and of 4")
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels at each resolution, the finest first."""
+        return [self.width * m for m in self.multipliers]
+
+    @property
+    def stem_channels(self) -> int:
+        """What the first layer reads: noisy detail, reconstruction, and the code vector of each pixel."""
+        return 2 * self.channels + self.code_width
 
 
 @dataclass(frozen=True, kw_only=True)

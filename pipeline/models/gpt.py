@@ -4,20 +4,19 @@ Without documents a row is one causal sequence. With them, `documents` (B, T) nu
 (equal neighbours belong together): attention stays inside a document and positions restart at 0 in each, so a document
 reads exactly as if it were alone.
 
-Letters: B batch, T tokens, V vocabulary, E model width, L layers, K key-value heads, D head width.
+Letters: B batch, T tokens, S tokens read so far and these, V vocabulary, E model width, F hidden width, L layers,
+H heads, K key-value heads, D head width.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.config import GPTConfig
+from pipeline.models.config import MODALITIES, GPTConfig
 from pipeline.models.layers import Attention, RMSNorm, SwiGLU, rotary
-
-MODALITIES = ("text", "image", "audio")
-"""What a token can stand for, besides control."""
 
 
 @dataclass(kw_only=True)
@@ -28,7 +27,7 @@ class KVCache:
     """(L, B, K, seq_len, D), of which the first `length` tokens are filled; `values` likewise."""
     values: Tensor
     length: int = 0
-    documents: Tensor | None = field(default=None)
+    documents: Tensor | None = None
     """(B, length) if the prompt came with documents; tokens after it belong to the last one."""
 
 
@@ -46,8 +45,8 @@ class Block(nn.Module):
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: tuple[Tensor, Tensor] | None, past: int
     ) -> Tensor:
         """(B, T, E) -> (B, T, E)."""
-        x = x + self.attention(self.attention_norm(x), cos, sin, mask, cache, past)
-        return x + self.mlp(self.mlp_norm(x))
+        x = x + self.attention(self.attention_norm(x), cos, sin, mask, cache, past)  # (B, T, E)
+        return x + self.mlp(self.mlp_norm(x))  # (B, T, E)
 
 
 class Head(nn.Linear):
@@ -57,16 +56,17 @@ class Head(nn.Linear):
     many trips through memory: with a large vocabulary they are the largest tensor of a step.
     """
 
-    def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """(B, T, E) -> logits (B, T, V); with targets (B, T) -> cross entropy in nats, logsumexp, float32 (B, T)
-        each."""
-        logits = super().forward(x)
+    def forward(self, input: Tensor, targets: Tensor | None = None) -> Tensor:
+        """(B, T, E) -> logits (B, T, V); with targets (B, T) -> (2, B, T) float32, cross entropy in nats and
+        logsumexp."""
+        logits = super().forward(input)
         if targets is None:
             return logits
-        logits = logits.float()
+        logits = logits.float()  # bf16 has 8 bits: too few for a sum over the vocabulary
         nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
         # logsumexp = logit of the target + its nats: a third of the cost of a second pass over the vocabulary.
-        return nats, logits.gather(-1, targets[..., None]).squeeze(-1) + nats
+        hit = logits.gather(-1, targets[..., None]).squeeze(-1)  # (B, T)
+        return torch.stack([nats, hit + nats])
 
 
 class GPT(nn.Module):
@@ -82,9 +82,12 @@ class GPT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-        for block in self.blocks:  # keeps the stream's variance independent of depth, as in GPT-2
-            for last in (block.attention.o, block.mlp.down):
-                nn.init.normal_(last.weight, std=0.02 / (2 * config.n_layer) ** 0.5)
+        # What each block adds to the stream shrinks with the depth, so that their sum does not grow with it (GPT-2).
+        std = 0.02 / (2 * config.n_layer) ** 0.5
+        for module in self.modules():
+            if isinstance(module, Block):
+                nn.init.normal_(module.attention.o.weight, std=std)
+                nn.init.normal_(module.mlp.down.weight, std=std)
         if config.tie_embedding:
             self.head.weight = self.embedding.weight
 
@@ -94,7 +97,7 @@ class GPT(nn.Module):
         documents: Tensor | None = None,
         cache: KVCache | None = None,
         targets: Tensor | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """Tokens (B, T) int64 -> logits (B, T, V) of the next token, or what `Head` makes of them and the targets."""
         return self.head(self.hidden(tokens, documents, cache), targets)
 
@@ -110,48 +113,56 @@ class GPT(nn.Module):
         if cache is not None:
             documents = _continue_documents(cache, tokens, documents)
         positions, mask = _positions_and_mask(documents, past, length, tokens.device)
-        cos, sin = rotary(positions, self.config.d_model // self.config.n_head, self.config.rope_base)
+        cos, sin = rotary(
+            positions, self.config.d_head, self.config.rope_base
+        )  # (B or 1, 1, T, D) each, for all layers
         x = self.embedding(tokens)  # (B, T, E)
         for i, block in enumerate(self.blocks):
-            x = block(x, cos, sin, mask, (cache.keys[i], cache.values[i]) if cache else None, past)
+            layer_cache = (cache.keys[i], cache.values[i]) if cache else None  # (B, K, seq_len, D) each
+            x = block(x, cos, sin, mask, layer_cache, past)  # (B, T, E)
         if cache is not None:
-            cache.length, cache.documents = length, documents
+            cache.length = length
+            cache.documents = documents
         return self.norm(x)
 
     def cache(self, batch: int) -> KVCache:
         """An empty cache for `batch` rows, in the model's dtype and on its device."""
         config, weight = self.config, self.embedding.weight
-        shape = (config.n_layer, batch, config.n_kv_head, config.seq_len, config.d_model // config.n_head)
+        shape = (config.n_layer, batch, config.n_kv_head, config.seq_len, config.d_head)
         return KVCache(keys=weight.new_zeros(shape), values=weight.new_zeros(shape))
 
 
 def _continue_documents(cache: KVCache, tokens: Tensor, documents: Tensor | None) -> Tensor | None:
+    """Documents (B, S) of all tokens that the cache will hold; None where there are none."""
     if cache.length == 0:
         return documents
     if cache.documents is None:
         if documents is not None:
             raise ValueError("the prompt was read without documents, so what follows can have none")
         return None
-    new = cache.documents[:, -1:].expand(-1, tokens.shape[1]) if documents is None else documents
-    return torch.cat([cache.documents, new], dim=1)
+    if documents is None:  # what is sampled belongs to the prompt's last document
+        documents = cache.documents[:, -1:].expand(-1, tokens.shape[1])  # (B, T)
+    return torch.cat([cache.documents, documents], dim=1)
 
 
 def _positions_and_mask(
     documents: Tensor | None, past: int, length: int, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    """Positions (B or 1, T) of tokens past..length; a mask (B or 1, 1, T, length) where causality is not enough."""
-    index = torch.arange(length, device=device)
-    causal = index[past:, None] >= index  # (T, length)
+    """Positions (B or 1, T) of tokens past ... length - 1; a mask (B or 1, 1, T, S), S = length, where causality is not
+    enough."""
+    index = torch.arange(length, device=device)  # (S,)
+    causal = index[past:, None] >= index  # (T, S)
     if documents is None:
         plain = past == 0 or length - past == 1  # one new token sees all that came before
         return index[None, past:], None if plain else causal[None, None]
-    starts = torch.ones_like(documents, dtype=torch.bool)
+    starts = torch.ones_like(documents, dtype=torch.bool)  # (B, S): where a document begins
     starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
-    positions = index - torch.where(starts, index, 0).cummax(dim=1).values
+    begin = torch.where(starts, index, 0).cummax(dim=1).values  # (B, S): where the document of each token began
+    positions = index - begin  # (B, S)
     # Compared by the start of the run, not by its number, so that a number used twice in a row names two documents.
-    runs = starts.cumsum(dim=1)  # (B, length)
-    same = runs[:, past:, None] == runs[:, None, :]
-    return positions[:, past:], (same & causal)[:, None]
+    runs = starts.cumsum(dim=1)  # (B, S)
+    same = runs[:, past:, None] == runs[:, None, :]  # (B, T, S)
+    return positions[:, past:], (same & causal)[:, None]  # (B, 1, T, S): one mask for all heads
 
 
 def gpt_loss(
@@ -164,11 +175,24 @@ def gpt_loss(
     `modality` (B, T), of each target 0 or 1 + a place in MODALITIES, the nats of each are summed as well.
     """
     nats, logsumexp = model(batch["tokens"], batch.get("documents"), targets=batch["targets"])  # (B, T) each
-    weights = batch["weights"].float()
-    nats_sum, z_sum = (nats * weights).sum(), (logsumexp.square() * weights).sum()
+    weights = batch["weights"].float()  # (B, T)
+    nats_sum = (nats * weights).sum()
+    z_sum = (logsumexp.square() * weights).sum()
     sums = {"nats": nats_sum.detach(), "z": z_sum.detach(), "tokens": (weights > 0).sum()}
     if "modality" in batch:
         for place, name in enumerate(MODALITIES, start=1):
-            its = weights * (batch["modality"] == place)
-            sums |= {f"nats/{name}": (nats.detach() * its).sum(), f"nats/{name}/weight": its.sum()}
+            share = weights * (batch["modality"] == place)  # (B, T)
+            sums[f"nats/{name}"] = (nats.detach() * share).sum()
+            sums[f"nats/{name}/weight"] = share.sum()
     return nats_sum + z_weight * z_sum, weights.sum(), sums
+
+
+def gpt_flops(config: GPTConfig, batch: Mapping[str, Tensor]) -> float:
+    """Operations of a forward pass over batch["tokens"] (B, T); see `networks.flops`."""
+    rows, seq_len = batch["tokens"].shape
+    heads = 2 * config.n_head + 2 * config.n_kv_head  # of q and o, k and v
+    projections = 2 * config.d_model * config.d_head * heads
+    attention = 4 * seq_len * config.n_head * config.d_head  # q k^T, and its product with v
+    layer = projections + attention + 6 * config.d_model * config.d_ff  # a gate, up and down
+    head = 2 * config.d_model * config.vocab_size
+    return float(rows * seq_len * (config.n_layer * layer + head))

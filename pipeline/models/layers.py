@@ -12,12 +12,26 @@ from torch import Tensor, nn
 
 from pipeline.models.config import Dims
 
+Conv = nn.Conv1d | nn.Conv2d
+
 _CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
 
 
-def conv(dims: Dims, c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> nn.Module:
+def conv(dims: Dims, c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> Conv:
     """A convolution over `dims` axes that keeps their length, or divides it by `stride` where it divides evenly."""
     return _CONV[dims](c_in, c_out, kernel, stride, padding=(kernel - 1) // 2)
+
+
+def conv_flops(dims: Dims, c_in: int, c_out: int, area: int, kernel: int = 3) -> int:
+    """Multiplications and additions of a convolution with `area` outputs a channel."""
+    return 2 * c_in * c_out * area * kernel**dims
+
+
+def zero(layer: Conv) -> None:
+    """Make a convolution return zeros until it has learned otherwise."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 class ResBlock(nn.Module):
@@ -37,17 +51,26 @@ class ResBlock(nn.Module):
         self.conv_out = conv(dims, c_out, c_out)
         self.skip = conv(dims, c_in, c_out, kernel=1) if c_in != c_out else nn.Identity()
         self.film = nn.Linear(d_cond, 2 * c_out) if d_cond else None
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        zero(self.conv_out)  # the block adds nothing at first, so depth costs a new network no signal
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """(B, c_in, ...) -> (B, c_out, ...)."""
-        h = self.norm_out(self.conv_in(F.silu(self.norm_in(x))))
+        h = self.conv_in(F.silu(self.norm_in(x)))  # (B, c_out, ...)
+        h = self.norm_out(h)
         if self.film is not None:
-            scale, shift = self.film(cond).unflatten(1, (2, -1)).unbind(1)  # (B, C) each
-            broadcast = (...,) + (None,) * (h.ndim - 2)
-            h = h * (1 + scale[broadcast]) + shift[broadcast]
+            scale_shift = self.film(cond)  # (B, 2 * c_out)
+            scale_shift = scale_shift.view(*scale_shift.shape, *[1] * (h.ndim - 2))  # (B, 2 * c_out, 1, ...)
+            scale, shift = scale_shift.chunk(2, dim=1)  # (B, c_out, 1, ...) each
+            h = h * (1 + scale) + shift
         return self.skip(x) + self.conv_out(F.silu(h))
+
+
+def resblock_flops(dims: Dims, c_in: int, c_out: int, area: int, d_cond: int = 0) -> int:
+    """Those of a ResBlock on `area` positions; norms and activations are not counted."""
+    convs = conv_flops(dims, c_in, c_out, area) + conv_flops(dims, c_out, c_out, area)
+    skip = conv_flops(dims, c_in, c_out, area, kernel=1) if c_in != c_out else 0
+    film = 4 * d_cond * c_out
+    return convs + skip + film
 
 
 class Upsample(nn.Module):
@@ -66,8 +89,9 @@ def timestep_embedding(t: Tensor, width: int, max_period: float = 10_000.0) -> T
     """Sines, then cosines, of (B,) times at width/2 frequencies from 1 to 1/max_period, both included: (B, width)."""
     half = width // 2
     powers = -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=t.device) / (half - 1)
-    angles = t[:, None].float() * powers.exp()  # (B, width / 2)
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+    frequencies = powers.exp()  # (width / 2,), a geometric series
+    angles = t[:, None].float() * frequencies  # (B, width / 2)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)  # (B, width)
 
 
 class RMSNorm(nn.Module):
@@ -88,34 +112,41 @@ def rotary(positions: Tensor, head_width: int, base: float) -> tuple[Tensor, Ten
 
     Computed at every call: a table kept as a buffer would be cast to bf16 with the model, which ruins high positions.
     """
-    exponent = torch.arange(0, head_width, 2, dtype=torch.float32, device=positions.device) / head_width
-    angles = positions[:, None, :, None].float() * base**-exponent  # (B, 1, T, D / 2)
-    angles = torch.cat([angles, angles], dim=-1)
+    exponent = torch.arange(0, head_width, 2, dtype=torch.float32, device=positions.device) / head_width  # (D / 2,)
+    times = positions[:, None, :, None].float()  # (B, 1, T, 1): one table for all heads
+    angles = times * base**-exponent  # (B, 1, T, D / 2)
+    angles = torch.cat([angles, angles], dim=-1)  # (B, 1, T, D): both halves of a head turn by the same angles
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn pairs (i, i + D/2) of each head by their position's angle (Su et al. 2021, half-split layout of Llama)."""
-    a, b = x.float().chunk(2, dim=-1)
-    return x * cos + torch.cat([-b, a], dim=-1) * sin
+    a, b = x.float().chunk(2, dim=-1)  # (B, H, T, D / 2) each
+    turned = torch.cat([-b, a], dim=-1)  # (B, H, T, D): x turned by a right angle
+    return x * cos + turned * sin
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """Scaled dot-product attention; q (B, H, T, D) and k, v (B, K, S, D) with H a multiple of K -> (B, H, T, D)."""
-    kind = q.device.type
+    device = q.device.type
     # The bf16 backward of the CPU kernel is three times slower than its float32 one.
-    dtype = torch.float32 if kind == "cpu" else v.dtype
-    if kind != "cpu" and (mask is not None or dtype == torch.float32):  # the kernels that take those take no groups
-        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-    with torch.autocast(kind, enabled=False):
-        return F.scaled_dot_product_attention(
+    dtype = torch.float32 if device == "cpu" else v.dtype
+    group = q.shape[1] // k.shape[1]
+    # On a GPU the kernels that take a mask or float32 take no groups: there each key is repeated for its queries.
+    if device != "cpu" and (mask is not None or dtype == torch.float32):
+        k = k.repeat_interleave(group, dim=1)  # (B, H, S, D)
+        v = v.repeat_interleave(group, dim=1)  # (B, H, S, D)
+        group = 1
+    with torch.autocast(device, enabled=False):
+        mixed = F.scaled_dot_product_attention(
             q.to(dtype),
             k.to(dtype),
             v.to(dtype),
             attn_mask=mask,
             is_causal=causal,
-            enable_gqa=q.shape[1] != k.shape[1],
-        ).to(v.dtype)
+            enable_gqa=group > 1,
+        )
+    return mixed.to(v.dtype)  # (B, H, T, D)
 
 
 class Attention(nn.Module):
@@ -145,15 +176,25 @@ class Attention(nn.Module):
         `cache` holds keys and values (B, K, seq_len, D) of which the first `past` are filled; the new ones are written
         behind them, in place.
         """
-        q, k, v = (part(x).unflatten(-1, (-1, self.width)).transpose(1, 2) for part in (self.q, self.k, self.v))
-        q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)  # (B, H, T, D), (B, K, T, D)
+        q = self._heads(self.q(x))  # (B, H, T, D)
+        k = self._heads(self.k(x))  # (B, K, T, D)
+        v = self._heads(self.v(x))  # (B, K, T, D)
+        # Normalised before they are turned: a rotation keeps lengths, so logits stay bounded at any position.
+        q = rotate(self.q_norm(q), cos, sin)
+        k = rotate(self.k_norm(k), cos, sin)
         if cache is not None:
             end = past + x.shape[1]
-            for store, new in zip(cache, (k, v), strict=True):
-                store[:, :, past:end] = new
-            k, v = (store[:, :, :end].to(v.dtype) for store in cache)
-        out = attend(q, k, v, mask, causal=mask is None and past == 0)
-        return self.o(out.transpose(1, 2).flatten(2))  # (B, T, H * D) -> (B, T, E)
+            keys, values = cache
+            keys[:, :, past:end] = k
+            values[:, :, past:end] = v
+            k = keys[:, :, :end].to(v.dtype)  # (B, K, S, D), S = past + T
+            v = values[:, :, :end].to(v.dtype)
+        mixed = attend(q, k, v, mask, causal=mask is None and past == 0)  # (B, H, T, D)
+        return self.o(mixed.transpose(1, 2).flatten(2))  # (B, T, H * D) -> (B, T, E)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(B, T, n * D) -> (B, n, T, D)."""
+        return x.unflatten(-1, (-1, self.width)).transpose(1, 2)
 
 
 class SwiGLU(nn.Module):
@@ -167,4 +208,5 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, E) -> (B, T, E)."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        gate = F.silu(self.gate(x))  # (B, T, d_ff)
+        return self.down(gate * self.up(x))

@@ -3,22 +3,25 @@
 Each is a frozen dataclass, called with a table of n rows and a `Draw`, and returns CPU tensors. All randomness of a
 sample (order, dropped condition, noise, timestep, corruption) comes from the Draw, under a purpose named here, so a
 sample's tensors never depend on its neighbours.
+
+Letters: n rows of a table, C channels, H, W pixels, h, w codes, K components of a code vector, T tokens.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.models.config import NUM_TIMESTEPS
+from pipeline.models.config import NUM_TIMESTEPS, DVAEConfig, Modality
 from pipeline.tokenize.grammar import Grammar, Segment
-from pipeline.tokenize.package import Tokenizer
+from pipeline.tokenize.media import Medium
 from pipeline.tokenize.packing import pack
-from pipeline.tokenize.pixels import from_png
 from pipeline.tokenize.text import TextTokenizer
+from pipeline.tokenize.tokenizer import Tokenizer
 
 
 class Draw(Protocol):
@@ -37,27 +40,40 @@ class Draw(Protocol):
         ...
 
 
-def pictures(table: pa.Table, channels: int, size: int) -> Tensor:
-    """The column `image` as (n, C, size, size) float32 in [-1, 1]; ValueError names the key of a broken one."""
-    out = np.empty((table.num_rows, channels, size, size), np.float32)
-    for i, data in enumerate(table["image"].to_pylist()):
-        try:
-            out[i] = from_png(data, channels, size)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"image {table['key'][i].as_py()}: {error}") from error
-    return torch.from_numpy(out)
+@dataclass(frozen=True, kw_only=True)
+class CodesRow:
+    """A row of CODES."""
+
+    key: str = ""
+    modality: Modality
+    text: str | None
+    codes: Sequence[int]
+    """In raster order."""
+    shape: Sequence[int]
+    """(h, w) of the codes."""
+    tokenizer_sha256: str = ""
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "CodesRow":
+        """A row out of a table, which may have more columns."""
+        return cls(**{field.name: entry[field.name] for field in fields(cls)})
+
+    def segments(self, text: TextTokenizer) -> tuple[Segment, Segment]:
+        """The row's text, or its absence, and its codes."""
+        said = Segment("text", text.encode(self.text) if self.text else None)
+        return said, Segment.of_codes(self.modality, self.codes, self.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageCollate:
-    """IMAGE rows -> {"x": (n, C, H, W)}, for the DVAE."""
+class MediaCollate:
+    """Exported rows -> {"x": (n, C, H, W)}, for the DVAE."""
 
-    channels: int
-    size: int
+    medium: Medium
+    config: DVAEConfig
 
     def __call__(self, table: pa.Table, draw: Draw) -> dict[str, Tensor]:
         """One micro-batch; nothing is drawn."""
-        return {"x": pictures(table, self.channels, self.size)}
+        return {"x": torch.from_numpy(self.medium.samples(table, self.config))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,54 +98,67 @@ class SequenceCollate:
 
     def __call__(self, table: pa.Table, draw: Draw) -> dict[str, Tensor]:
         """One micro-batch of at most n rows of seq_len tokens; ValueError names a row that does not fit."""
-        first, drop = draw.uniform("text_first") < self.text_first, draw.uniform("drop_condition") < self.drop_condition
-        pairs = [self._sequence(row, first[i], drop[i]) for i, row in enumerate(table.to_pylist())]
-        batch = pack([ids for ids, _ in pairs], [weights for _, weights in pairs], self.seq_len)
+        is_text_first = draw.uniform("text_first") < self.text_first  # (n,)
+        is_dropped = draw.uniform("drop_condition") < self.drop_condition  # (n,)
+        sequences: list[np.ndarray] = []
+        weights: list[np.ndarray] = []
+        for i, entry in enumerate(table.to_pylist()):
+            row = CodesRow.of(entry)
+            segments = self._segments(row, bool(is_text_first[i]), bool(is_dropped[i]))
+            sequences.append(self._ids(row, segments))
+            weights.append(self._weights(segments))
+        batch = pack(sequences, weights, self.seq_len)
         if batch["documents"].max(initial=0) <= 1:
             del batch["documents"]
         batch["modality"] = self.grammar.modalities(batch["targets"])
         return {name: torch.from_numpy(value) for name, value in batch.items()}
 
-    def _sequence(self, row: dict, text_first: bool, drop: bool) -> tuple[np.ndarray, np.ndarray]:
-        if row["tokenizer_sha256"] != self.tokenizer_sha256:
+    def _segments(self, row: CodesRow, text_first: bool, drop: bool) -> list[Segment]:
+        """Text and codes in the drawn order, the first of them perhaps left out."""
+        if row.tokenizer_sha256 != self.tokenizer_sha256:
             raise ValueError(
-                f"row {row['key']} was made with tokenizer {row['tokenizer_sha256']}, but the model reads "
+                f"row {row.key} was made with tokenizer {row.tokenizer_sha256}, but the model reads "
                 f"codes of {self.tokenizer_sha256}; run jobs.tokenize_corpus again"
             )
-        text = Segment("text", self.text.encode(row["text"]) if row["text"] else None)
-        shape = tuple(row["shape"]) if row["modality"] == "image" else None
-        media = Segment(row["modality"], tuple(row["codes"]), shape)
+        text, media = row.segments(self.text)
         segments = [text, media] if text_first else [media, text]
-        if drop and row["text"]:
+        if drop and row.text:  # without a text the row has lost one of the two already
             segments[0] = Segment(segments[0].modality, None)
+        return segments
+
+    def _ids(self, row: CodesRow, segments: list[Segment]) -> np.ndarray:
+        """(T,) int64."""
         try:
             ids = self.grammar.build(segments)
         except ValueError as error:
-            raise ValueError(f"row {row['key']}: {error}") from error
+            raise ValueError(f"row {row.key}: {error}") from error
         if len(ids) - 1 > self.seq_len:
             raise ValueError(
-                f"row {row['key']} has {len(ids)} tokens, too many for seq_len {self.seq_len}; raise "
+                f"row {row.key} has {len(ids)} tokens, too many for seq_len {self.seq_len}; raise "
                 "seq_len or shorten its text"
             )
-        return ids, self._weights(segments)
+        return ids
 
     def _weights(self, segments: list[Segment]) -> np.ndarray:
-        parts = [np.ones(1, np.float32)]
+        """(T,) float32, one for each id of the sequence."""
+        edge = np.ones(1, np.float32)  # <bos> and <eos>
+        parts = [edge]
         for segment in segments:
             weight = self.text_weight if segment.modality == "text" else 1.0
-            weight = 0.0 if segment.codes is None else weight
+            if segment.codes is None:
+                weight = 0.0
             parts.append(np.full(len(self.grammar.build_segment(segment)), weight, np.float32))
-        return np.concatenate([*parts, np.ones(1, np.float32)])
+        return np.concatenate([*parts, edge])
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderCollate:
-    """IMAGE rows -> what the denoiser learns from: x, noise, t, codes, recon, corruption.
+    """Exported rows -> what the denoiser learns from: x, noise, t, vectors, recon, corruption.
 
     Three samples in four keep their codes; in the others a share of up to `max_corruption` is replaced by random codes,
     and the share is told to the network: a transformer's codes have errors too. With more of them, their large errors
-    would drown the fine ones of clean codes. `recon` is decoded from the replaced codes. A column `codes`, where there
-    is one, saves encoding.
+    would drown the fine ones of clean codes. `recon` is decoded from the replaced codes, and `vectors` are theirs, as
+    the tokenizer's own quantizer gives them. A column `codes`, where there is one, saves encoding.
     """
 
     tokenizer: Tokenizer
@@ -137,21 +166,24 @@ class DecoderCollate:
 
     def __call__(self, table: pa.Table, draw: Draw) -> dict[str, Tensor]:
         """One micro-batch of n rows."""
-        config = self.tokenizer.config
-        x = pictures(table, config.channels, config.image_size)
+        tokenizer = self.tokenizer
+        x = torch.from_numpy(tokenizer.medium.samples(table, tokenizer.config))  # (n, C, H, W)
         if "codes" in table.column_names:
-            codes = torch.tensor(table["codes"].to_pylist()).view(len(x), *self.tokenizer.code_shape)
+            codes = torch.tensor(table["codes"].to_pylist()).view(len(x), *tokenizer.code_shape)
         else:
-            codes = self.tokenizer.encode(x)
+            codes = tokenizer.encode(x)  # (n, h, w)
         shape = tuple(codes.shape[1:])
-        corruption = self.max_corruption * np.maximum(0, 4 * draw.uniform("corruption") - 3)
-        wrong = torch.from_numpy(draw.uniform("corrupt", shape) < corruption[:, None, None])
-        codes = torch.where(wrong, torch.from_numpy(draw.integers("code", self.tokenizer.codebook_size, shape)), codes)
+        # 0 for three uniform numbers in four, and from 0 to max_corruption for the rest.
+        corruption = self.max_corruption * np.maximum(0, 4 * draw.uniform("corruption") - 3)  # (n,)
+        share = corruption.reshape(-1, *[1] * len(shape))  # (n, 1, 1)
+        is_wrong = torch.from_numpy(draw.uniform("corrupt", shape) < share)  # (n, h, w)
+        others = torch.from_numpy(draw.integers("code", tokenizer.codebook_size, shape))  # (n, h, w)
+        codes = torch.where(is_wrong, others, codes)
         return {
             "x": x,
-            "codes": codes,
-            "recon": self.tokenizer.decode(codes),
-            "corruption": torch.from_numpy(corruption.astype(np.float32)),
-            "noise": torch.from_numpy(draw.normal("noise", tuple(x.shape[1:]))),
-            "t": torch.from_numpy(draw.integers("timestep", NUM_TIMESTEPS)),
+            "vectors": tokenizer.vectors(codes),  # (n, K, h, w)
+            "recon": tokenizer.decode(codes),  # (n, C, H, W)
+            "corruption": torch.from_numpy(corruption.astype(np.float32)),  # (n,)
+            "noise": torch.from_numpy(draw.normal("noise", tuple(x.shape[1:]))),  # (n, C, H, W)
+            "t": torch.from_numpy(draw.integers("timestep", NUM_TIMESTEPS)),  # (n,)
         }

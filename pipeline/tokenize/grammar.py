@@ -10,32 +10,40 @@ Guarantees: `build` makes legal sequences and `parse` inverts it; following `all
 nothing else; ids of one kind can never be taken for another's.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-Modality = Literal["text", "image", "audio"]
+from pipeline.models.config import MAX_CODES, MODALITIES, Modality
 
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
 PAD, BOS, EOS, NULL = range(4)
 _OPEN: dict[Modality, int] = {"text": 4, "image": 6, "audio": 8}
 _CLOSE: dict[Modality, int] = {"text": 5, "image": 7, "audio": 9}
+SHAPED: frozenset[Modality] = frozenset({"image"})
+"""Modalities whose segments begin with their height and width; the others say where they end."""
 _CONTROL = 16
 """Ids kept for control; those above the last one named are for later use."""
-_MOST = 1 << 24
-"""Ids of a modality in a saved layout: a quantizer counts in float32, which goes no further."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One piece of a sequence. `codes` None is the condition left out; `shape` (h, w) belongs to images alone."""
+    """One piece of a sequence. `codes` None is the condition left out; `shape` (h, w) belongs to SHAPED alone."""
 
     modality: Modality
     codes: tuple[int, ...] | None
     shape: tuple[int, int] | None = None
+
+    @classmethod
+    def of_codes(cls, modality: Modality, codes: Sequence[int], shape: Sequence[int]) -> "Segment":
+        """The segment of a sample whose codes, in raster order, have this shape."""
+        if modality not in SHAPED:
+            return cls(modality, tuple(codes))
+        height, width = shape
+        return cls(modality, tuple(codes), (height, width))
 
 
 @dataclass(frozen=True)
@@ -43,12 +51,35 @@ class State:
     """Where in a sequence one is: made by `Grammar.step`, starting with `START`."""
 
     place: Literal["start", "outside", "body", "height", "width", "close", "end"]
-    modality: Modality | None = None
+    modality: Modality = "text"
+    """Within a segment: whose; elsewhere without meaning."""
     count: int = 0
     """In an image the number of codes still to come (or its height, before the width); in others that of ids so far."""
 
 
 START = State("start")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A vocabulary as it is saved beside what was made with it."""
+
+    text_size: int
+    image_size: int
+    audio_size: int
+    max_side: int
+    offsets: Mapping[str, int]
+    """The first id of each modality."""
+    vocab_size: int
+
+    def __post_init__(self) -> None:
+        for name in ("text_size", "image_size", "audio_size", "max_side"):
+            size = getattr(self, name)
+            if not 0 <= size <= MAX_CODES:
+                raise ValueError(
+                    f"the {name} of the vocabulary is {size!r:.60}, and no integer from 0 to {MAX_CODES}; make the "
+                    "corpus or the model again"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,38 +97,37 @@ class Grammar:
             raise ValueError(f"sizes must not be negative, and max_side at least 1: {self}")
 
     @classmethod
-    def from_json(cls, layout: Any) -> "Grammar":
-        """The grammar of a saved layout; ValueError if it is none, or its offsets are not those that this code
-        computes."""
-        if not isinstance(layout, dict):
+    def of(cls, sizes: Mapping[Modality, int], max_side: int) -> "Grammar":
+        """The grammar of modalities with so many ids each."""
+        return cls(**{f"{name}_size": size for name, size in sizes.items()}, max_side=max_side)
+
+    @classmethod
+    def from_layout(cls, layout: Layout) -> "Grammar":
+        """The grammar of a saved layout; ValueError if its offsets are not those that this code computes."""
+        grammar = cls(
+            text_size=layout.text_size,
+            image_size=layout.image_size,
+            audio_size=layout.audio_size,
+            max_side=layout.max_side,
+        )
+        if grammar.layout != layout:
             raise ValueError(
-                f"the vocabulary is laid out in a {type(layout).__name__}; make the corpus or the model again"
-            )
-        sizes = {name: layout.get(name) for name in ("text_size", "image_size", "audio_size", "max_side")}
-        for name, size in sizes.items():
-            if type(size) is not int or not 0 <= size <= _MOST:
-                raise ValueError(
-                    f"the {name} of the vocabulary is {size!r:.60}, and no integer from 0 to {_MOST}; make the "
-                    "corpus or the model again"
-                )
-        grammar = cls(**sizes)
-        if grammar.to_json() != layout:
-            raise ValueError(
-                f"the vocabulary was laid out otherwise: {layout!s:.400} is not {grammar.to_json()}; make the "
+                f"the vocabulary was laid out otherwise: {layout!s:.400} is not {grammar.layout}; make the "
                 "corpus or the model again"
             )
         return grammar
 
-    def to_json(self) -> dict[str, Any]:
-        """The layout with its offsets spelt out, as JSON types."""
-        return {
-            "text_size": self.text_size,
-            "image_size": self.image_size,
-            "audio_size": self.audio_size,
-            "max_side": self.max_side,
-            "offsets": {name: self.offset(name) for name in MODALITIES},
-            "vocab_size": self.vocab_size,
-        }
+    @property
+    def layout(self) -> Layout:
+        """The sizes, with the offsets spelt out."""
+        return Layout(
+            text_size=self.text_size,
+            image_size=self.image_size,
+            audio_size=self.audio_size,
+            max_side=self.max_side,
+            offsets={name: self.offset(name) for name in MODALITIES},
+            vocab_size=self.vocab_size,
+        )
 
     def size(self, modality: Modality) -> int:
         """Number of ids of a modality."""
@@ -110,12 +140,20 @@ class Grammar:
     @property
     def vocab_size(self) -> int:
         """Number of ids, a multiple of 64."""
-        return -(-(self.offset("audio") + self.audio_size) // 64) * 64
+        return -(-self._end // 64) * 64
+
+    @property
+    def _end(self) -> int:
+        """The first id after the last modality."""
+        last = MODALITIES[-1]
+        return self.offset(last) + self.size(last)
 
     def modalities(self, ids: np.ndarray) -> np.ndarray:
-        """Of each id, 1 + the place of its modality in MODALITIES as int8; 0 for control, sizes and unused ids."""
-        starts = [self.offset(name) for name in MODALITIES] + [self.offset("audio") + self.audio_size]
-        return (np.searchsorted(starts, ids, side="right") % (len(MODALITIES) + 1)).astype(np.int8)
+        """For ids of any shape, 1 + the place of each one's modality in MODALITIES as int8; 0 for control, sizes and
+        unused ids."""
+        starts = [self.offset(name) for name in MODALITIES] + [self._end]
+        interval = np.searchsorted(starts, ids, side="right")  # 0 before the first modality, 1 + their number after all
+        return (interval % (len(MODALITIES) + 1)).astype(np.int8)
 
     def build(self, segments: Iterable[Segment]) -> np.ndarray:
         """The ids (T,) int64 of a sequence; ValueError names a code or a shape that does not fit."""
@@ -130,21 +168,26 @@ class Grammar:
         codes = np.asarray(segment.codes, dtype=np.int64)
         if codes.size and not (0 <= codes.min() and codes.max() < self.size(name)):
             raise ValueError(f"{name} codes from {codes.min()} to {codes.max()} do not fit into {self.size(name)}")
-        head = [_OPEN[name]] + (self.build_shape(segment.shape, codes.size) if name == "image" else [])
+        head = self.build_head(name, segment.shape)
+        if segment.shape is not None and math.prod(segment.shape) != codes.size:
+            raise ValueError(
+                f"an {name} of shape {segment.shape} has {math.prod(segment.shape)} codes, not {codes.size}"
+            )
         return np.concatenate([head, codes + self.offset(name), [_CLOSE[name]]]).astype(np.int64)
 
-    def build_shape(self, shape: tuple[int, int] | None, num_codes: int) -> list[int]:
-        """The two ids of an image's shape; ValueError if it is not that of `num_codes` codes."""
+    def build_head(self, modality: Modality, shape: tuple[int, ...] | None) -> list[int]:
+        """The ids of a segment up to where its codes begin; ValueError for a shape (h, w) that an image cannot have."""
+        if modality not in SHAPED:
+            return [_OPEN[modality]]
         if shape is None or len(shape) != 2 or not all(1 <= side <= self.max_side for side in shape):
-            raise ValueError(f"an image needs a shape (h, w) from 1 to {self.max_side}, not {shape}")
-        if shape[0] * shape[1] != num_codes:
-            raise ValueError(f"an image of shape {shape} has {shape[0] * shape[1]} codes, not {num_codes}")
-        return [_CONTROL + side - 1 for side in shape]
+            raise ValueError(f"an {modality} needs a shape (h, w) from 1 to {self.max_side}, not {shape}")
+        return [_OPEN[modality], *(_CONTROL + side - 1 for side in shape)]
 
     def parse(self, ids: Sequence[int] | np.ndarray) -> list[Segment]:
         """The segments of a whole sequence; ValueError names the place of an illegal id."""
         segments: list[Segment] = []
-        state, body = START, []
+        body: list[int] = []
+        state = START
         for position, token in enumerate(int(i) for i in ids):
             try:
                 after = self.step(state, token)
@@ -163,8 +206,10 @@ class Grammar:
     def _segment(self, modality: Modality, body: list[int]) -> Segment:
         if body == [NULL]:
             return Segment(modality, None)
-        shape = (body[0] - _CONTROL + 1, body[1] - _CONTROL + 1) if modality == "image" else None
-        codes = body[2:] if modality == "image" else body
+        if modality not in SHAPED:
+            return Segment(modality, tuple(i - self.offset(modality) for i in body))
+        height, width, *codes = body
+        shape = (height - _CONTROL + 1, width - _CONTROL + 1)
         return Segment(modality, tuple(i - self.offset(modality) for i in codes), shape)
 
     def allowed(self, state: State) -> tuple[tuple[int, int], ...]:
@@ -180,7 +225,7 @@ class Grammar:
                 return ((_CONTROL, _CONTROL + self.max_side),)
             case "body":
                 span = (self.offset(name), self.offset(name) + self.size(name))
-                if name == "image":
+                if name in SHAPED:
                     return (span,) if count else _one(_CLOSE[name])
                 return (span, *_one(_CLOSE[name]))
             case "close":
@@ -191,7 +236,8 @@ class Grammar:
     def step(self, state: State, token: int) -> State:
         """The state after `token`; ValueError if it is illegal here."""
         name, count = state.modality, state.count
-        if token == NULL and (state.place == "height" or (state.place == "body" and name != "image" and not count)):
+        is_first = state.place == "height" or (state.place == "body" and name not in SHAPED and count == 0)
+        if token == NULL and is_first:
             return State("close", name)
         if not any(start <= token < end for start, end in self.allowed(state)):
             raise ValueError(f"id {token} cannot follow in {state}; allowed are {self.allowed(state)}")
@@ -202,13 +248,13 @@ class Grammar:
                 opened = next((m for m in MODALITIES if _OPEN[m] == token), None)
                 if opened is None:
                     return State("end")
-                return State("height" if opened == "image" else "body", opened)
+                return State("height" if opened in SHAPED else "body", opened)
             case "height":
                 return State("width", name, token - _CONTROL + 1)
             case "width":
                 return State("body", name, count * (token - _CONTROL + 1))
             case "body" if token != _CLOSE[name]:
-                return State("body", name, count - 1 if name == "image" else count + 1)
+                return State("body", name, count - 1 if name in SHAPED else count + 1)
             case "body" | "close":
                 return State("outside")
         return state  # padding after the end

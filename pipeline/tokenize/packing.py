@@ -17,28 +17,30 @@ def pack(sequences: Sequence[np.ndarray], weights: Sequence[np.ndarray], seq_len
     `weights[i]` (T,) belongs to `sequences[i]` (T,); the weight of the first token is unused, since nothing predicts
     it. Documents are numbered from 1 in each row, padding is 0. ValueError if a sequence needs more than a row.
     """
-    free: list[int] = []
+    places, rows = _first_fit([len(sequence) - 1 for sequence in sequences], seq_len)
+    tokens = np.full((rows, seq_len), PAD, np.int64)
+    targets = np.full((rows, seq_len), PAD, np.int64)
+    row_weights = np.zeros((rows, seq_len), np.float32)
+    documents = np.zeros((rows, seq_len), np.int64)
+    for sequence, weight, (row, start) in zip(sequences, weights, places, strict=True):
+        span = slice(start, start + len(sequence) - 1)
+        tokens[row, span] = sequence[:-1]
+        targets[row, span] = sequence[1:]
+        row_weights[row, span] = weight[1:]
+        documents[row, span] = documents[row].max() + 1
+    return {"tokens": tokens, "targets": targets, "weights": row_weights, "documents": documents}
+
+
+def _first_fit(lengths: Sequence[int], seq_len: int) -> tuple[list[tuple[int, int]], int]:
+    """(row, column) of each sequence, whose targets number `lengths`, and the number of rows."""
+    free: list[int] = []  # columns left in each row
     places: list[tuple[int, int]] = []
-    for sequence in sequences:
-        need = len(sequence) - 1
-        if need > seq_len:
-            raise ValueError(f"a sequence of {len(sequence)} tokens needs seq_len {need} or more, not {seq_len}")
-        row = next((i for i, room in enumerate(free) if room >= need), len(free))
+    for length in lengths:
+        if length > seq_len:
+            raise ValueError(f"a sequence of {length + 1} tokens needs seq_len {length} or more, not {seq_len}")
+        row = next((i for i, room in enumerate(free) if room >= length), len(free))
         if row == len(free):
             free.append(seq_len)
         places.append((row, seq_len - free[row]))
-        free[row] -= need
-    shape = (len(free), seq_len)
-    out = {
-        "tokens": np.full(shape, PAD, np.int64),
-        "targets": np.full(shape, PAD, np.int64),
-        "weights": np.zeros(shape, np.float32),
-        "documents": np.zeros(shape, np.int64),
-    }
-    for sequence, weight, (row, start) in zip(sequences, weights, places, strict=True):
-        span = slice(start, start + len(sequence) - 1)
-        out["tokens"][row, span] = sequence[:-1]
-        out["targets"][row, span] = sequence[1:]
-        out["weights"][row, span] = weight[1:]
-        out["documents"][row, span] = out["documents"][row].max() + 1
-    return out
+        free[row] -= length
+    return places, len(free)

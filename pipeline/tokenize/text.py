@@ -6,10 +6,9 @@ the texts and their counts alone, never on their order. A file that was not writ
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -50,7 +49,8 @@ class TextTokenizer:
             data = foreign.read(store, name, _FILE_BYTES)
         except FileNotFoundError as error:
             raise ValueError(f"there is no text tokenizer at {where}; run jobs.tokenize_corpus") from error
-        if not (fault := _fault(foreign.parsed(data, where))):
+        fault = _fault(foreign.parsed(data, where))
+        if not fault:
             try:
                 loaded = cls(data.decode())
                 loaded.vocab_size  # noqa: B018 - the library reads it, and checks the merges
@@ -105,15 +105,14 @@ def _untrained() -> Tokenizer:
     return tokenizer
 
 
-def _fault(values: dict[str, Any]) -> str | None:
+def _fault(values: Mapping[str, object]) -> str | None:
     """What makes the JSON of a tokenizer another thing than `train` leaves, but for its vocabulary and merges."""
-    ours, model = json.loads(_untrained().to_str()), values.get("model")
+    ours = json.loads(_untrained().to_str())
+    model = values.get("model")
     if not isinstance(model, dict):
         return f"its model is a {type(model).__name__}"
     for own, given in ((ours | {"model": model}, values), (ours["model"], model)):
-        for key in sorted(
-            given.keys() - {"vocab", "merges"}
-        ):  # one that another version of the library lacks is no matter
+        for key in sorted(given.keys() - {"vocab", "merges"}):  # what another version of the library lacks is no matter
             if key not in own or given[key] != own[key]:
                 return f"its {foreign.shown(key)} is {foreign.shown(given[key])}"
     vocab = model.get("vocab")

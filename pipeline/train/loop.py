@@ -16,9 +16,10 @@ from torch import nn
 
 from pipeline.config import to_json
 from pipeline.log import logger
+from pipeline.models.networks import flops
 from pipeline.storage import Store
 from pipeline.train import engine as engines
-from pipeline.train import export, flops, ranks, state, trackers
+from pipeline.train import export, ranks, state, trackers
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.clock import Clock, matmul_flops, memory_gb
 from pipeline.train.config import TrainConfig
@@ -152,7 +153,7 @@ def train(
                 torch.manual_seed(_seed(config.seed, batch.step, i))
                 on_device = {name: t.to(device, non_blocking=True) for name, t in micro.items()}
                 sums = sums + engine.backward(on_device, last=i == len(batch.micro) - 1)
-                work += flops.of_batch(model, micro) or 0.0
+                work += flops(model, micro) or 0.0
             asked = sums.new_full(
                 (1,), float(host.should_checkpoint())
             )  # travels with the sums: a question for all ranks

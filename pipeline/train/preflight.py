@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +22,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pipeline.models.denoiser import alpha_bar
+from pipeline.models.diffusion import alpha_bar
+from pipeline.models.networks import NETWORKS, LossFn, flops
 from pipeline.storage import Store
-from pipeline.train import blocks, flops, metrics
+from pipeline.train import blocks, metrics
 from pipeline.train import engine as engines
 from pipeline.train.checkpoint import committed, open_saved
 from pipeline.train.config import EngineConfig, TrainConfig
 from pipeline.train.data.batches import check_split, num_micro
-from pipeline.train.engine import LossFn
 
 _FLOAT = 4
 _BUCKET = 50_000_000  # elements, as in `engine.ZeroEngine`
@@ -38,13 +38,19 @@ _LIVE = 1_000_000_000  # gathered parameters that DeepSpeed keeps at stage 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
+class Workload:
     """A network and its data, as far as their shapes go."""
 
     build: Callable[[], nn.Module]
     loss_fn: LossFn
     row: Mapping[str, Tensor]
     """One sample, each tensor (1, ...); its values matter to `measure` alone."""
+
+    @classmethod
+    def of(cls, name: str, config: object, row: Mapping[str, Tensor]) -> "Workload":
+        """That of one of NETWORKS with this config."""
+        network = NETWORKS[name]
+        return cls(build=lambda: network.build(config), loss_fn=network.loss, row=row)
 
     def batch(self, rows: int) -> dict[str, Tensor]:
         """A micro-batch of so many."""
@@ -74,43 +80,43 @@ class Plan:
         return self.flops_per_step / (flops_per_s * world) + self.sent_bytes_per_step / network_bytes_per_s
 
 
-def predict(network: Network, config: TrainConfig, world: int, *, on_cpu: bool = False) -> Plan:
+def predict(load: Workload, config: TrainConfig, world: int, *, on_cpu: bool = False) -> Plan:
     """Predict a run on `world` ranks; ValueError if the global batch cannot be shared out among them.
 
     On a CPU the memory is that of the whole process, and a checkpoint is copied in it.
     """
     check_split(config.global_batch, config.micro_batch, world=world)
-    rows = _rows(config, world)
     alpha_bar()  # cached by whoever calls it first: not by a tensor without memory
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model = network.build()
-        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        statics = sum(
-            t.numel() * t.element_size()
-            for t in model.state_dict(keep_vars=True).values()
-            if not isinstance(t, nn.Parameter)
-        )
-        activations = _activations(model, network, config.engine, rows)
-        work = flops.of_batch(model, network.batch(1)) or 0.0
-    copies = 3 + (config.ema_decay > 0)
-    elements = sum(map(math.prod, shapes.values()))
-    memory = state_bytes(list(shapes.values()), config.engine, world) | {"activations": activations}
+        model = load.build()
+        shapes = [tuple(p.shape) for p in model.parameters()]
+        statics_bytes = sum(t.nbytes for t in _statics(model))
+        activations = _activations(model, load, config.engine, _rows(config, world))
+        work = flops(model, load.batch(1)) or 0.0
+    elements = sum(map(math.prod, shapes))
+    copies = 3 + (config.ema_decay > 0)  # the master, both moments, perhaps the average
+    memory = state_bytes(shapes, config.engine, world) | {"activations": activations}
     if config.ema_decay:
-        memory["average"] = _FLOAT * -(-elements // world)
+        memory["average"] = _FLOAT * math.ceil(elements / world)
     if on_cpu:
-        memory |= {"checkpoint": copies * _FLOAT * elements // world, "process": _PROCESS}
+        memory["checkpoint"] = copies * _FLOAT * elements // world
+        memory["process"] = _PROCESS
+    micros = num_micro(config.global_batch, config.micro_batch, world)
     return Plan(
         parameters=elements,
         memory=memory,
-        checkpoint_bytes=copies * _FLOAT * elements + statics,
+        checkpoint_bytes=copies * _FLOAT * elements + statics_bytes,
         flops_per_step=work * config.global_batch,
-        sent_bytes_per_step=sent_bytes(
-            elements, config.engine, world, num_micro(config.global_batch, config.micro_batch, world)
-        ),
+        sent_bytes_per_step=sent_bytes(elements, config.engine, world, micros),
     )
 
 
-def measure(network: Network, config: TrainConfig, world: int, device: torch.device, steps: int = 3) -> float:
+def _statics(model: nn.Module) -> list[Tensor]:
+    """What a checkpoint holds besides parameters."""
+    return [t for t in model.state_dict(keep_vars=True).values() if not isinstance(t, nn.Parameter)]
+
+
+def measure(load: Workload, config: TrainConfig, world: int, device: torch.device, steps: int = 3) -> float:
     """Seconds of a step of one of `world` ranks on this device, the median of `steps`, after one that does not count.
 
     It is the engine's own step, in plain torch, on copies of one sample; what ranks tell each other is left out.
@@ -118,8 +124,8 @@ def measure(network: Network, config: TrainConfig, world: int, device: torch.dev
     torch.manual_seed(0)
     micros = num_micro(config.global_batch, config.micro_batch, world)
     settings = dataclasses.replace(config.engine, backend="torch", cpu_offload=False)
-    engine = engines.build(network.build(), network.loss_fn, settings, config.optim, device, micros)
-    batch = {name: tensor.to(device) for name, tensor in network.batch(_rows(config, world)).items()}
+    engine = engines.build(load.build(), load.loss_fn, settings, config.optim, device, micros)
+    batch = {name: tensor.to(device) for name, tensor in load.batch(_rows(config, world)).items()}
     times = []
     for _ in range(1 + steps):
         start = time.perf_counter()
@@ -135,8 +141,8 @@ def measure(network: Network, config: TrainConfig, world: int, device: torch.dev
 
 def _rows(config: TrainConfig, world: int) -> int:
     """Samples in the largest micro-batch of a rank."""
-    largest = -(-config.global_batch // world)
-    return -(-largest // num_micro(config.global_batch, config.micro_batch, world))
+    largest = math.ceil(config.global_batch / world)
+    return math.ceil(largest / num_micro(config.global_batch, config.micro_batch, world))
 
 
 def optimizer_elements(shapes: list[tuple[int, ...]], engine: EngineConfig, world: int) -> int:
@@ -153,7 +159,8 @@ def optimizer_elements(shapes: list[tuple[int, ...]], engine: EngineConfig, worl
 
 def state_bytes(shapes: list[tuple[int, ...]], engine: EngineConfig, world: int) -> dict[str, int]:
     """Bytes on a rank's device of parameters, gradients, optimizer state and buffers."""
-    whole, share = sum(map(math.prod, shapes)), optimizer_elements(shapes, engine, world)
+    whole = sum(map(math.prod, shapes))
+    share = optimizer_elements(shapes, engine, world)
     stage = engine.zero_stage if engine.backend == "deepspeed" else 0
     bucket = min(_BUCKET, whole) if engine.backend == "deepspeed" else whole * (world > 1)
     moments = 0 if engine.cpu_offload else 2 * share
@@ -182,64 +189,104 @@ def sent_bytes(parameters: int, engine: EngineConfig, world: int, micros: int) -
     return times * _FLOAT * parameters * (world - 1) / world
 
 
+@dataclass(frozen=True)
+class _Change:
+    """One option that makes a run smaller."""
+
+    option: str
+    value: str
+    """As it is written after the option; empty for a switch."""
+    config: TrainConfig
+    """With it, and all before it."""
+
+
 def mends(config: TrainConfig, world: int) -> Iterator[tuple[str, TrainConfig]]:
     """What makes a run smaller, from the cheapest to the dearest, each on top of those before it: (flags, config)."""
-    said: list[str] = []
+    flags: dict[str, str] = {}
+    for change in _changes(config, world):
+        flags.pop(change.option, None)  # a later value takes the place of an earlier one
+        flags[change.option] = change.value
+        yield " ".join(f"{option} {value}".rstrip() for option, value in flags.items()), change.config
 
-    def changed(flag: str, **engine: Any) -> tuple[str, TrainConfig]:
-        nonlocal config
-        said.append(flag)
-        config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, **engine))
-        return " ".join(said), config
 
-    if config.engine.backend == "deepspeed" and config.engine.zero_stage < 1 < world:
-        yield changed("--train.engine.zero-stage 1", zero_stage=1)
-    if not config.engine.activation_checkpointing:
-        yield changed("--train.engine.activation-checkpointing", activation_checkpointing=True)
+def _changes(config: TrainConfig, world: int) -> Iterator[_Change]:
+    """From the cheapest to the dearest."""
+    engine = config.engine
+    is_sharded = engine.backend == "deepspeed" and world > 1
+    if is_sharded and engine.zero_stage < 1:  # free: the optimizer's state is shared out, and little more is sent
+        engine = dataclasses.replace(engine, zero_stage=1)
+        config = dataclasses.replace(config, engine=engine)
+        yield _Change("--train.engine.zero-stage", "1", config)
+    if not engine.activation_checkpointing:  # a third more computation: the forward pass once more
+        engine = dataclasses.replace(engine, activation_checkpointing=True)
+        config = dataclasses.replace(config, engine=engine)
+        yield _Change("--train.engine.activation-checkpointing", "", config)
+    for rows in _smaller_micro_batches(config, world):
+        config = dataclasses.replace(config, micro_batch=rows)
+        yield _Change("--train.micro-batch", str(rows), config)
+    stages: tuple[Literal[2, 3], ...] = (2, 3)
+    for stage in stages:  # they send more (see `sent_bytes`), and cannot be compiled
+        if is_sharded and not engine.compile and stage > engine.zero_stage:
+            engine = dataclasses.replace(engine, zero_stage=stage)
+            config = dataclasses.replace(config, engine=engine)
+            yield _Change("--train.engine.zero-stage", str(stage), config)
+    # Last, for every step then waits for the CPU's.
+    if engine.backend == "deepspeed" and engine.zero_stage and not engine.cpu_offload:
+        config = dataclasses.replace(config, engine=dataclasses.replace(engine, cpu_offload=True))
+        yield _Change("--train.engine.cpu-offload", "", config)
+
+
+def _smaller_micro_batches(config: TrainConfig, world: int) -> list[int]:
+    """Sizes below that of now, the largest first, of those that make another number of micro-batches."""
     share = config.global_batch // world  # the smallest of a rank, of which each micro-batch needs a sample
-    for smaller in sorted(
-        {-(-share // n) for n in range(1, share + 1)} & set(range(1, _rows(config, world))), reverse=True
-    ):
-        if num_micro(config.global_batch, smaller, world) > share:
-            continue
-        said[:] = [flag for flag in said if "micro-batch" not in flag]
-        config = dataclasses.replace(config, micro_batch=smaller)
-        yield changed(f"--train.micro-batch {smaller}")
-    for stage in (2, 3) if config.engine.backend == "deepspeed" and world > 1 and not config.engine.compile else ():
-        if stage > config.engine.zero_stage:
-            said[:] = [flag for flag in said if "zero-stage" not in flag]
-            yield changed(f"--train.engine.zero-stage {stage}", zero_stage=stage)
-    if config.engine.backend == "deepspeed" and config.engine.zero_stage and not config.engine.cpu_offload:
-        yield changed("--train.engine.cpu-offload", cpu_offload=True)
+    sizes = {math.ceil(share / number) for number in range(1, share + 1)}
+    return [
+        size
+        for size in sorted(sizes, reverse=True)
+        if size < _rows(config, world) and num_micro(config.global_batch, size, world) <= share
+    ]
 
 
-def check_fits(network: Network, config: TrainConfig, world: int, memory_bytes: float, *, on_cpu: bool = False) -> Plan:
+def check_fits(load: Workload, config: TrainConfig, world: int, memory_bytes: float, *, on_cpu: bool = False) -> Plan:
     """The plan of a run that fits `memory_bytes` on each rank; ValueError names the flags that make another one fit."""
-    plan = predict(network, config, world, on_cpu=on_cpu)
+    plan = predict(load, config, world, on_cpu=on_cpu)
     if plan.total <= memory_bytes:
         return plan
     has = f"each rank needs {plan.total / 1e9:.4g} GB and has {memory_bytes / 1e9:.4g} GB"
     for flags, smaller in mends(config, world):
-        needs = predict(network, smaller, world, on_cpu=on_cpu).total
+        needs = predict(load, smaller, world, on_cpu=on_cpu).total
         if needs <= memory_bytes:
             raise ValueError(f"{has}; add {flags} (then {needs / 1e9:.4g} GB)")
     raise ValueError(f"{has}, and no option is enough; raise --cluster.num-workers, or choose a smaller model")
 
 
-def measured(url: str) -> dict[str, float]:
-    """What a run noted: the largest memory of rank 0, the median step, the bytes of its newest checkpoint."""
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a run noted."""
+
+    memory_gb: float
+    """The most that rank 0 had."""
+    step_s: float
+    """Median of its steps."""
+    checkpoint_mb: float
+    """Its newest checkpoint."""
+
+
+def measured(url: str) -> Measured:
+    """What a run noted; ValueError if it has no metrics or no checkpoint."""
     store = Store(url)
-    lines, names = [line for line in metrics.read(store) if "step_s" in line], committed(store.sub("checkpoints"))
+    lines = [line for line in metrics.read(store) if "step_s" in line]
+    names = committed(store.sub("checkpoints"))
     if not lines or not names:
         raise ValueError(
             f"{url} has no metrics.jsonl or no checkpoint; name the folder of a training run with --compare"
         )
     size_bytes = sum(file.size_bytes for file in open_saved(store.sub("checkpoints"), names[0]).facts["files"])
-    return {
-        "memory_gb": max(line["peak_memory_gb"] for line in lines),
-        "step_s": median(line["step_s"] for line in lines),
-        "checkpoint_mb": size_bytes / 1e6,
-    }
+    return Measured(
+        memory_gb=max(line["peak_memory_gb"] for line in lines),
+        step_s=median(line["step_s"] for line in lines),
+        checkpoint_mb=size_bytes / 1e6,
+    )
 
 
 class _Alive(TorchDispatchMode):
@@ -247,13 +294,20 @@ class _Alive(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.most = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.now = 0
+        self.most = 0
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        result = func(*args, **(kwargs or {}))
         before = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        for leaf in tree_leaves(out):
+        for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 storage = leaf.untyped_storage()
                 if id(storage) not in before and storage not in self._known:  # else it was there before
@@ -261,19 +315,19 @@ class _Alive(TorchDispatchMode):
                     self.now += storage.nbytes()
                     self.most = max(self.most, self.now)
                     weakref.finalize(storage, self._gone, storage.nbytes())
-        return out
+        return result
 
     def _gone(self, size: int) -> None:
         self.now -= size
 
 
-def _activations(model: nn.Module, network: Network, config: EngineConfig, rows: int) -> int:
+def _activations(model: nn.Module, load: Workload, config: EngineConfig, rows: int) -> int:
     """The most bytes, besides parameters and their gradients, while a micro-batch goes forward and back."""
     blocks.prepare(model, compiled=False, recomputed=config.activation_checkpointing)
-    module = engines.WithLoss(model, network.loss_fn, config.precision)
+    module = engines.WithLoss(model, load.loss_fn, config.precision)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     alive = _Alive()
     with alive:
-        module(network.batch(rows))[0].backward()
+        module(load.batch(rows))[0].backward()
     return alive.most

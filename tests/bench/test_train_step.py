@@ -3,7 +3,7 @@ import torch
 
 from pipeline.bench import train_step
 from pipeline.bench.train_step import TrainStep, measure
-from pipeline.train import flops
+from pipeline.models.denoiser import denoiser_flops
 
 SMALL = {"batch": 2, "seq_len": 16, "vocab_size": 64, "precision": "fp32", "warmup": 1, "steps": 1, "rounds": 3}
 
@@ -20,7 +20,7 @@ def test_a_line_for_each_model_and_variant():
     assert tiny["batch"] == [2, 16] and decoder["batch"] == [2, 1, 32, 32]
     assert tiny["tokens_per_s"] == pytest.approx(32 / tiny["ms_per_step"] * 1e3, rel=0.01)
     assert decoder["images_per_s"] == pytest.approx(2 / decoder["ms_per_step"] * 1e3, rel=0.01)
-    work = 2 * flops.denoiser(train_step.DECODERS["decoder_tiny"][0], 32) / 1e12
+    work = 3 * denoiser_flops(train_step.DECODERS["decoder_tiny"][0], {"x": torch.empty(2, 1, 32, 32)}) / 1e12
     assert decoder["mfu"] == pytest.approx(
         work / decoder["ms_per_step"] * 1e3 / peak["matmul_tflops"], rel=0.05, abs=0.001
     )

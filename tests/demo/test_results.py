@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.demo import results
 from pipeline.records import STATES
 from pipeline.storage import Store
-from pipeline.tokenize.pixels import to_png
+from pipeline.tokenize.media import to_png
 
 
 def test_a_book_keeps_what_went_in_and_every_state() -> None:

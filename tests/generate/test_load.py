@@ -15,9 +15,10 @@ from pipeline.models.denoiser import Denoiser
 from pipeline.models.dvae import DVAE
 from pipeline.models.gpt import GPT
 from pipeline.storage import CorruptFileError, Store
-from pipeline.tokenize import package
 from pipeline.tokenize.grammar import Grammar
+from pipeline.tokenize.media import IMAGE
 from pipeline.tokenize.text import TextTokenizer
+from pipeline.tokenize.tokenizer import export_tokenizer
 from tests.tokenize import toy
 
 torch.set_num_threads(1)
@@ -46,7 +47,7 @@ def gpt(**changes: object) -> GPT:
 
 def denoiser() -> Denoiser:
     torch.manual_seed(0)
-    model = Denoiser(DenoiserConfig(levels=(5, 4, 3), width=8, multipliers=(1, 2), groups=4)).eval()
+    model = Denoiser(DenoiserConfig(code_width=3, width=8, multipliers=(1, 2), groups=4)).eval()
     nn.init.normal_(model.out.weight)
     return model
 
@@ -54,8 +55,8 @@ def denoiser() -> Denoiser:
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_transformer_comes_back_as_it_was(tmp_path: Path, tied: bool) -> None:
     model, store = gpt(tie_embedding=tied), Store(str(tmp_path))
-    write(store, "gpt", model, grammar=GRAMMAR.to_json(), tokenizer_sha256="abc")
-    loaded = load_model(store, "gpt")
+    write(store, "gpt", model, grammar=to_json(GRAMMAR.layout), tokenizer_sha256="abc")
+    loaded = load_model(store, GPT)
     tokens = torch.randint(0, GRAMMAR.vocab_size, (2, 9))
     assert torch.equal(loaded.model(tokens), model(tokens))
     assert loaded.model.config == model.config and loaded.grammar == GRAMMAR and not loaded.model.training
@@ -68,11 +69,11 @@ def test_a_transformer_comes_back_as_it_was(tmp_path: Path, tied: bool) -> None:
 def test_a_denoiser_and_a_dvae_come_back_as_they_were(tmp_path: Path) -> None:
     model, x, t = denoiser(), torch.randn(2, 1, 16, 16), torch.tensor([3, 900])
     write(Store(str(tmp_path)), "denoiser", model)
-    loaded = load_model(Store(str(tmp_path)), "denoiser").model
-    args = (x, t, x * 0.3, torch.randint(0, 60, (2, 4, 4)), torch.zeros(2))
+    loaded = load_model(Store(str(tmp_path)), Denoiser).model
+    args = (x, t, x * 0.3, torch.rand(2, 3, 4, 4), torch.zeros(2))
     assert torch.equal(loaded(*args), model(*args)) and loaded.config == model.config
     write(Store(str(tmp_path)), "dvae", toy.dvae())
-    again = load_model(Store(str(tmp_path)), "dvae").model
+    again = load_model(Store(str(tmp_path)), DVAE).model
     assert isinstance(again, DVAE) and again.config == toy.CONFIG
     assert torch.equal(again.encode(x), toy.dvae().encode(x))
 
@@ -80,10 +81,10 @@ def test_a_denoiser_and_a_dvae_come_back_as_they_were(tmp_path: Path) -> None:
 def test_a_missing_or_another_network_is_refused(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     with pytest.raises(ValueError, match="no trained model at .*; train the gpt first"):
-        load_model(store, "gpt")
+        load_model(store, GPT)
     write(store, "gpt", gpt())
     with pytest.raises(ValueError, match="holds a gpt, not a denoiser"):
-        load_model(store, "denoiser")
+        load_model(store, Denoiser)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
@@ -93,7 +94,7 @@ def test_torn_and_altered_bytes_are_refused(tmp_path: Path, name: str) -> None:
     for bad in (whole[:-1], whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:], b""):
         (tmp_path / name).write_bytes(bad)
         with pytest.raises(CorruptFileError, match=name):
-            load_model(Store(str(tmp_path)), "gpt")
+            load_model(Store(str(tmp_path)), GPT)
 
 
 def test_weights_that_do_not_fit_the_config_are_refused(tmp_path: Path) -> None:
@@ -103,14 +104,14 @@ def test_weights_that_do_not_fit_the_config_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         CorruptFileError, match=r"lacks 'blocks.2.attention.k.weight', and .* asks for float32 \[16, 32\]"
     ):
-        load_model(store, "gpt")
+        load_model(store, GPT)
 
 
 def test_a_stack_is_whole_and_made_for_each_other(tmp_path: Path) -> None:
     root = Store(str(tmp_path))
-    tokenizer = package.export(toy.dvae(), root.sub("tokenizer"), toy.images(4))
+    tokenizer = export_tokenizer(toy.dvae(), root.sub("tokenizer"), toy.images(4), medium=IMAGE)
     facts = {"tokenizer_sha256": tokenizer.sha256}
-    write(root.sub("gpt/model"), "gpt", gpt(), **facts, grammar=GRAMMAR.to_json(), text_sha256=TEXT.sha256)
+    write(root.sub("gpt/model"), "gpt", gpt(), **facts, grammar=to_json(GRAMMAR.layout), text_sha256=TEXT.sha256)
     write(root.sub("decoder/model"), "denoiser", denoiser(), **facts)
     TEXT.save(root.sub("gpt"))
     urls = [str(tmp_path / name) for name in ("tokenizer", "gpt", "decoder")]

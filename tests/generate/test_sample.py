@@ -3,15 +3,17 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.generate.sample import GrammarConstraint, decode_images, denoise, generate_images, sample_codes
+from pipeline.generate.load import Stack
+from pipeline.generate.sample import GrammarConstraint, decode, denoise, generate, sample_codes
 from pipeline.models.config import DecodingConfig, DenoiserConfig, GPTConfig, SamplingConfig
-from pipeline.models.denoiser import DETAIL_STD, Denoiser, alpha_bar
+from pipeline.models.denoiser import DETAIL_STD, Denoiser
+from pipeline.models.diffusion import alpha_bar
 from pipeline.models.gpt import GPT
 from pipeline.storage import Store
-from pipeline.tokenize import package
 from pipeline.tokenize.grammar import BOS, Grammar
-from pipeline.tokenize.package import Tokenizer
+from pipeline.tokenize.media import IMAGE
 from pipeline.tokenize.text import TextTokenizer
+from pipeline.tokenize.tokenizer import Tokenizer, export_tokenizer
 from tests.tokenize import toy
 
 torch.set_num_threads(1)
@@ -31,14 +33,18 @@ def gpt(seq_len: int = 64) -> GPT:
 
 def denoiser() -> Denoiser:
     torch.manual_seed(0)
-    model = Denoiser(DenoiserConfig(levels=(5, 4, 3), width=8, multipliers=(1, 2), groups=4)).eval()
+    model = Denoiser(DenoiserConfig(code_width=3, width=8, multipliers=(1, 2), groups=4)).eval()
     nn.init.normal_(model.out.weight, std=0.1)
     return model
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return package.export(toy.dvae(), Store(str(tmp_path_factory.mktemp("tokenizer"))), toy.images(20))
+    return export_tokenizer(toy.dvae(), Store(str(tmp_path_factory.mktemp("tokenizer"))), toy.images(20), medium=IMAGE)
+
+
+def stack(tokenizer: Tokenizer, seq_len: int = 64) -> Stack:
+    return Stack(tokenizer=tokenizer, text=TEXT, grammar=GRAMMAR, gpt=gpt(seq_len), denoiser=denoiser())
 
 
 class Gaussian(nn.Module):
@@ -49,7 +55,7 @@ class Gaussian(nn.Module):
         self.std, self.unused = std, nn.Parameter(torch.zeros(()))
 
     def forward(
-        self, x: torch.Tensor, t: torch.Tensor, recon: torch.Tensor, codes: torch.Tensor, corruption: torch.Tensor
+        self, x: torch.Tensor, t: torch.Tensor, recon: torch.Tensor, vectors: torch.Tensor, corruption: torch.Tensor
     ) -> torch.Tensor:
         a = alpha_bar()[t].view(-1, 1, 1, 1)
         variance = a * self.std**2 + 1 - a
@@ -61,10 +67,10 @@ class Gaussian(nn.Module):
 def test_the_solver_reaches_the_mean_and_variance_of_gaussian_data() -> None:
     recon = torch.linspace(-0.3, 0.3, 4).view(4, 1, 1, 1).expand(4, 1, 32, 32)
     noise = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    codes = torch.zeros(4, 4, 4, dtype=torch.int64)
+    vectors = torch.zeros(4, 3, 4, 4)
     errors = []
     for steps in (20, 40, 80):
-        x = denoise(Gaussian(0.15), recon, codes, noise, DecodingConfig(num_steps=steps))
+        x = denoise(Gaussian(0.15), recon, vectors, noise, DecodingConfig(num_steps=steps))
         # The flow of a Gaussian only scales the noise, and [-1, 1] is four deviations away.
         errors.append((x - (recon + 0.15 * noise)).abs().max().item())
     assert errors[2] < 0.005
@@ -75,84 +81,73 @@ def test_the_solver_reaches_the_mean_and_variance_of_gaussian_data() -> None:
 
 
 def test_an_untrained_denoiser_adds_normal_detail_to_the_reconstruction() -> None:
-    model = Denoiser(DenoiserConfig(levels=(5, 4, 3), width=8, multipliers=(1, 2), groups=4))
-    recon, codes = toy.images(2) * 0.3, torch.zeros(2, 4, 4, dtype=torch.int64)
+    model = Denoiser(DenoiserConfig(code_width=3, width=8, multipliers=(1, 2), groups=4))
+    recon, vectors = toy.images(2) * 0.3, torch.zeros(2, 3, 4, 4)
     noise = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     config = DecodingConfig(num_steps=5)
-    ours, exact = (denoise(m, recon, codes, noise, config) for m in (model, Gaussian(DETAIL_STD)))
+    ours, exact = (denoise(m, recon, vectors, noise, config) for m in (model, Gaussian(DETAIL_STD)))
     torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-4)
 
 
 def test_one_step_gives_the_mean_and_no_noise_gives_it_at_any_number_of_steps() -> None:
     recon = torch.full((1, 1, 8, 8), 0.4)
-    noise, codes = torch.randn(1, 1, 8, 8), torch.zeros(1, 4, 4, dtype=torch.int64)
-    one = denoise(Gaussian(0.2), recon, codes, noise, DecodingConfig(num_steps=1))
+    noise, vectors = torch.randn(1, 1, 8, 8), torch.zeros(1, 3, 4, 4)
+    one = denoise(Gaussian(0.2), recon, vectors, noise, DecodingConfig(num_steps=1))
     torch.testing.assert_close(one, recon, rtol=0, atol=1e-3)
-    still = denoise(Gaussian(0.2), recon, codes, noise, DecodingConfig(num_steps=10, noise_scale=0.0))
+    still = denoise(Gaussian(0.2), recon, vectors, noise, DecodingConfig(num_steps=10, noise_scale=0.0))
     torch.testing.assert_close(still, recon, rtol=0, atol=1e-3)
 
 
-def test_pictures_depend_on_the_seed_and_their_place_alone() -> None:
-    model, recon, codes = denoiser(), toy.images(5) * 0.5, torch.randint(0, 60, (5, 4, 4))
+def test_pictures_depend_on_the_seed_and_their_place_alone(tokenizer: Tokenizer) -> None:
+    model, recon, codes = stack(tokenizer), toy.images(5) * 0.5, torch.randint(0, 60, (5, 4, 4))
     config = DecodingConfig(num_steps=3)
-    whole = decode_images(model, recon, codes, config, seed=1)
+    whole = decode(model, recon, codes, config, seed=1)
     assert whole.shape == recon.shape and whole.abs().max() <= 1
-    parts = decode_images(model, recon, codes, config, seed=1, batch_rows=2)
+    parts = decode(model, recon, codes, config, seed=1, batch_rows=2)
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(decode_images(model, recon, codes, config, seed=2), whole, atol=1e-2)
+    assert not torch.allclose(decode(model, recon, codes, config, seed=2), whole, atol=1e-2)
 
 
-def test_each_row_is_what_it_is_alone() -> None:
-    model, sampling = gpt(), SamplingConfig(guidance=2.0, temperature=1.0)
-    together = sample_codes(PROMPTS, model, GRAMMAR, TEXT, (4, 4), sampling=sampling, seed=3)
+def test_each_row_is_what_it_is_alone(tokenizer: Tokenizer) -> None:
+    model, sampling = stack(tokenizer), SamplingConfig(guidance=2.0, temperature=1.0)
+    together = sample_codes(model, PROMPTS, sampling=sampling, seed=3)
     assert together.shape == (4, 4, 4) and 0 <= together.min() and together.max() < 60
     assert len(together.unique()) > 8
     for i, prompt in enumerate(PROMPTS):
-        alone = sample_codes([prompt], model, GRAMMAR, TEXT, (4, 4), sampling=sampling, seed=3, first_row=i)
+        alone = sample_codes(model, [prompt], sampling=sampling, seed=3, first_row=i)
         assert torch.equal(alone[0], together[i]), prompt
-    assert not torch.equal(sample_codes(PROMPTS, model, GRAMMAR, TEXT, (4, 4), sampling=sampling, seed=4), together)
+    assert not torch.equal(sample_codes(model, PROMPTS, sampling=sampling, seed=4), together)
 
 
-def test_guidance_of_one_is_the_condition_alone() -> None:
-    model = gpt()
-    one = sample_codes(PROMPTS, model, GRAMMAR, TEXT, (4, 4), sampling=SamplingConfig(guidance=1.0))
-    near = sample_codes(PROMPTS, model, GRAMMAR, TEXT, (4, 4), sampling=SamplingConfig(guidance=1.0 + 1e-9))
+def test_guidance_of_one_is_the_condition_alone(tokenizer: Tokenizer) -> None:
+    model = stack(tokenizer)
+    one = sample_codes(model, PROMPTS, sampling=SamplingConfig(guidance=1.0))
+    near = sample_codes(model, PROMPTS, sampling=SamplingConfig(guidance=1.0 + 1e-9))
     assert torch.equal(one, near)  # the second runs both conditions
-    zero = [
-        sample_codes([prompt], model, GRAMMAR, TEXT, (4, 4), sampling=SamplingConfig(guidance=0.0))
-        for prompt in PROMPTS
-    ]
+    zero = [sample_codes(model, [prompt], sampling=SamplingConfig(guidance=0.0)) for prompt in PROMPTS]
     assert all(torch.equal(codes, zero[0]) for codes in zero)  # without a caption all captions are one
 
 
 def test_prompts_become_pictures_of_the_tokenizer(tokenizer: Tokenizer) -> None:
-    made = generate_images(
+    made = generate(
+        stack(tokenizer),
         PROMPTS,
-        gpt(),
-        GRAMMAR,
-        TEXT,
-        tokenizer,
-        denoiser(),
         sampling=SamplingConfig(),
         decoding=DecodingConfig(num_steps=2),
         seed=5,
         batch_rows=3,
     )
-    assert made.codes.shape == (4, 4, 4) and made.images.shape == made.dvae_images.shape == (4, 1, 16, 16)
-    assert torch.equal(made.dvae_images, tokenizer.decode(made.codes))
-    again = generate_images(
+    assert made.codes.shape == (4, 4, 4) and made.samples.shape == made.recon.shape == (4, 1, 16, 16)
+    assert torch.equal(made.recon, tokenizer.decode(made.codes))
+    again = generate(
+        stack(tokenizer),
         PROMPTS,
-        gpt(),
-        GRAMMAR,
-        TEXT,
-        tokenizer,
-        denoiser(),
         sampling=SamplingConfig(),
         decoding=DecodingConfig(num_steps=2),
         seed=5,
     )
     assert torch.equal(again.codes, made.codes)
-    torch.testing.assert_close(again.images, made.images, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(again.samples, made.samples, rtol=1e-4, atol=1e-4)
 
 
 def test_the_constraint_follows_each_row() -> None:
@@ -171,26 +166,22 @@ def test_the_constraint_follows_each_row() -> None:
 
 def test_bad_prompts_and_settings_are_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="a prompt is empty"):
-        generate_images(
+        generate(
+            stack(tokenizer),
             ["fine", " "],
-            gpt(),
-            GRAMMAR,
-            TEXT,
-            tokenizer,
-            denoiser(),
             sampling=SamplingConfig(),
             decoding=DecodingConfig(),
         )
     with pytest.raises(ValueError, match="leaves no room for 16 codes"):
-        sample_codes(["a red square " * 20], gpt(), GRAMMAR, TEXT, (4, 4), sampling=SamplingConfig())
+        sample_codes(stack(tokenizer), ["a red square " * 20], sampling=SamplingConfig())
     for bad in ({"num_steps": 0}, {"num_steps": 1001}, {"noise_scale": -1.0}, {"corruption": 1.5}):
         with pytest.raises(ValueError, match=f"^{next(iter(bad))} is .*; use "):
             DecodingConfig(**bad)
 
 
-def test_a_prompt_that_just_fits_is_drawn() -> None:
+def test_a_prompt_that_just_fits_is_drawn(tokenizer: Tokenizer) -> None:
     length = 1 + 2 + len(TEXT.encode("a red square")) + 3
-    codes = sample_codes(["a red square"], gpt(length + 15), GRAMMAR, TEXT, (4, 4), sampling=SamplingConfig())
+    codes = sample_codes(stack(tokenizer, length + 15), ["a red square"], sampling=SamplingConfig())
     assert codes.shape == (1, 4, 4)
     with pytest.raises(ValueError, match="no room"):
-        sample_codes(["a red square"], gpt(length + 14), GRAMMAR, TEXT, (4, 4), sampling=SamplingConfig())
+        sample_codes(stack(tokenizer, length + 14), ["a red square"], sampling=SamplingConfig())

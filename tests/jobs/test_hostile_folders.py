@@ -19,11 +19,14 @@ from safetensors import torch as safetensors
 
 from jobs.checkpoint import Checkpoint, main
 from pipeline import records, storage
+from pipeline.config import to_json
 from pipeline.generate.load import load_stack
 from pipeline.manifest import commit, sealed
 from pipeline.storage import CorruptFileError, Store
-from pipeline.tokenize import corpus, package
+from pipeline.tokenize import corpus
 from pipeline.tokenize.grammar import Grammar
+from pipeline.tokenize.media import IMAGE
+from pipeline.tokenize.tokenizer import export_tokenizer
 from tests import commands
 from tests.generate import test_load as networks
 from tests.tokenize import toy
@@ -38,8 +41,8 @@ Change = Callable[[Any], Any]
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whole")
     root, text = Store(str(path)), networks.TEXT
-    tokenizer = package.export(toy.dvae(), root.sub("tokenizer"), toy.images(4))
-    facts = {"tokenizer_sha256": tokenizer.sha256, "text_sha256": text.sha256, "grammar": GRAMMAR.to_json()}
+    tokenizer = export_tokenizer(toy.dvae(), root.sub("tokenizer"), toy.images(4), medium=IMAGE)
+    facts = {"tokenizer_sha256": tokenizer.sha256, "text_sha256": text.sha256, "grammar": to_json(GRAMMAR.layout)}
     networks.write(root.sub("gpt/model"), "gpt", networks.gpt(vocab_size=GRAMMAR.vocab_size), **facts)
     networks.write(root.sub("decoder/model"), "denoiser", networks.denoiser(), tokenizer_sha256=tokenizer.sha256)
     table = pa.Table.from_pylist(
@@ -106,13 +109,17 @@ def set_model(**sizes: object) -> Change:
     return lambda value: value["model"].update(sizes)
 
 
+def set_quantizer(**values: object) -> Change:
+    return lambda value: value["model"]["quantizer"].update(values)
+
+
 def set_grammar(**sizes: object) -> Change:
     return lambda value: value["facts"]["grammar"].update(sizes)
 
 
 def test_what_is_whole_loads(whole: Path) -> None:
     load(whole)
-    assert corpus.shared_facts([f"{whole}/codes"])["longest_row_tokens"] == 30
+    assert corpus.read_corpora([f"{whole}/codes"]).longest_row_tokens == 30
 
 
 @pytest.mark.parametrize(
@@ -128,7 +135,7 @@ def test_what_is_whole_loads(whole: Path) -> None:
         set_grammar(text_size=True),
         set_grammar(max_side=10**12),
         set_grammar(image_size=-1),
-        lambda value: value["facts"].update(grammar=Grammar(text_size=10**6, image_size=60).to_json()),
+        lambda value: value["facts"].update(grammar=to_json(Grammar(text_size=10**6, image_size=60).layout)),
         set_model(n_layer=10**9),
         set_model(d_model=10**6),
         set_model(d_model=10**12),
@@ -165,9 +172,10 @@ def test_a_config_of_a_hostile_transformer(folder: Path, change: Change) -> None
         set_model(blocks=10**8),
         set_model(width=10**6),
         set_model(multipliers=[1] * 10**5),
-        set_model(levels=[10**9] * 3),
-        set_model(levels=[]),
-        set_model(levels=["a"]),
+        set_model(code_width=10**9),
+        set_model(code_width=0),
+        set_model(code_width="a"),
+        set_model(dims=1),
         set_model(groups=0),
         set_model(channels=-1),
     ],
@@ -212,17 +220,21 @@ def test_a_hostile_manifest(folder: Path, change: Change) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        set_model(image_size=10**9),
-        set_model(image_size=8),
-        set_model(image_size="16"),
+        set_model(size=10**9),
+        set_model(size=8),
+        set_model(size="16"),
         set_model(dims=1),
         set_model(dims=3),
         set_model(blocks=10**8),
         set_model(multipliers=[1] * 30),
-        set_model(levels=[10**9] * 3),
-        set_model(levels=[300, 300, 300]),
-        set_model(levels=[5, 4]),
-        set_model(levels=7),
+        set_quantizer(levels=[10**9] * 3),
+        set_quantizer(levels=[300, 300, 300]),
+        set_quantizer(levels=[5, 4]),
+        set_quantizer(levels=7),
+        set_quantizer(levels=[]),
+        set_quantizer(kind="vq"),
+        set_model(quantizer=None),
+        lambda value: value.update(modality="audio"),
         set_model(channels=10**6),
         set_model(width=float("nan")),
         set_file(path="../gpt/model/model.safetensors"),
@@ -242,17 +254,17 @@ def test_a_hostile_description_of_a_tokenizer(folder: Path, change: Change) -> N
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda golden: golden.pop("codes"), "does not hold 1 to 16 pictures"),
+        (lambda golden: golden.pop("codes"), "does not hold 1 to 16 images"),
         (lambda golden: golden.update(codes=golden["codes"].float()), "does not hold"),
         (lambda golden: golden.update(codes=golden["codes"][:, 0, 0].clone()), "does not hold"),
-        (lambda golden: golden.update(images=torch.zeros(4)), "does not hold"),
-        (lambda golden: golden.update(images=torch.zeros(4, 1, 7, 7)), "does not hold"),
+        (lambda golden: golden.update(samples=torch.zeros(4)), "does not hold"),
+        (lambda golden: golden.update(samples=torch.zeros(4, 1, 7, 7)), "does not hold"),
         (lambda golden: golden.update({k: v[:0].clone() for k, v in golden.items()}), "does not hold"),
         (
             lambda golden: golden.update({k: v.repeat(5, *[1] * (v.ndim - 1)) for k, v in golden.items()}),
             "does not hold",
         ),
-        (lambda golden: golden.update(images=golden["images"] * torch.nan), "pictures that are not finite"),
+        (lambda golden: golden.update(samples=golden["samples"] * torch.nan), "images that are not finite"),
         (lambda golden: golden.update(codes=golden["codes"] + 1), "gives other codes here"),
     ],
 )
@@ -272,10 +284,10 @@ def test_a_hostile_manifest_of_a_corpus(folder: Path, key: str, value: object) -
         value = {}
     sealed_again(folder / "codes", "manifest.json", lambda facts: facts.update({key: value}))
     if key == "longest_row_tokens" and isinstance(value, int):
-        assert corpus.shared_facts([f"{folder}/codes"])[key] == value  # a number that `check_rows` judges
+        assert getattr(corpus.read_corpora([f"{folder}/codes"]), key) == value  # a number that `check_rows` judges
         return
     with pytest.raises(ValueError, match=f"{folder}/codes/(manifest|text)"):
-        corpus.shared_facts([f"{folder}/codes"])
+        corpus.read_corpora([f"{folder}/codes"])
 
 
 NOTES = (

@@ -8,7 +8,8 @@ from jobs.preflight import Preflight
 from pipeline.models.config import DenoiserConfig
 from pipeline.models.denoiser import Denoiser
 from pipeline.storage import Store
-from pipeline.tokenize import package
+from pipeline.tokenize.media import IMAGE
+from pipeline.tokenize.tokenizer import export_tokenizer
 from pipeline.train import metrics
 from pipeline.train.checkpoint import committed, open_saved
 from tests.tokenize import toy
@@ -17,7 +18,7 @@ from tests.train import tiny
 TOML = """run_dir = "{folder}/run"
 images = "nowhere"
 [model]
-image_size = 16
+size = 16
 width = 8
 [train]
 steps = 7200
@@ -95,11 +96,11 @@ def test_a_transformer_can_be_planned_before_its_corpus_is_there(tmp_path, capsy
 
 
 def test_a_decoder_is_that_of_its_tokenizer(tmp_path, capsys):
-    package.export(toy.dvae(), Store(str(tmp_path / "tokenizer")), toy.images(4), data_facts={})
+    export_tokenizer(toy.dvae(), Store(str(tmp_path / "tokenizer")), toy.images(4), data={}, medium=IMAGE)
     (tmp_path / "decoder.toml").write_text(
         f'run_dir = "{tmp_path}/run"\nimages = "nowhere"\ntokenizer = "{tmp_path}/tokenizer"\nwidth = 16\n'
     )
-    real = Denoiser(DenoiserConfig(levels=toy.CONFIG.levels, width=16))
+    real = Denoiser(DenoiserConfig(code_width=toy.CONFIG.quantizer.width, width=16))
     plan = shown(capsys, config=str(tmp_path / "decoder.toml"), job="train_decoder", peak_tflops=1)
     assert count(plan["parameters"]) == sum(p.numel() for p in real.parameters())
 

@@ -6,15 +6,15 @@ from jobs.train_decoder import TrainDecoder, sampler
 from pipeline.models.config import DenoiserConfig
 from pipeline.models.denoiser import Denoiser
 from pipeline.storage import Store
-from pipeline.tokenize import package
-from pipeline.tokenize.pixels import to_bytes
+from pipeline.tokenize.media import IMAGE, to_bytes
+from pipeline.tokenize.tokenizer import export_tokenizer
 from tests.jobs.test_train_dvae import Pictures
 from tests.tokenize import toy
 
 
 def test_samples_are_images_reconstructions_and_what_the_network_makes(tmp_path) -> None:
-    tokenizer = package.export(toy.dvae(), Store(str(tmp_path)), toy.images(20))
-    rows, model = Pictures(3), Denoiser(DenoiserConfig(levels=toy.CONFIG.levels, width=16)).eval()
+    tokenizer = export_tokenizer(toy.dvae(), Store(str(tmp_path)), toy.images(20), medium=IMAGE)
+    rows, model = Pictures(3), Denoiser(DenoiserConfig(code_width=toy.CONFIG.quantizer.width, width=16)).eval()
     draw = sampler(rows, tokenizer)
     with torch.no_grad():
         pixels, again = draw(model)["decoded"], draw(model)["decoded"]

@@ -6,9 +6,9 @@ import torch
 from jobs.train_dvae import TrainDVAE, sampler
 from pipeline.models.config import DVAEConfig
 from pipeline.models.dvae import DVAE
-from pipeline.tokenize.pixels import to_bytes, to_png
+from pipeline.tokenize.media import to_bytes, to_png
 
-CONFIG = DVAEConfig(image_size=16, width=8, multipliers=(1, 2))
+CONFIG = DVAEConfig(size=16, width=8, multipliers=(1, 2))
 
 
 class Pictures:

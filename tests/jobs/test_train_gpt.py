@@ -10,6 +10,7 @@ import torch
 
 from jobs.train_gpt import TrainGPT, worker
 from pipeline import records
+from pipeline.config import to_json
 from pipeline.manifest import write_sealed
 from pipeline.storage import Store, read_json, write_parquet
 from pipeline.tokenize.grammar import Grammar
@@ -49,7 +50,7 @@ def corpus(folder: Path, rows: int, words: str = "a picture") -> str:
             "identity": folder.name,
             "tokenizer_sha256": TOKENIZER,
             "text_sha256": text.sha256,
-            "grammar": grammar.to_json(),
+            "grammar": to_json(grammar.layout),
             "files": [asdict(write_parquet(store, "codes/{sha256}.parquet", table, 8))],
         },
     )

@@ -4,7 +4,8 @@ import pytest
 import torch
 import vector_quantize_pytorch as reference_library
 
-from pipeline.models.quantizers import FSQ
+from pipeline.models.config import MAX_CODES, QuantizerConfig
+from pipeline.models.quantizers import FSQ, build
 
 torch.set_num_threads(1)
 LEVELS = [(8, 5, 5, 5), (7, 5, 5, 5, 5), (3, 4), (8, 8, 8, 6, 5), (4,)]
@@ -72,3 +73,23 @@ def test_margin_is_the_distance_to_the_nearest_boundary() -> None:
     half = 4 * 1.001 / 2
     z = torch.atanh(torch.tensor([0.0, 0.5, 0.8, -1.45]) / half)[:, None, None]
     torch.testing.assert_close(quantizer.margin(z), torch.tensor([0.5, 0.0, 0.3, 0.05]), rtol=0, atol=1e-6)
+
+
+def test_a_quantizer_is_what_its_config_says() -> None:
+    config = QuantizerConfig(levels=(8, 5, 5))
+    quantizer = build(config)
+    assert isinstance(quantizer, FSQ) and quantizer.levels == (8, 5, 5)
+    assert config.width == quantizer.width == 3 and config.codebook_size == quantizer.codebook_size == 200
+
+
+@pytest.mark.parametrize(
+    ("levels", "said"),
+    [
+        ((), r"is \(\); give it one number"),
+        ((8, 2), "use 3 or more"),
+        ((300, 300, 300), f"product is {MAX_CODES} at most"),
+    ],
+)
+def test_levels_that_cannot_be_told_apart_are_refused(levels: tuple[int, ...], said: str) -> None:
+    with pytest.raises(ValueError, match=f"levels .* {said}"):
+        QuantizerConfig(levels=levels)

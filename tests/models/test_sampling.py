@@ -6,7 +6,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from pipeline.models.config import GPTConfig, SamplingConfig
 from pipeline.models.gpt import GPT
-from pipeline.models.sampling import choose, draw, guide, keep_top_k, keep_top_p, sample_tokens
+from pipeline.models.sampling import Prompts, choose, draw, guide, keep_top_k, keep_top_p, sample_tokens
 
 torch.set_num_threads(1)
 
@@ -120,7 +120,9 @@ def test_sampling_with_a_cache_equals_full_forwards_of_two_separate_prompts() ->
     ones = torch.ones_like(cond)
     uniforms = torch.rand(3, steps, generator=torch.Generator().manual_seed(4))
     constraint = Parity(3, 40)
-    tokens = sample_tokens(gpt, cond, ones, null, ones, constraint, uniforms, config)
+    tokens = sample_tokens(
+        gpt, Prompts(tokens=cond, documents=ones), Prompts(tokens=null, documents=ones), constraint, uniforms, config
+    )
     assert torch.equal(tokens, torch.stack(constraint.seen, 1))
     assert torch.equal(tokens % 2, torch.arange(steps).expand(3, -1) % 2)
     with torch.no_grad():
@@ -134,8 +136,10 @@ def test_rows_do_not_depend_on_their_neighbours() -> None:
     gpt, config = model(), SamplingConfig()
     prompt = torch.randint(0, 40, (4, 5))
     ones, uniforms = torch.ones_like(prompt), torch.rand(4, 8)
-    together = sample_tokens(gpt, prompt, ones, None, None, Parity(4, 40), uniforms, config)
-    alone = sample_tokens(gpt, prompt[2:3], ones[2:3], None, None, Parity(1, 40), uniforms[2:3], config)
+    together = sample_tokens(gpt, Prompts(tokens=prompt, documents=ones), None, Parity(4, 40), uniforms, config)
+    alone = sample_tokens(
+        gpt, Prompts(tokens=prompt[2:3], documents=ones[2:3]), None, Parity(1, 40), uniforms[2:3], config
+    )
     assert torch.equal(alone, together[2:3])
 
 

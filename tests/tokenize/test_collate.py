@@ -6,15 +6,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.models import gpt
-from pipeline.models.denoiser import NUM_TIMESTEPS
+from pipeline.models.config import NUM_TIMESTEPS
 from pipeline.records import CODES
 from pipeline.storage import Store
-from pipeline.tokenize import package
-from pipeline.tokenize.collate import DecoderCollate, ImageCollate, SequenceCollate
-from pipeline.tokenize.grammar import MODALITIES, Grammar, Segment
-from pipeline.tokenize.package import Tokenizer
+from pipeline.tokenize.collate import DecoderCollate, MediaCollate, SequenceCollate
+from pipeline.tokenize.grammar import Grammar, Segment
+from pipeline.tokenize.media import IMAGE
 from pipeline.tokenize.text import TextTokenizer
+from pipeline.tokenize.tokenizer import Tokenizer, export_tokenizer
 from tests.tokenize import toy
 
 torch.set_num_threads(1)
@@ -24,7 +23,7 @@ GRAMMAR = Grammar(text_size=TEXT.vocab_size, image_size=60, audio_size=9, max_si
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return package.export(toy.dvae(), Store(str(tmp_path_factory.mktemp("tokenizer"))), toy.images(20))
+    return export_tokenizer(toy.dvae(), Store(str(tmp_path_factory.mktemp("tokenizer"))), toy.images(20), medium=IMAGE)
 
 
 def code_table(n: int, **changes: object) -> pa.Table:
@@ -58,7 +57,7 @@ def whole(batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
 
 def test_images_are_their_pixels() -> None:
     x = toy.images(5)
-    batch = ImageCollate(channels=1, size=16)(toy.image_table(x), toy.Draw([0] * 5))
+    batch = MediaCollate(medium=IMAGE, config=toy.CONFIG)(toy.image_table(x), toy.Draw([0] * 5))
     assert list(batch) == ["x"] and torch.equal(batch["x"], x)
 
 
@@ -103,7 +102,6 @@ def test_each_target_has_its_modality() -> None:
     assert batch["modality"].dtype == torch.int8
     expected = [0] + [1] * n + [0] * 4 + [2] * 16 + [0] * 2  # <text>; text; </text> <image> h w; codes; </image> <eos>
     assert batch["modality"][0].tolist() == expected + [0] * (40 - len(expected))
-    assert tuple(MODALITIES) == gpt.MODALITIES
 
 
 def test_rows_are_packed_and_each_sample_is_its_own_document() -> None:
@@ -149,11 +147,18 @@ def test_rows_that_do_not_fit_are_named(changes: dict, message: str) -> None:
         sequences()(code_table(1, **changes), toy.Draw([0]))
 
 
+def codes_of(vectors: torch.Tensor, tokenizer: Tokenizer) -> torch.Tensor:
+    """The codes (N, h, w) of code vectors (N, K, h, w), looked up among those of all codes."""
+    table = tokenizer.vectors(torch.arange(tokenizer.codebook_size)[:, None, None])  # (V, K, 1, 1)
+    return (vectors[:, None] == table).all(2).long().argmax(1)
+
+
 def test_the_decoder_s_reconstruction_is_that_of_the_codes_it_is_given(tokenizer: Tokenizer) -> None:
     x = toy.images(200, seed=5)
     batch = DecoderCollate(tokenizer=tokenizer)(toy.image_table(x), toy.Draw(list(range(200))))
-    assert torch.equal(batch["x"], x) and torch.equal(batch["recon"], tokenizer.decode(batch["codes"]))
-    wrong = (batch["codes"] != tokenizer.encode(x)).flatten(1).float().mean(1)
+    codes = codes_of(batch["vectors"], tokenizer)
+    assert torch.equal(batch["x"], x) and torch.equal(batch["recon"], tokenizer.decode(codes))
+    wrong = (codes != tokenizer.encode(x)).flatten(1).float().mean(1)
     clean = batch["corruption"] == 0
     assert 0.65 < clean.float().mean() < 0.85 and (wrong[clean] == 0).all()
     assert 0 < batch["corruption"].max() < 0.2
@@ -161,7 +166,7 @@ def test_the_decoder_s_reconstruction_is_that_of_the_codes_it_is_given(tokenizer
     assert wrong[~clean].mean().item() == pytest.approx(batch["corruption"][~clean].mean().item() * 59 / 60, rel=0.15)
     assert batch["t"].dtype == torch.int64 and 0 <= batch["t"].min() and 900 < batch["t"].max() < NUM_TIMESTEPS
     assert batch["noise"].shape == x.shape and batch["noise"].std().item() == pytest.approx(1, abs=0.02)
-    assert all(value.dtype == torch.float32 for name, value in batch.items() if name not in ("codes", "t"))
+    assert all(value.dtype == torch.float32 for name, value in batch.items() if name != "t")
 
 
 def test_a_column_of_codes_saves_encoding(tokenizer: Tokenizer) -> None:
@@ -169,13 +174,13 @@ def test_a_column_of_codes_saves_encoding(tokenizer: Tokenizer) -> None:
     codes = pa.array(np.random.default_rng(0).integers(0, 60, (6, 16)).tolist(), pa.list_(pa.int32()))
     table = table.append_column("codes", codes)
     batch = DecoderCollate(tokenizer=tokenizer, max_corruption=0.0)(table, toy.Draw([0] * 6))
-    assert batch["codes"].flatten(1).tolist() == codes.to_pylist()
+    assert codes_of(batch["vectors"], tokenizer).flatten(1).tolist() == codes.to_pylist()
 
 
 def test_no_corruption_means_clean_codes(tokenizer: Tokenizer) -> None:
     x = toy.images(8)
     batch = DecoderCollate(tokenizer=tokenizer, max_corruption=0.0)(toy.image_table(x), toy.Draw(list(range(8))))
-    assert torch.equal(batch["codes"], tokenizer.encode(x)) and not batch["corruption"].any()
+    assert torch.equal(batch["vectors"], tokenizer.vectors(tokenizer.encode(x))) and not batch["corruption"].any()
 
 
 def test_a_sample_does_not_depend_on_its_neighbours(tokenizer: Tokenizer) -> None:

@@ -11,11 +11,54 @@ import torch
 from pipeline.manifest import read_manifest, write_sealed
 from pipeline.models.config import DVAEConfig
 from pipeline.models.dvae import DVAE
+from pipeline.records import CODES, IMAGE
 from pipeline.storage import CorruptFileError, Store, read_table, write_parquet
-from pipeline.tokenize import corpus, package
-from pipeline.tokenize.collate import pictures
-from pipeline.tokenize.pixels import to_png
+from pipeline.tokenize import corpus, media
+from pipeline.tokenize.media import to_png
 from pipeline.tokenize.text import TextTokenizer
+from pipeline.tokenize.tokenizer import Tokenizer, export_tokenizer
+from tests.tokenize import toy
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    store = Store(str(tmp_path_factory.mktemp("tokenizer")))
+    return export_tokenizer(toy.dvae(), store, toy.images(20), medium=media.IMAGE)
+
+
+def test_rows_become_codes_in_their_order(tokenizer: Tokenizer) -> None:
+    x = toy.images(40, seed=3)
+    out = corpus.encode(toy.image_table(x), tokenizer)
+    assert out.schema == CODES
+    rows = out.to_pylist()
+    assert [row["key"] for row in rows] == [f"k{i}" for i in range(40)]
+    assert rows[7]["text"] == "picture 7" and rows[7]["modality"] == "image" and rows[7]["shape"] == [4, 4]
+    assert {row["tokenizer_sha256"] for row in rows} == {tokenizer.sha256}
+    assert torch.equal(torch.tensor([row["codes"] for row in rows]).view(-1, 4, 4), tokenizer.encode(x))
+
+
+@pytest.mark.parametrize("size", [1, 5, 64])
+def test_batch_size_never_changes_a_row(tokenizer: Tokenizer, size: int) -> None:
+    table = toy.image_table(toy.images(64, seed=4))
+    parts = pa.concat_tables([corpus.encode(table.slice(start, size), tokenizer) for start in range(0, 64, size)])
+    assert parts.equals(corpus.encode(table, tokenizer))
+
+
+def test_no_rows_are_no_rows(tokenizer: Tokenizer) -> None:
+    assert corpus.encode(IMAGE.empty_table(), tokenizer).equals(CODES.empty_table())
+
+
+def test_a_broken_picture_is_named(tokenizer: Tokenizer) -> None:
+    table = toy.image_table(toy.images(2))
+    broken = table.set_column(
+        table.schema.get_field_index("image"),
+        IMAGE.field("image"),
+        pa.array([table["image"][0].as_py(), b"not a png"], pa.large_binary()),
+    )
+    with pytest.raises(ValueError, match="image k1: 9 bytes are not a picture"):
+        corpus.encode(broken, tokenizer)
 
 
 @pytest.fixture
@@ -41,37 +84,38 @@ def test_codes_are_those_of_the_tokenizer_and_shards_are_not_made_twice(
 ) -> None:
     torch.manual_seed(0)
     folder = Store(str(tmp_path / "tokenizer"))
-    dvae = DVAE(DVAEConfig(image_size=8, width=4, multipliers=(1, 2)))
-    tokenizer = package.export(dvae, folder, torch.rand(4, 1, 8, 8) * 2 - 1)
-    out, files = Store(str(tmp_path / "codes")), corpus.source_files(source)
-    facts = corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280)
-    found = read_manifest(out, corpus.MANIFEST)
-    assert facts["identity"] == found["identity"] == corpus.identity(files, tokenizer.sha256, 280)
-    for shard, file in zip(found["files"], files, strict=True):
+    dvae = DVAE(DVAEConfig(size=8, width=4, multipliers=(1, 2)))
+    tokenizer = export_tokenizer(dvae, folder, torch.rand(4, 1, 8, 8) * 2 - 1, medium=media.IMAGE)
+    out, files = Store(str(tmp_path / "codes")), corpus.source_files(source, media.IMAGE)
+    made = corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280)
+    found = read_manifest(out, corpus.MANIFEST, corpus.Corpus)
+    assert made == found and made.identity == corpus.identity(files, tokenizer.sha256, 280)
+    for shard, file in zip(found.files, files, strict=True):
         codes, images = read_table(out, shard), read_table(source, file)
         assert codes["key"].equals(images["key"]) and codes["text"].equals(images["caption"])
-        assert codes["codes"].to_pylist() == tokenizer.encode(pictures(images, 1, 8)).flatten(1).tolist()
+        samples = torch.from_numpy(media.IMAGE.samples(images, dvae.config))
+        assert codes["codes"].to_pylist() == tokenizer.encode(samples).flatten(1).tolist()
         assert set(codes["tokenizer_sha256"].to_pylist()) == {tokenizer.sha256}
 
     # A row's ids: <bos> <text> … </text> <image> h w … </image> <eos>.
     text = TextTokenizer.load(out)
     sequences = [
         3 + len(text.encode(row["text"])) + 4 + len(row["codes"]) + 1
-        for shard in found["files"]
+        for shard in found.files
         for row in read_table(out, shard).to_pylist()
     ]
-    assert facts["longest_row_tokens"] == max(sequences)
+    assert made.longest_row_tokens == max(sequences)
     needed = max(sequences) - 1
-    corpus.check_rows(facts, needed)
+    corpus.check_rows(made, needed)
     with pytest.raises(ValueError, match=f"needs {needed} tokens, and seq_len is 5; use --seq-len {needed}"):
-        corpus.check_rows(facts, 5)
+        corpus.check_rows(made, 5)
 
     # Killed before the end: one shard and the manifest are missing. The others are left as they are.
     names = out.list("shards")
     before = {name: Path(out.path(name)).stat().st_mtime_ns for name in names[1:]}
     out.delete(names[0])
     out.delete(corpus.MANIFEST)
-    assert corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280) == facts
+    assert corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280) == made
     assert before == {name: Path(out.path(name)).stat().st_mtime_ns for name in names[1:]}
 
 
@@ -79,34 +123,34 @@ def test_the_text_tokenizer_of_another_corpus_can_be_used_and_makes_them_mixable
     local_ray: None, source: Store, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    folder, files = Store(str(tmp_path / "tokenizer")), corpus.source_files(source)
-    dvae = DVAE(DVAEConfig(image_size=8, width=4, multipliers=(1, 2)))
-    tokenizer = package.export(dvae, folder, torch.rand(4, 1, 8, 8) * 2 - 1)
+    folder, files = Store(str(tmp_path / "tokenizer")), corpus.source_files(source, media.IMAGE)
+    dvae = DVAE(DVAEConfig(size=8, width=4, multipliers=(1, 2)))
+    tokenizer = export_tokenizer(dvae, folder, torch.rand(4, 1, 8, 8) * 2 - 1, medium=media.IMAGE)
     text = TextTokenizer.train(["other words"], 260)
     out, own = Store(str(tmp_path / "codes")), Store(str(tmp_path / "own"))
-    facts = corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280, text=text)
-    assert facts["text_sha256"] == text.sha256 == TextTokenizer.load(out).sha256
-    assert facts["identity"] == corpus.identity(files, tokenizer.sha256, 999, text)
-    assert facts["identity"] != corpus.identity(files, tokenizer.sha256, 280)
-    write_sealed(own, corpus.MANIFEST, facts | {"identity": "another", "longest_row_tokens": 999})
-    assert corpus.shared_facts([out.url, own.url]) == read_manifest(out, corpus.MANIFEST) | {"longest_row_tokens": 999}
+    made = corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280, text=text)
+    assert made.text_sha256 == text.sha256 == TextTokenizer.load(out).sha256
+    assert made.identity == corpus.identity(files, tokenizer.sha256, 999, text)
+    assert made.identity != corpus.identity(files, tokenizer.sha256, 280)
+    write_sealed(own, corpus.MANIFEST, replace(made, identity="another", longest_row_tokens=999))
+    assert corpus.read_corpora([out.url, own.url]) == replace(made, longest_row_tokens=999)
     for name, flag in (("tokenizer_sha256", "--tokenizer"), ("text_sha256", "--text")):
-        write_sealed(own, corpus.MANIFEST, facts | {name: "0123456789abcdef"})
+        write_sealed(own, corpus.MANIFEST, replace(made, **{name: "0123456789abcdef"}))
         with pytest.raises(
             ValueError,
             match=f"own and .*codes were made with different tokenizers \\({name} 0123456789ab and"
             f".* with the same {flag} for both",
         ):
-            corpus.shared_facts([out.url, own.url])
+            corpus.read_corpora([out.url, own.url])
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     with pytest.raises(ValueError, match="no finished curation run"):
-        corpus.source_files(store)
+        corpus.source_files(store, media.IMAGE)
     write_sealed(store, "export/manifest.json", {"files": []})
     with pytest.raises(ValueError, match="kept no rows"):
-        corpus.source_files(store)
+        corpus.source_files(store, media.IMAGE)
     clips = pa.table({"key": ["a"], "audio": [b"x"], "text": ["word"]})
     for table, said in (
         (clips, "holds no images: its rows have key, audio, text, and no image; name the folder"),
@@ -116,16 +160,17 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
             store, "export/manifest.json", {"files": [asdict(write_parquet(store, "export/x.parquet", table))]}
         )
         with pytest.raises(ValueError, match=said):
-            corpus.source_files(store)
+            corpus.source_files(store, media.IMAGE)
     store.write("export/x.parquet", b"torn")
     write_sealed(
         store, "export/manifest.json", {"files": [asdict(replace(store.write("export/x.parquet", b"torn"), rows=1))]}
     )
     with pytest.raises(CorruptFileError, match=r"export/x\.parquet is torn or altered"):
-        corpus.source_files(store)
+        corpus.source_files(store, media.IMAGE)
     with pytest.raises(
-        ValueError, match=r"export holds no tokenized corpus: its manifest.json has no tokenizer_sha256; name"
+        ValueError,
+        match=r"export holds no tokenized corpus: .*identity is missing; .*finished jobs.tokenize_corpus run",
     ):
-        corpus.shared_facts([f"{store.url}/export"])
+        corpus.read_corpora([f"{store.url}/export"])
     with pytest.raises(ValueError, match="no tokenized corpus at .*none; run jobs.tokenize_corpus"):
-        corpus.shared_facts([f"{store.url}/none"])
+        corpus.read_corpora([f"{store.url}/none"])

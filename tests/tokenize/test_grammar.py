@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.tokenize.grammar import BOS, EOS, MODALITIES, NULL, PAD, START, Grammar, Segment, State
+from pipeline.config import from_json, to_json
+from pipeline.tokenize.grammar import BOS, EOS, MODALITIES, NULL, PAD, START, Grammar, Layout, Segment, State
 
 GRAMMAR = Grammar(text_size=30, image_size=50, audio_size=20, max_side=5)
 
@@ -111,11 +112,12 @@ def test_absent_modalities_are_never_offered() -> None:
 
 def test_layout_is_disjoint_padded_and_survives_json() -> None:
     assert GRAMMAR.vocab_size == 128 and GRAMMAR.vocab_size % 64 == 0
-    layout = json.loads(json.dumps(GRAMMAR.to_json()))
+    layout = json.loads(json.dumps(to_json(GRAMMAR.layout)))
     assert layout["offsets"] == {"text": 21, "image": 51, "audio": 101}
-    assert Grammar.from_json(layout) == GRAMMAR
+    assert Grammar.from_layout(from_json(Layout, layout)) == GRAMMAR
     with pytest.raises(ValueError, match="laid out otherwise"):
-        Grammar.from_json(layout | {"offsets": {"text": 20, "image": 51, "audio": 101}})
+        Grammar.from_layout(from_json(Layout, layout | {"offsets": {"text": 20, "image": 51, "audio": 101}}))
+    assert Grammar.of({"text": 30, "image": 50, "audio": 20}, max_side=5) == GRAMMAR
 
 
 @pytest.mark.parametrize(
@@ -157,10 +159,10 @@ def test_a_sequence_that_stops_early_is_refused() -> None:
     ],
 )
 def test_a_layout_of_strange_sizes_is_refused(change: dict[str, object]) -> None:
-    layout = Grammar(text_size=10, image_size=20).to_json()
-    assert Grammar.from_json(layout).to_json() == layout
-    with pytest.raises(ValueError, match="vocabulary|max_side"):
-        Grammar.from_json(layout | change)
+    layout = to_json(Grammar(text_size=10, image_size=20).layout)
+    assert Grammar.from_layout(from_json(Layout, layout)).layout == from_json(Layout, layout)
+    with pytest.raises(ValueError, match="vocabulary|max_side|" + next(iter(change))):
+        Grammar.from_layout(from_json(Layout, layout | change))
     for nothing in (None, [], 5, {}, "x"):
-        with pytest.raises(ValueError, match="the vocabulary"):
-            Grammar.from_json(nothing)
+        with pytest.raises(ValueError, match="not an object|is missing"):
+            from_json(Layout, nothing)

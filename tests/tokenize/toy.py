@@ -4,12 +4,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.models.config import DVAEConfig
+from pipeline.models.config import DVAEConfig, QuantizerConfig
 from pipeline.models.dvae import DVAE
 from pipeline.records import IMAGE
-from pipeline.tokenize.pixels import from_png, to_png
+from pipeline.tokenize.media import read_image, to_png
 
-CONFIG = DVAEConfig(image_size=16, width=8, multipliers=(1, 2, 2), levels=(5, 4, 3))
+CONFIG = DVAEConfig(size=16, width=8, multipliers=(1, 2, 2), quantizer=QuantizerConfig(levels=(5, 4, 3)))
 
 
 def dvae() -> DVAE:
@@ -27,7 +27,7 @@ def dvae() -> DVAE:
 def images(n: int, seed: int = 0) -> torch.Tensor:
     """(n, 1, 16, 16) as they come out of a PNG."""
     noise = np.random.default_rng(seed).random((n, 1, 16, 16), np.float32) * 2 - 1
-    return torch.from_numpy(np.stack([from_png(to_png(x), 1, 16) for x in noise]))
+    return torch.from_numpy(np.stack([read_image(to_png(x), CONFIG) for x in noise]))
 
 
 def image_table(pictures: torch.Tensor) -> pa.Table:

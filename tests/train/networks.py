@@ -9,6 +9,7 @@ from pipeline.models.config import DenoiserConfig, DVAEConfig, GPTConfig
 from pipeline.models.denoiser import Denoiser, denoiser_loss
 from pipeline.models.dvae import DVAE, dvae_loss
 from pipeline.models.gpt import GPT, gpt_loss
+from pipeline.models.quantizers import FSQ
 from pipeline.train import engine as engines
 from pipeline.train import ranks
 from pipeline.train.config import EngineConfig, OptimConfig
@@ -37,20 +38,20 @@ def denoiser_batch(generator: torch.Generator) -> Batch:
         "x": image(),
         "recon": image(),
         "noise": torch.randn(8, 1, 16, 16, generator=generator),
-        "codes": torch.randint(0, 50, (8, 4, 4), generator=generator),
+        "vectors": FSQ((5, 10)).vectors(torch.randint(0, 50, (8, 4, 4), generator=generator)),
         "corruption": torch.zeros(8),
         "t": torch.randint(0, 1000, (8,), generator=generator),
     }
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], LossFn, Callable[[torch.Generator], Batch]]] = {
-    "dvae": (lambda: DVAE(DVAEConfig(image_size=16, width=8)), dvae_loss, dvae_batch),
+    "dvae": (lambda: DVAE(DVAEConfig(size=16, width=8)), dvae_loss, dvae_batch),
     "gpt": (
         lambda: GPT(GPTConfig(vocab_size=61, n_layer=2, d_model=32, n_head=4, n_kv_head=2, seq_len=24)),
         gpt_loss,
         gpt_batch,
     ),
-    "denoiser": (lambda: Denoiser(DenoiserConfig(levels=(5, 10), width=16)), denoiser_loss, denoiser_batch),
+    "denoiser": (lambda: Denoiser(DenoiserConfig(code_width=2, width=16)), denoiser_loss, denoiser_batch),
 }
 
 

@@ -454,7 +454,7 @@ def test_a_resume_says_what_it_read(data, tmp_path):
 
 def test_operations_are_counted_for_the_networks_that_are_known(tmp_path):
     from pipeline.models.gpt import GPT
-    from pipeline.train import flops
+    from pipeline.models.networks import flops
 
     build, loss_fn, batch_of = NETWORKS["gpt"]
     batch = batch_of(torch.Generator().manual_seed(0))
@@ -473,7 +473,7 @@ def test_operations_are_counted_for_the_networks_that_are_known(tmp_path):
         model_config={},
     )
     for line in lines_of(tmp_path / "run"):
-        done = flops.of_batch(network, batch) / line["step_s"]
+        done = flops(network, batch) / line["step_s"]
         assert line["tflops_per_s"] * 1e12 == pytest.approx(done) and line["mfu"] == pytest.approx(done / 1e9)
         assert line["tokens_per_s"] == pytest.approx(batch["weights"].sum().item() / line["step_s"])
 

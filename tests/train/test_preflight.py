@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from pipeline.models.config import GPTConfig
-from pipeline.models.denoiser import alpha_bar
+from pipeline.models.diffusion import alpha_bar
 from pipeline.models.gpt import GPT, gpt_loss
 from pipeline.storage import Store
 from pipeline.train import engine as engines
 from pipeline.train import preflight, ranks
 from pipeline.train.checkpoint import committed, open_saved
 from pipeline.train.config import EngineConfig, OptimConfig, TrainConfig
-from pipeline.train.preflight import Network
+from pipeline.train.preflight import Workload
 from tests.train import networks, processes, tiny
 
 torch.set_num_threads(1)
@@ -22,7 +22,7 @@ BULKY = GPTConfig(vocab_size=512, n_layer=4, d_model=192, seq_len=8)
 
 def network(name):
     build, loss_fn, batch_of = networks.NETWORKS[name]
-    return Network(
+    return Workload(
         build=build, loss_fn=loss_fn, row={k: v[:1] for k, v in batch_of(torch.Generator().manual_seed(0)).items()}
     )
 
@@ -31,7 +31,7 @@ def config(micro_batch=None, **engine):
     return TrainConfig(global_batch=8, micro_batch=micro_batch, engine=EngineConfig(**engine))
 
 
-TINY = Network(
+TINY = Workload(
     build=tiny.Net, loss_fn=tiny.loss_fn, row=tiny.batch_of(torch.zeros(1, 5, dtype=torch.int64), torch.ones(1, 5))
 )
 

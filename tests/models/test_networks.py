@@ -7,7 +7,7 @@ from pipeline.models.config import DenoiserConfig, DVAEConfig, GPTConfig
 from pipeline.models.denoiser import Denoiser, denoiser_loss
 from pipeline.models.dvae import DVAE, dvae_loss
 from pipeline.models.gpt import GPT, gpt_loss
-from pipeline.train import flops
+from pipeline.models.networks import NETWORKS, flops
 from tests.train import networks
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -18,12 +18,12 @@ CASES = {
         networks.gpt_batch(GENERATOR),
     ),
     "denoiser": (
-        Denoiser(DenoiserConfig(levels=(5, 10), width=16, multipliers=(1, 3, 2), blocks=2)),
+        Denoiser(DenoiserConfig(code_width=2, width=16, multipliers=(1, 3, 2), blocks=2)),
         denoiser_loss,
         networks.denoiser_batch(GENERATOR),
     ),
     "dvae": (
-        DVAE(DVAEConfig(image_size=16, width=8, multipliers=(1, 3, 2), blocks=2)),
+        DVAE(DVAEConfig(size=16, width=8, multipliers=(1, 3, 2), blocks=2)),
         dvae_loss,
         networks.dvae_batch(GENERATOR),
     ),
@@ -37,7 +37,7 @@ def test_the_formula_is_what_torch_counts(case):
     # In this kernel attention is two batched products, as in the formula; others count a recomputation as well.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
         loss = loss_fn(model, batch)[0]
-    assert 3 * forward.get_total_flops() == flops.of_batch(model, batch)
+    assert 3 * forward.get_total_flops() == flops(model, batch)
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     # The gradient of the input is never computed: the only difference, of the first convolution alone.
@@ -45,4 +45,14 @@ def test_the_formula_is_what_torch_counts(case):
 
 
 def test_another_network_has_no_formula():
-    assert flops.of_batch(torch.nn.Linear(2, 2), {}) is None
+    assert flops(torch.nn.Linear(2, 2), {}) is None
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_line_of_the_table_belongs_together(name):
+    build, loss_fn, batch_of = networks.NETWORKS[name]
+    model, network = build(), NETWORKS[name]
+    assert type(model) is network.build and isinstance(model.config, network.config) and network.loss is loss_fn
+    assert type(network.build(model.config)) is type(model)
+    batch = batch_of(GENERATOR)
+    assert flops(model, batch) == 3 * network.forward_flops(model.config, batch)
