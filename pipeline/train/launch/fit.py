@@ -28,7 +28,7 @@ from pipeline.lease import hold
 from pipeline.storage import Store
 from pipeline.train import ranks
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.launch.fit import monitor as monitors
+from pipeline.train.launch import monitor as monitors
 from pipeline.train.launch.monitor import POLL_S, Forward, OnTerminate, RayHost
 from pipeline.train.launch.watch import Watch, save_now
 from pipeline.train.loop import Host
