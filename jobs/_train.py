@@ -25,7 +25,7 @@ def open_rows(url: str) -> Rows:
 
 
 def launch(worker: Callable[..., None], config: Any, name: str) -> bool:
-    """Run `worker({"config": config}, host)` on the workers of a Ray session, to the last step; False if that is
+    """Run `worker(config, supervisor)` on the workers of a Ray session, to the last step; False if that is
     done."""
     store = Store(config.run_dir)
     store.check_writable()
@@ -45,7 +45,7 @@ def launch(worker: Callable[..., None], config: Any, name: str) -> bool:
 
         fit(
             worker,
-            {"config": config},
+            config,
             name=name,
             run_dir=config.run_dir,
             cluster=config.cluster,

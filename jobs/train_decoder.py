@@ -5,7 +5,6 @@ python -m jobs.train_decoder --run-dir s3://b/decoder --images s3://b/images --t
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,8 @@ from pipeline.train import ranks
 from pipeline.train.data.rows import Rows
 from pipeline.train.heldout import held_out
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Host, Sample, TrainConfig, train
+from pipeline.train.loop import Run, Sample, Supervisor, TrainConfig, train
+from pipeline.train.manifest import NetworkSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +74,8 @@ def sampler(rows: Rows, tokenizer: Tokenizer) -> Sample:
     return sample
 
 
-def worker(payload: dict[str, Any], host: Host) -> None:
+def worker(config: TrainDecoder, supervisor: Supervisor) -> None:
     """What each worker runs."""
-    config: TrainDecoder = payload["config"]
     device = ranks.device(config.cluster.use_gpu)
     tokenizer = package.load(Store(config.tokenizer), device)  # the loader runs it: on a CPU it would starve a GPU
     model = DenoiserConfig(
@@ -90,20 +89,20 @@ def worker(payload: dict[str, Any], host: Host) -> None:
     rows, collate = open_rows(config.images), DecoderCollate(tokenizer=tokenizer, max_corruption=config.max_corruption)
     unseen = open_rows(config.held_out) if config.held_out else None
     train(
-        config.train,
+        Run(
+            config=config.train,
+            network=NetworkSpec(kind="denoiser", model=to_json(model), facts={"tokenizer_sha256": tokenizer.sha256}),
+            store=Store(config.run_dir),
+            device=device,
+            supervisor=supervisor,
+            accepted=lambda: accept(config),
+        ),
         model=Denoiser(model),
         loss_fn=denoiser_loss,
         rows=rows,
         collate=collate,
-        store=Store(config.run_dir),
-        kind="denoiser",
-        model_config=to_json(model),
-        facts={"tokenizer_sha256": tokenizer.sha256},
-        device=device,
-        host=host,
         evaluate=held_out(unseen, collate, denoiser_loss, config.train, device) if unseen else None,
         sample=sampler(rows, tokenizer) if config.train.sample_every else None,
-        accepted=lambda: accept(config),
     )
 
 

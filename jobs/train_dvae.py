@@ -5,7 +5,6 @@ python -m jobs.train_dvae --run-dir s3://b/dvae --images s3://b/images --cluster
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,8 @@ from pipeline.train import ranks
 from pipeline.train.data.rows import Rows
 from pipeline.train.heldout import held_out
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Host, Sample, TrainConfig, train
+from pipeline.train.loop import Run, Sample, Supervisor, TrainConfig, train
+from pipeline.train.manifest import NetworkSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,29 +64,29 @@ def sampler(rows: Rows, model: DVAEConfig) -> Sample:
     return sample
 
 
-def worker(payload: dict[str, Any], host: Host) -> None:
+def worker(config: TrainDVAE, supervisor: Supervisor) -> None:
     """What each worker runs."""
-    config: TrainDVAE = payload["config"]
     torch.manual_seed(config.train.seed)
     rows = open_rows(config.images)
     device = ranks.device(config.cluster.use_gpu)
     collate = ImageCollate(channels=config.model.channels, size=config.model.image_size)
     train(
-        config.train,
+        Run(
+            config=config.train,
+            network=NetworkSpec(kind="dvae", model=to_json(config.model)),
+            store=Store(config.run_dir),
+            device=device,
+            supervisor=supervisor,
+            accepted=lambda: accept(config, "tokenizer"),
+        ),
         model=DVAE(config.model),
         loss_fn=dvae_loss,
         rows=rows,
         collate=collate,
-        store=Store(config.run_dir),
-        kind="dvae",
-        model_config=to_json(config.model),
-        device=device,
-        host=host,
         evaluate=held_out(open_rows(config.held_out), collate, dvae_loss, config.train, device)
         if config.held_out
         else None,
         sample=sampler(rows, config.model) if config.train.sample_every else None,
-        accepted=lambda: accept(config, "tokenizer"),
     )
 
 

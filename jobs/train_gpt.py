@@ -6,7 +6,7 @@ python -m jobs.train_gpt --run-dir runs/gpt --codes runs/digits/codes runs/photo
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -25,7 +25,8 @@ from pipeline.train.data.mixture import MixedRows, check_weights
 from pipeline.train.data.rows import Rows
 from pipeline.train.heldout import held_out
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Host, TrainConfig, train
+from pipeline.train.loop import Run, Supervisor, TrainConfig, train
+from pipeline.train.manifest import NetworkSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +72,8 @@ class TrainGPT:
         return (*self.codes, self.held_out) if self.held_out else self.codes
 
 
-def worker(payload: dict[str, Any], host: Host) -> None:
+def worker(config: TrainGPT, supervisor: Supervisor) -> None:
     """What each worker runs."""
-    config: TrainGPT = payload["config"]
     facts, stores = shared_facts(config.named), [Store(url) for url in config.named]
     rows = [Rows.committed(store, MANIFEST, cache_bytes=(1 << 30) // len(stores)) for store in stores]
     unseen = MixedRows([rows.pop()]) if config.held_out else None
@@ -88,21 +88,22 @@ def worker(payload: dict[str, Any], host: Host) -> None:
         drop_condition=config.drop_condition,
     )
     device = ranks.device(config.cluster.use_gpu)
+    facts_of_codes = {name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")}
     torch.manual_seed(config.train.seed)
     train(
-        config.train,
+        Run(
+            config=config.train,
+            network=NetworkSpec(kind="gpt", model=to_json(model), facts=facts_of_codes),
+            store=Store(config.run_dir),
+            device=device,
+            supervisor=supervisor,
+            accepted=lambda: accept(config),
+        ),
         model=GPT(model),
         loss_fn=gpt_loss,
         rows=MixedRows(rows, config.weights),
         collate=collate,
-        store=Store(config.run_dir),
-        kind="gpt",
-        model_config=to_json(model),
-        device=device,
-        host=host,
-        facts={name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")},
         evaluate=held_out(unseen, collate, gpt_loss, config.train, device) if unseen else None,
-        accepted=lambda: accept(config),
     )
 
 

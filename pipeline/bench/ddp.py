@@ -32,7 +32,8 @@ from pipeline.train.data.order import Draw
 from pipeline.train.data.rows import Rows
 from pipeline.train.engine import EngineConfig, OptimConfig
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Host, TrainConfig
+from pipeline.train.loop import Run, Supervisor, TrainConfig
+from pipeline.train.manifest import NetworkSpec
 
 _VOCAB = 512
 _ROWS = 2048
@@ -104,16 +105,17 @@ def collate(table: pa.Table, draw: Draw) -> dict[str, torch.Tensor]:
     return {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "weights": torch.ones(tokens[:, 1:].shape)}
 
 
-def worker(payload: dict[str, Any], host: Host) -> None:
+def worker(payload: dict[str, Any], supervisor: Supervisor) -> None:
     """What each of our workers runs."""
     config: Ddp = payload["config"]
-    told, cpu_s = host.progress, {}
+    told = supervisor.progress
+    cpu_s: dict[int, float] = {}
 
     def progress(step: int, loss: float) -> None:
         cpu_s[step] = time.process_time()
         told(step, loss)
 
-    host.progress = progress
+    supervisor.progress = progress
     torch.manual_seed(0)
     train = TrainConfig(
         steps=config.steps,
@@ -123,15 +125,16 @@ def worker(payload: dict[str, Any], host: Host) -> None:
         engine=EngineConfig(zero_stage=config.zero_stage),
     )
     loop.train(
-        train,
+        Run(
+            config=train,
+            network=NetworkSpec(kind="gpt", model={}),
+            store=Store(payload["run_dir"]),
+            supervisor=supervisor,
+        ),
         model=GPT(config.gpt),
         loss_fn=gpt_loss,
         rows=Rows.committed(Store(payload["data"])),
         collate=collate,
-        store=Store(payload["run_dir"]),
-        kind="gpt",
-        model_config={},
-        host=host,
     )
     if ranks.rank() == 0:
         spent = (cpu_s[config.steps] - cpu_s[config.warmup]) / (config.steps - config.warmup)

@@ -29,7 +29,8 @@ from pipeline.train.data.order import Draw
 from pipeline.train.data.rows import Rows
 from pipeline.train.engine import EngineConfig
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Host, TrainConfig
+from pipeline.train.loop import Run, Supervisor, TrainConfig
+from pipeline.train.manifest import NetworkSpec
 
 STEPS, EVERY, KILL = 12, 5, 8
 _PAUSE_S = 0.2  # of each step, so that the checkpoint before the death is committed
@@ -85,26 +86,27 @@ def collate(table: pa.Table, draw: Draw) -> dict[str, torch.Tensor]:
     return {"x": torch.from_numpy(np.stack(table["x"].to_pylist()).astype(np.float32))}
 
 
-def worker(payload: dict[str, Any], host: Host) -> None:
+def worker(payload: dict[str, Any], supervisor: Supervisor) -> None:
     """What each of our workers runs."""
 
-    class Dying(type(host)):
+    class Dying(type(supervisor)):
         def progress(self, step: int, loss: float) -> None:
             super().progress(step, loss)
             _stepped(payload["path"], step, ranks.rank())
 
-    host.__class__ = Dying
+    supervisor.__class__ = Dying
     train = TrainConfig(steps=STEPS, global_batch=8, checkpoint_every=EVERY, engine=EngineConfig(backend="torch"))
     loop.train(
-        train,
+        Run(
+            config=train,
+            network=NetworkSpec(kind="linear", model={}),
+            store=Store(f"{payload['path']}/run"),
+            supervisor=supervisor,
+        ),
         model=nn.Linear(_WIDTH, _WIDTH),
         loss_fn=loss_fn,
         rows=Rows.committed(Store(payload["data"])),
         collate=collate,
-        store=Store(f"{payload['path']}/run"),
-        kind="linear",
-        model_config={},
-        host=host,
     )
 
 

@@ -165,7 +165,7 @@ def _step(config: TrainStep, name: str, variant: str, peak: float) -> dict[str, 
 
     def step() -> None:
         sums = engine.backward(batch, last=True)
-        engine.step(3e-4, sums[1].item())
+        engine.step(3e-4, sums.weight)
         engine.forward_time.read()
 
     times = _timed(config.device, step, warmup=config.warmup, steps=config.steps, rounds=config.rounds)

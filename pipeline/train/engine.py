@@ -12,7 +12,7 @@ nothing about how it is sharded.
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,10 +22,7 @@ from torch import nn
 
 from pipeline.train import blocks, ranks
 from pipeline.train.clock import Stopwatch
-
-LossFn = Callable[[nn.Module, dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]
-"""(model, batch) -> (loss_sum, weight, sums): sums over the micro-batch; `sums` are further ones to log, always the
-same names, see `metrics.means`. `loss_sum` and `weight` are 0-dimensional, and only `loss_sum` needs a gradient."""
+from pipeline.train.loss import Batch, LossFn, Sums, WithLoss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,25 +100,6 @@ class Slice:
         )
 
 
-class WithLoss(nn.Module):
-    """Model and loss as one module, so that an engine that wraps `forward` wraps whatever the loss does."""
-
-    def __init__(self, model: nn.Module, loss_fn: LossFn, precision: str) -> None:
-        super().__init__()
-        self.model, self._loss_fn, self._bf16 = model, loss_fn, precision == "bf16"
-
-    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(loss_sum, (2 + number of sums,) float64: loss_sum, weight and the sums in the order of their names)."""
-        device = next(iter(batch.values())).device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=self._bf16):
-            loss_sum, weight, sums = self._loss_fn(self.model, batch)
-        self.names = sorted(sums)
-        values = [loss_sum, weight, *(sums[name] for name in self.names)]
-        sums = torch.stack([value.detach().double() for value in values])
-        # Times 1, or nan: a loss that is not finite must not step even where its gradient is finite.
-        return loss_sum.float() * (1 + 0 * loss_sum.detach().float()), sums
-
-
 class Engine:
     """Plain torch, on one rank or several: every rank holds everything, gradients are summed over ranks."""
 
@@ -134,31 +112,26 @@ class Engine:
         device: torch.device,
         num_micro: int = 1,
     ) -> None:
-        self.model, self.config, self.device = model.to(device), config, device
-        self.updates = 0
+        self.model = model.to(device)
         blocks.prepare(model, compiled=config.compile, recomputed=config.activation_checkpointing)
-        self._loss = WithLoss(model, loss_fn, config.precision)
+        self.config = config
+        self.device = device
+        self.updates = 0
         self.forward_time = Stopwatch(device)
+        self._loss = WithLoss(model, loss_fn, config.precision)
         self._num_micro = num_micro
         self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.shapes = {name: tuple(p.shape) for name, p in self._named.items()}
-        if bad := [name for name, p in self._named.items() if p.dtype != torch.float32]:
-            raise ValueError(
-                f"parameter {bad[0]} is {self._named[bad[0]].dtype}; models train in float32 "
-                "(train.engine.precision bf16 casts by itself)"
-            )
-        for tensor in (*model.parameters(), *model.buffers()):
-            if ranks.world_size() > 1:
+        for name, p in self._named.items():
+            if p.dtype != torch.float32:
+                raise ValueError(
+                    f"parameter {name} is {p.dtype}; models train in float32 "
+                    "(train.engine.precision bf16 casts by itself)"
+                )
+        if ranks.world_size() > 1:  # ranks may have begun with other random numbers
+            for tensor in (*model.parameters(), *model.buffers()):
                 torch.distributed.broadcast(tensor.data, 0)
-        groups = [[p for p in self._named.values() if p.dim() >= 2], [p for p in self._named.values() if p.dim() < 2]]
-        decay = (optim.weight_decay, 0.0)
-        self._adamw = torch.optim.AdamW(
-            [{"params": g, "weight_decay": d} for g, d in zip(groups, decay, strict=True) if g],
-            lr=optim.lr,
-            betas=optim.betas,
-            eps=optim.eps,
-            fused=True,
-        )
+        self._adamw = _adamw(list(self._named.values()), optim)
         self._setup()
 
     def _setup(self) -> None:
@@ -184,17 +157,12 @@ class Engine:
             name=name, start=start, master=cut(flat), exp_avg=cut(state["exp_avg"]), exp_avg_sq=cut(state["exp_avg_sq"])
         )
 
-    @property
-    def sum_names(self) -> list[str]:
-        """Names of the further sums that `backward` returns; known after the first one."""
-        return self._loss.names
-
-    def backward(self, batch: dict[str, torch.Tensor], last: bool) -> torch.Tensor:
-        """Add the gradient of a micro-batch; its sums (see `WithLoss.forward`). `last` marks the step's last one."""
+    def backward(self, batch: Batch, last: bool) -> Sums:
+        """Add the gradient of a micro-batch; its sums. `last` marks the step's last one."""
         with self.forward_time:
-            loss_sum, sums = self._loss(batch)
+            loss_sum, values = self._loss(batch)
         loss_sum.backward()
-        return sums
+        return Sums(self._loss.names, values)
 
     def step(self, lr: float, weight: float) -> float:
         """Update by the gradients gathered, divided by the weight of the whole global batch; the gradient norm.
@@ -361,17 +329,17 @@ class ZeroEngine(Engine):
                 flat = self._zero.fp32_partitioned_groups_flat[group]
                 yield self._slice(name, flat, self._state(flat), start, numel, at)
 
-    def backward(self, batch: dict[str, torch.Tensor], last: bool) -> torch.Tensor:
+    def backward(self, batch: Batch, last: bool) -> Sums:
         """See `Engine.backward`."""
         if self._zero is not None:
             self._zero.override_loss_scale(1.0)
         with self.forward_time:
-            loss_sum, sums = self._engine(batch)
+            loss_sum, values = self._engine(batch)
         # Not the very tensor that `forward` returned: that one's hook would divide by the number of micro-batches.
         self._engine.backward(loss_sum * 1.0, scale_wrt_gas=False)
         if not last:
             self._engine.step()  # only counts the micro-batch
-        return sums
+        return Sums(self._loss.names, values)
 
     def step(self, lr: float, weight: float) -> float:
         """See `Engine.step`."""
@@ -411,6 +379,20 @@ class ZeroEngine(Engine):
     def swappable(self) -> bool:
         """See `Engine.swappable`."""
         return self.config.zero_stage < 3
+
+
+def _adamw(parameters: list[nn.Parameter], optim: OptimConfig) -> torch.optim.AdamW:
+    """Matrices decay; biases, gains and other vectors do not: to shrink those regularizes nothing (as in GPT-2, 3)."""
+    matrices = [p for p in parameters if p.dim() >= 2]
+    vectors = [p for p in parameters if p.dim() < 2]
+    groups = [(matrices, optim.weight_decay), (vectors, 0.0)]
+    return torch.optim.AdamW(
+        [{"params": group, "weight_decay": decay} for group, decay in groups if group],
+        lr=optim.lr,
+        betas=optim.betas,
+        eps=optim.eps,
+        fused=True,
+    )
 
 
 def build(

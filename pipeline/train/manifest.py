@@ -5,10 +5,25 @@ have, so that a reader allocates and reads in proportion to what is there.
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import foreign
 from pipeline.storage import CorruptFileError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """What a network is built from, and of what it was trained; the `config.json` of an export."""
+
+    kind: str
+    """As `dvae`, `gpt` or `denoiser`."""
+    model: Mapping[str, object]
+    """Its config, as JSON types."""
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """What else gives the weights their meaning, such as the digest of a tokenizer."""
+
 
 KINDS = ("master", "exp_avg", "exp_avg_sq", "ema")
 

@@ -26,7 +26,26 @@ BAD_STEPS = "bad_steps.jsonl"
 _FOLDER = "tensorboard"
 
 
-class Metrics:
+class Recorder:
+    """Takes what a run measures, and keeps nothing: that of every rank but the first, so that the loop asks none."""
+
+    def write(self, step: int, **values: float) -> None:
+        """Record numbers measured after `step` steps; a name such as `eval/psnr_db` groups charts."""
+
+    def bad_step(self, step: int, fault: str, loss: float, grad_norm: float, ids: np.ndarray) -> None:
+        """Record that the `step`-th step went wrong, and with which samples, (n,) ids."""
+
+    def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
+        """Record a picture (H, W, C) uint8, C 1 or 3, made after `step` steps."""
+
+    def flush(self) -> None:
+        """Make everything written so far visible in the store; may run beside `write`."""
+
+    def close(self) -> None:
+        """Flush and close."""
+
+
+class Metrics(Recorder):
     """Metrics of a run that starts, or resumes, after `step` steps; `trackers` get the numbers too."""
 
     def __init__(self, store: Store, step: int, trackers: Sequence[sinks.Tracker] = ()) -> None:
@@ -42,7 +61,7 @@ class Metrics:
         self._board = SummaryWriter(str(self._folder / _FOLDER), purge_step=step + 1)
 
     def write(self, step: int, **values: float) -> None:
-        """Record numbers measured after `step` steps; a name such as `eval/psnr_db` groups charts."""
+        """See `Recorder`."""
         self._lines.write(
             step=step, **{name: value if math.isfinite(value) else None for name, value in values.items()}
         )
@@ -51,7 +70,7 @@ class Metrics:
         sinks.write(self._trackers, step, values)
 
     def bad_step(self, step: int, fault: str, loss: float, grad_norm: float, ids: np.ndarray) -> None:
-        """Record that the `step`-th step went wrong, and with which samples."""
+        """See `Recorder`."""
         numbers = {
             name: value if math.isfinite(value) else str(value)  # JSON knows neither nan nor inf
             for name, value in (("loss", loss), ("grad_norm", grad_norm))
@@ -60,39 +79,23 @@ class Metrics:
             JsonLines(file).write(step=step, fault=fault, **numbers, sample_ids=ids.tolist())
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
-        """Record a picture (H, W, C) uint8, C 1 or 3, made after `step` steps."""
+        """See `Recorder`."""
         self._board.add_image(name, pixels, step, dataformats="HWC")
         self._store.write(f"samples/{step:08d}-{name}.png", encode_png(pixels))
 
     def flush(self) -> None:
-        """Make everything written so far visible in the store; may run beside `write`."""
+        """See `Recorder`."""
         self._board.flush()
         if not self._store.is_local:
             for path in (*self._folder.glob("*.jsonl"), *(self._folder / _FOLDER).iterdir()):
                 self._store.write(str(path.relative_to(self._folder)), path.read_bytes())
 
     def close(self) -> None:
-        """Flush and close."""
+        """See `Recorder`."""
         self.flush()
         self._file.close()
         self._board.close()
         sinks.close(self._trackers)
-
-
-def means(names: Sequence[str], sums: Sequence[float]) -> dict[str, float]:
-    """What to log of sums as an engine adds them up: `loss` and each of `names`, by its own weight if it has one.
-
-    `sums` is the loss, its weight, and one for each name. The sum `x` is divided by the sum `x/weight` if there is such
-    a one (and left out where that is 0), else by the weight of the loss. `tokens` is no mean: see `Clock.step`.
-    """
-    loss, weight, *more = sums
-    named = dict(zip(names, more, strict=True))
-    out = {"loss": loss / weight}
-    for name, value in named.items():
-        own = named.get(f"{name}/weight", weight)
-        if own and name != "tokens" and not name.endswith("/weight"):
-            out[name] = value / own
-    return out
 
 
 def share(lines: Sequence[dict[str, Any]], part: str) -> float | None:

@@ -125,7 +125,7 @@ def measure(network: Network, config: TrainConfig, world: int, device: torch.dev
         start = time.perf_counter()
         for i in range(micros):
             sums = engine.backward(batch, last=i == micros - 1)
-        engine.step(config.optim.lr, float(sums[1]))  # the norm that it returns was waited for
+        engine.step(config.optim.lr, sums.weight)  # the norm that it returns was waited for
         engine.forward_time.read()
         if device.type == "cuda":
             torch.cuda.synchronize()

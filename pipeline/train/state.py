@@ -6,7 +6,6 @@ rank reads what it will hold; where every rank holds everything (plain torch, Ze
 ranks exchange the shares.
 """
 
-import json
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -20,8 +19,10 @@ from pipeline.storage import CorruptFileError
 from pipeline.train import export, ranks
 from pipeline.train.checkpoint import Checkpoints, Saved, Want, bad
 from pipeline.train.data.order import Chain, Stream
+from pipeline.train.divergence import Health
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine, Slice
+from pipeline.train.manifest import NetworkSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Start:
     chain: Chain
     metrics: dict[str, float] = field(default_factory=dict)
     """What the checkpoint was worth when it was saved."""
-    health: dict[str, Any] = field(default_factory=dict)
+    health: Health = Health()
     """The state of its `Divergence`."""
     read_bytes: int = 0
     """What this rank read of the checkpoint's `total_bytes`."""
@@ -43,12 +44,13 @@ def save(
     engine: Engine,
     ema: Ema | None,
     chain: Chain,
-    about: dict[str, Any],
+    network: NetworkSpec,
     metrics: dict[str, float] | None = None,
-    health: dict[str, Any] | None = None,
+    health: Health | None = None,
     before: Callable[[], None] | None = None,
 ) -> None:
-    """Begin to save the state after `chain.step` steps; a collective. `about` is the `config.json` of an export."""
+    """Begin to save the state after `chain.step` steps; a collective. `before` is called
+    beside the training, on rank 0, before the commit."""
     shapes = {name: list(shape) for name, shape in engine.shapes.items()}
     checkpoints.save(
         chain.step,
@@ -63,24 +65,24 @@ def save(
         engine=config.to_json(engine.config),
         shapes=shapes,
         aliases=export.aliases(engine.model),
-        about=about,
+        about=config.to_json(network),
         metrics=metrics or {},
-        health=health or {},
+        health=config.to_json(health or Health()),
     )
 
 
 def restore(
-    checkpoints: Checkpoints, engine: Engine, ema: Ema | None, order: Stream, global_batch: int, about: dict[str, Any]
+    checkpoints: Checkpoints, engine: Engine, ema: Ema | None, order: Stream, global_batch: int, network: NetworkSpec
 ) -> Start:
     """Load the newest checkpoint that is whole, if there is one; ValueError if it is of another model, stream, or
-    `about`."""
+    `network`."""
     names = checkpoints.names()
     for name in names:
         staged, error = None, None
         try:
             saved = checkpoints.open(name)
             chain = Chain(**saved.facts["chain"])
-            _check_model(saved, engine, about)
+            _check_model(saved, engine, network)
             chain.check(order, global_batch)
             staged = _stage(saved, engine, ema)
         except CorruptFileError as found:
@@ -90,7 +92,7 @@ def restore(
             return Start(
                 chain=chain,
                 metrics=saved.facts.get("metrics", {}),
-                health=saved.facts.get("health", {}),
+                health=config.from_json(Health, saved.facts.get("health", {})),
                 read_bytes=saved.bytes_read[0],
                 total_bytes=sum(file.size_bytes for file in saved.facts["files"]),
             )
@@ -110,9 +112,9 @@ def _model(engine: Engine) -> str:
     return config.digest(shapes | {name: list(t.shape) for name, t in engine.statics().items()})
 
 
-def _check_model(saved: Saved, engine: Engine, about: dict[str, Any]) -> None:
+def _check_model(saved: Saved, engine: Engine, network: NetworkSpec) -> None:
     theirs, ours = set(saved.facts["pieces"]["master"]), set(engine.shapes)
-    if changed := config.difference(saved.facts["about"], json.loads(json.dumps(about))):
+    if changed := config.difference(saved.facts["about"], config.to_json(network)):
         what = textwrap.shorten(changed[0], 160)  # the tokenizer, say: equal shapes, and another meaning
     elif differ := sorted(theirs ^ ours):
         what = f"one of them has no parameter {differ[0]}"

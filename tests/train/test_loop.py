@@ -16,7 +16,8 @@ from pipeline.storage import CorruptFileError, Store
 from pipeline.train import metrics
 from pipeline.train.checkpoint import Checkpoints, committed, open_saved
 from pipeline.train.data.rows import Rows
-from pipeline.train.loop import TrainConfig, finished, train
+from pipeline.train.loop import Run, TrainConfig, finished, train
+from pipeline.train.manifest import NetworkSpec
 from tests.train import tiny
 from tests.train.networks import NETWORKS
 from tests.train.processes import run
@@ -461,14 +462,15 @@ def test_operations_are_counted_for_the_networks_that_are_known(tmp_path):
     network = build()
     assert isinstance(network, GPT)
     train(
-        tiny.config("torch", steps=4, global_batch=8, log_every=2, ema_decay=0.0, peak_tflops=0.001),
+        Run(
+            config=tiny.config("torch", steps=4, global_batch=8, log_every=2, ema_decay=0.0, peak_tflops=0.001),
+            network=NetworkSpec(kind="gpt", model={}),
+            store=Store(f"{tmp_path}/run"),
+        ),
         model=network,
         loss_fn=loss_fn,
         rows=Rows.committed(store),
         collate=lambda table, draw: batch,
-        store=Store(f"{tmp_path}/run"),
-        kind="gpt",
-        model_config={},
     )
     for line in lines_of(tmp_path / "run"):
         done = flops.of_batch(network, batch) / line["step_s"]

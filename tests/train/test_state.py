@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -5,15 +7,17 @@ from pipeline.storage import Store
 from pipeline.train import checkpoint, state
 from pipeline.train.checkpoint import Checkpoints, open_saved
 from pipeline.train.data.order import Chain, Order
+from pipeline.train.divergence import Health
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine, EngineConfig, OptimConfig
+from pipeline.train.manifest import NetworkSpec
 from tests.train import tiny
 from tests.train.processes import run
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
 ORDER = Order(block_rows=(30,), seed=0)
-ABOUT = {"kind": "tiny", "model": {}, "facts": {"tokenizer": "a"}}
+SPEC = NetworkSpec(kind="tiny", model={}, facts={"tokenizer": "a"})
 
 
 class Run:
@@ -31,18 +35,18 @@ class Run:
             ids, _ = ORDER.ids(self.chain.step, 4)
             x = torch.from_numpy(ids)[:, None].repeat(1, 5) % 17
             sums = self.engine.backward(tiny.batch_of(x, torch.ones(4, 5)), last=True)
-            self.engine.step(1e-2, sums[1].item())
+            self.engine.step(1e-2, sums.weight)
             if self.ema:
                 self.ema.update(self.engine.updates)
             self.chain = self.chain.next(ids)
         return self
 
     def save(self):
-        state.save(self.checkpoints, self.engine, self.ema, self.chain, ABOUT)
+        state.save(self.checkpoints, self.engine, self.ema, self.chain, SPEC)
         return self.checkpoints.wait()
 
     def restore(self):
-        self.chain = state.restore(self.checkpoints, self.engine, self.ema, ORDER, 4, ABOUT).chain
+        self.chain = state.restore(self.checkpoints, self.engine, self.ema, ORDER, 4, SPEC).chain
         return self
 
     def all(self):
@@ -104,18 +108,18 @@ def test_another_model_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("about", "what"),
+    ("spec", "what"),
     [
-        (ABOUT | {"kind": "gpt"}, "kind: 'tiny' -> 'gpt'"),
-        (ABOUT | {"model": {"levels": (8, 5)}}, r"model.levels: None -> \[8, 5\]"),
-        (ABOUT | {"facts": {"tokenizer": "b"}}, "facts.tokenizer: 'a' -> 'b'"),
+        (replace(SPEC, kind="gpt"), "kind: 'tiny' -> 'gpt'"),
+        (replace(SPEC, model={"levels": (8, 5)}), r"model.levels: None -> \[8, 5\]"),
+        (replace(SPEC, facts={"tokenizer": "b"}), "facts.tokenizer: 'a' -> 'b'"),
     ],
 )
-def test_equal_shapes_of_another_meaning_are_refused(tmp_path, about, what):
+def test_equal_shapes_of_another_meaning_are_refused(tmp_path, spec, what):
     Run(tmp_path, 0).step().save()
     other = Run(tmp_path, 0)
     with pytest.raises(ValueError, match=f"another model .{what}"):
-        state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4, about)
+        state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4, spec)
 
 
 def test_describe(tmp_path):
@@ -129,11 +133,11 @@ def test_describe(tmp_path):
 
 def test_metrics_and_health_come_back(tmp_path):
     one = Run(tmp_path, 0).step()
-    state.save(one.checkpoints, one.engine, one.ema, one.chain, ABOUT, {"loss": 0.1 + 0.2}, {"recent": [1 / 3]})
+    state.save(one.checkpoints, one.engine, one.ema, one.chain, SPEC, {"loss": 0.1 + 0.2}, Health(recent=(1 / 3,)))
     one.checkpoints.wait()
     other = Run(tmp_path, 1)
-    found = state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4, ABOUT)
-    assert found.metrics == {"loss": 0.1 + 0.2} and found.health == {"recent": [1 / 3]}
+    found = state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4, SPEC)
+    assert found.metrics == {"loss": 0.1 + 0.2} and found.health == Health(recent=(1 / 3,))
     assert 0 < found.read_bytes <= found.total_bytes
 
 

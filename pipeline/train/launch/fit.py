@@ -27,13 +27,13 @@ from pipeline import log, signals
 from pipeline.lease import hold
 from pipeline.storage import Store
 from pipeline.train import ranks
-from pipeline.train.launch.config import ClusterConfig
 from pipeline.train.launch import monitor as monitors
-from pipeline.train.launch.monitor import POLL_S, Forward, OnTerminate, RayHost
+from pipeline.train.launch.config import ClusterConfig
+from pipeline.train.launch.monitor import POLL_S, Forward, OnTerminate, RaySupervisor
 from pipeline.train.launch.watch import Watch, save_now
-from pipeline.train.loop import Host
+from pipeline.train.loop import Supervisor
 
-WorkerFn = Callable[[dict[str, Any], Host], None]
+WorkerFn = Callable[[Any, Supervisor], None]
 """Runs on every worker, in a process group: builds model and rows from the dict, calls `loop.train` with the host."""
 
 _FINAL = (ValueError, FloatingPointError)
@@ -54,7 +54,7 @@ def _entry(payload: dict[str, Any]) -> None:
     torch.set_num_threads(payload["threads"])
     try:
         _enter(payload)
-        payload["worker_fn"](payload["config"], RayHost(monitor, payload["name"], payload["steps"]))
+        payload["worker_fn"](payload["config"], RaySupervisor(monitor, payload["name"], payload["steps"]))
     except _FINAL as error:
         if not _all_failed(monitor, error):
             raise  # the others wait for this rank: let Ray end them

@@ -23,7 +23,7 @@ from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.train import ranks
-from pipeline.train.loop import Host
+from pipeline.train.loop import Supervisor
 
 POLL_S = 1.0
 """How often, at most, workers tell their progress and the driver reads it."""
@@ -102,7 +102,7 @@ def start() -> Any:
     return Monitor.options(scheduling_strategy=here).remote()
 
 
-class RayHost(Host):
+class RaySupervisor(Supervisor):
     """Passes on what the loop says: progress and warnings to the driver, checkpoints to Ray Train, numbers to its
     metrics."""
 

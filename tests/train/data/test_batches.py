@@ -161,15 +161,11 @@ def train_mixed(folders, weights, run, settings, host=None):
     torch.manual_seed(0)
     rows = MixedRows([Rows.committed(Store(str(folder))) for folder in folders], weights)
     loop.train(
-        settings,
+        loop.Run(config=settings, network=tiny.SPEC, store=Store(str(run)), supervisor=host),
         model=tiny.Net(),
         loss_fn=tiny.loss_fn,
         rows=rows,
         collate=tiny.collate,
-        store=Store(str(run)),
-        kind="tiny",
-        model_config={},
-        host=host,
     )
     return host
 

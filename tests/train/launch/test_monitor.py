@@ -3,7 +3,7 @@ import types
 import pytest
 
 from pipeline.train.launch.fit import monitor
-from pipeline.train.launch.monitor import Monitor, RayHost
+from pipeline.train.launch.monitor import Monitor, RaySupervisor
 
 State = Monitor.__ray_metadata__.modified_class
 
@@ -91,7 +91,7 @@ def test_numbers_are_gauges_of_the_run(monkeypatch):
 
     shown = {}
     monkeypatch.setattr(monitor, "Gauge", Gauge)
-    host = RayHost(None, "gpt", 9)
+    host = RaySupervisor(None, "gpt", 9)
     host.measured(1, {"loss": 2.5, "eval/psnr_db": 30.0})
     host.measured(2, {"loss": 2.0})
     assert shown == {
