@@ -12,8 +12,8 @@ from jobs._curations import positional
 from jobs._main import run
 from pipeline import foreign
 from pipeline.storage import CorruptFileError, Store
-from pipeline.train import export, manifest, metrics, state
-from pipeline.train.checkpoint import Saved, best_saved, committed, open_saved
+from pipeline.train import export, metrics
+from pipeline.train.saved import Saved, best_saved, committed, open_saved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +42,16 @@ def inspect(store: Store, names: list[str]) -> None:
     print(f"{'checkpoint':<19}{'kind':<10}{'ranks':>6}{'engine':>8}{'parameters':>14}{'MB':>9}  average  metrics")
     for name in names:
         try:
-            saved = open_saved(store.sub("checkpoints"), name)
-            manifest.check_complete(saved.facts, f"{saved.store.url}/manifest.json")
-            found = state.describe(saved)
+            manifest = open_saved(store.sub("checkpoints"), name).manifest
         except ValueError as error:  # one of a later format is no damage
             print(f"{name:<19}{error}")
             continue
-        how = "torch" if found["engine"]["backend"] == "torch" else f"ZeRO {found['engine']['zero_stage']}"
-        worth = " ".join(f"{metric} {value:.6g}" for metric, value in found["metrics"].items())
+        contents = manifest.contents
+        worth = " ".join(f"{metric} {value:.6g}" for metric, value in contents.metrics.items())
+        parameters = sum(manifest.elements("master").values())
         print(
-            f"{name:<19}{found['kind']:<10}{found['world_size']:>6}{how:>8}{found['parameters']:>14}"
-            f"{found['size_bytes'] / 1e6:>9.2f}  {'yes' if found['averaged'] else 'no':<7}  {worth}"
+            f"{name:<19}{contents.network.kind:<10}{manifest.world_size:>6}{contents.engine:>8}{parameters:>14}"
+            f"{manifest.size_bytes / 1e6:>9.2f}  {'yes' if contents.averaged else 'no':<7}  {worth}"
         )
     if (share := metrics.share(metrics.read(store), "checkpoint_s")) is not None:
         print(f"training waited for checkpoints {100 * share:.2f} % of its time")
@@ -75,26 +74,31 @@ def verify(store: Store, names: list[str]) -> None:
 
 def choose(store: Store, names: list[str], which: str) -> Saved:
     """The checkpoint that was asked for; ValueError if there is none."""
-    name: str | None = names[0]
+    folder = store.sub("checkpoints")
+    if which == "newest":
+        return open_saved(folder, names[0])
     if which == "best":
         metric, mode = _kept(store)
-        if (name := best_saved(store.sub("checkpoints"), names, metric, mode)) is None:
+        best = best_saved(folder, names, metric, mode)
+        if best is None:
             raise ValueError(f"no checkpoint of {store.url} has the metric {metric!r}; train with --train.keep_best")
-    elif which != "newest":
-        if (name := next((name for name in names if int(name.split("-")[0]) == int(which)), None)) is None:
-            raise ValueError(f"{store.url} keeps no checkpoint of step {which}; see inspect")
-    return open_saved(store.sub("checkpoints"), name)
+        return open_saved(folder, best)
+    for name in names:
+        if int(name.split("-")[0]) == int(which):
+            return open_saved(folder, name)
+    raise ValueError(f"{store.url} keeps no checkpoint of step {which}; see inspect")
 
 
 def _kept(store: Store) -> tuple[str, str]:
     """By which metric the run kept a best checkpoint, and whether it wanted the smallest ("min") or the largest."""
     if not store.exists("config.json"):
         return "", "min"
-    found = foreign.parsed(foreign.read(store, "config.json"), name := f"{store.url}/config.json")
-    foreign.check_types(found, {"train": dict}, name)
-    kept = {"keep_best": "", "keep_best_mode": "min"} | found["train"]
-    foreign.check_types(kept, {"keep_best": str, "keep_best_mode": str}, f"{name}'s train")
-    return kept["keep_best"], kept["keep_best_mode"]
+    name = f"{store.url}/config.json"
+    config = foreign.parsed(foreign.read(store, "config.json"), name)
+    foreign.check_types(config, {"train": dict}, name)
+    train = {"keep_best": "", "keep_best_mode": "min"} | config["train"]
+    foreign.check_types(train, {"keep_best": str, "keep_best_mode": str}, f"{name}'s train")
+    return train["keep_best"], train["keep_best_mode"]
 
 
 def main(config: Checkpoint) -> None:
@@ -103,12 +107,16 @@ def main(config: Checkpoint) -> None:
     names = committed(store.sub("checkpoints"))
     if not names:
         raise ValueError(f"{config.run_dir} has no checkpoint; name the run_dir of a training run")
-    if config.do == "export":
-        export.check_free(Store(config.out))
-        export.from_checkpoint(saved := choose(store, names, config.which), Store(config.out), averaged=config.averaged)
-        print(f"exported step {saved.facts['step']} to {config.out}")
-    else:
-        {"inspect": inspect, "verify": verify}[config.do](store, names)
+    if config.do == "inspect":
+        inspect(store, names)
+    elif config.do == "verify":
+        verify(store, names)
+    elif config.out is not None:
+        out = Store(config.out)
+        export.check_free(out)
+        saved = choose(store, names, config.which)
+        export.from_checkpoint(saved, out, averaged=config.averaged)
+        print(f"exported step {saved.manifest.step} to {config.out}")
 
 
 if __name__ == "__main__":

@@ -140,6 +140,8 @@ def _of_type(hint: Any, value: object, where: str) -> Any:
                 return _of_type(each, value, where)
     elif origin in (tuple, list) and isinstance(value, list):
         if origin is list or inner[1:] == (...,):
+            if inner[0] in (int, str) and all(type(each) is inner[0] for each in value):
+                return origin(value)  # a manifest may hold a million of them
             return origin(_of_type(inner[0], each, f"{where}[{i}]") for i, each in enumerate(value))
         if len(inner) == len(value):
             pairs = zip(inner, value, strict=True)

@@ -129,7 +129,7 @@ def quality(ids: np.ndarray, samples: int, batch: int) -> tuple[float, float]:
 def dealt(samples: int, batch: int, ranks: int = 8) -> dict[str, Any]:
     """Percent of the row groups of a window that a rank reads in the steps of that window, on average."""
     window = max(1, samples // 10 // _GROUP_ROWS)
-    order = Order(block_rows=(_GROUP_ROWS,) * (samples // _GROUP_ROWS), seed=0, window_blocks=window)
+    order = Order(group_rows=(_GROUP_ROWS,) * (samples // _GROUP_ROWS), seed=0, window_groups=window)
     read: dict[tuple[bool, int], set[int]] = {}
     for step in range(max(1, window * _GROUP_ROWS // batch)):
         ids, _ = order.ids(step, batch)
@@ -197,10 +197,10 @@ def _write_tables(task: _Task) -> None:
 
 
 def _tables(
-    task: _Task, seed: int, store: type[Store] = Store, window_blocks: int | None = None
+    task: _Task, seed: int, store: type[Store] = Store, window_groups: int | None = None
 ) -> Iterator[torch.Tensor]:
     rows = Rows.committed(store(str(task.folder / "parquet")))
-    order = rows.order(seed, max(1, task.window // _GROUP_ROWS) if window_blocks is None else window_blocks)
+    order = rows.order(seed, max(1, task.window // _GROUP_ROWS) if window_groups is None else window_groups)
     with Batches(
         rows, _collate, order, global_batch=task.batch, micro_batch=None, first=0, last=task.batches
     ) as batches:
@@ -208,7 +208,7 @@ def _tables(
 
 
 def _all_tables(task: _Task, seed: int) -> Iterator[torch.Tensor]:
-    return _tables(task, seed, window_blocks=0)
+    return _tables(task, seed, window_groups=0)
 
 
 def _late_tables(task: _Task, seed: int) -> Iterator[torch.Tensor]:

@@ -4,9 +4,6 @@ Guarantees: with S the sum of `loss_sum` and W the sum of `weight` over all rank
 is applied is that of S / W, clipped by its global norm, whatever the number of ranks and micro-batches and the ZeRO
 stage. Parameters, moments, gradients and their reduction are fp32; `bf16` is torch.autocast around the loss. A step
 whose loss or gradient is not finite changes nothing. All ranks start from rank 0's parameters and buffers.
-
-The state of the optimizer is visible as `Slice`s, flat pieces of named parameters, so checkpoints and EMA need to know
-nothing about how it is sharded.
 """
 
 import math
@@ -15,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
@@ -22,7 +20,8 @@ from torch import nn
 
 from pipeline.train import blocks, ranks
 from pipeline.train.clock import Stopwatch
-from pipeline.train.loss import Batch, LossFn, Sums, WithLoss
+from pipeline.train.loss import LossFn, Sums, Tensors, WithLoss
+from pipeline.train.slices import Fragments, Slice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,33 +72,6 @@ class OptimConfig:
             raise ValueError(f"train.optim.betas are {self.betas}; use two numbers from 0 to below 1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Slice:
-    """`master`, `exp_avg` and `exp_avg_sq`: 1-D fp32 views of elements [start, start + n) of a flattened parameter."""
-
-    name: str
-    start: int
-    master: torch.Tensor
-    exp_avg: torch.Tensor
-    exp_avg_sq: torch.Tensor
-
-    @property
-    def stop(self) -> int:
-        """End of the slice within the flattened parameter."""
-        return self.start + self.master.numel()
-
-    def part(self, start: int, stop: int) -> "Slice":
-        """Elements [start, stop) of the flattened parameter."""
-        here = slice(start - self.start, stop - self.start)
-        return Slice(
-            name=self.name,
-            start=start,
-            master=self.master[here],
-            exp_avg=self.exp_avg[here],
-            exp_avg_sq=self.exp_avg_sq[here],
-        )
-
-
 class Engine:
     """Plain torch, on one rank or several: every rank holds everything, gradients are summed over ranks."""
 
@@ -138,7 +110,8 @@ class Engine:
         self._slices = [self._slice(name, p, self._state(p), 0, p.numel()) for name, p in self._named.items()]
 
     def _state(self, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The AdamW state of a tensor that it optimizes; what the first step would create, created now."""
+        """The AdamW state of a tensor that it optimizes; what the first step would create, created now, so that a
+        checkpoint can be loaded into it, or saved, before any step."""
         state = self._adamw.state[tensor]
         if "exp_avg" not in state:
             state["step"] = torch.zeros((), device=tensor.device)
@@ -148,16 +121,16 @@ class Engine:
 
     @staticmethod
     def _slice(
-        name: str, flat: torch.Tensor, state: dict[str, torch.Tensor], start: int, numel: int, at: int = 0
+        name: str, flat: torch.Tensor, state: dict[str, torch.Tensor], start: int, numel: int, offset: int = 0
     ) -> Slice:
         def cut(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.data.view(-1).narrow(0, at, numel)
+            return tensor.data.view(-1).narrow(0, offset, numel)
 
         return Slice(
             name=name, start=start, master=cut(flat), exp_avg=cut(state["exp_avg"]), exp_avg_sq=cut(state["exp_avg_sq"])
         )
 
-    def backward(self, batch: Batch, last: bool) -> Sums:
+    def backward(self, batch: Tensors, last: bool) -> Sums:
         """Add the gradient of a micro-batch; its sums. `last` marks the step's last one."""
         with self.forward_time:
             loss_sum, values = self._loss(batch)
@@ -169,8 +142,10 @@ class Engine:
 
         A norm that is not finite means that nothing was changed.
         """
+        # A parameter that the loss did not use counts 0: all ranks must send equally many numbers.
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._named.values()]
         if ranks.world_size() > 1:
+            # One message for all, as each costs a round trip; it takes the memory of the gradients once more.
             flat = ranks.total(torch.cat([grad.view(-1) for grad in grads]))
             for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
                 grad.copy_(part.view_as(grad))
@@ -188,6 +163,7 @@ class Engine:
         torch._foreach_mul_(grads, 1 / weight)
         norm = torch.nn.utils.get_total_norm(grads)
         if self.config.grad_clip:
+            # 1e-6 as in torch.nn.utils.clip_grad_norm_. A norm that is not finite spoils the gradients; `step` looks.
             torch._foreach_mul_(grads, (self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0))
         return norm.item()
 
@@ -219,7 +195,7 @@ class Engine:
             if not (isinstance(t, nn.Parameter) and t.requires_grad)
         }
 
-    def assembled(self, pieces: Mapping[str, list[tuple[int, torch.Tensor]]]) -> Iterator[tuple[str, torch.Tensor]]:
+    def assembled(self, pieces: Fragments) -> Iterator[tuple[str, torch.Tensor]]:
         """Each trainable parameter, whole, from the (start, values) that each rank owns of it; a collective."""
         for name, shape in self.shapes.items():
             full = torch.zeros(math.prod(shape), device=self.device)
@@ -228,7 +204,7 @@ class Engine:
             yield name, ranks.total(full).view(shape)
 
     @contextmanager
-    def swapped(self, pieces: Mapping[str, list[tuple[int, torch.Tensor]]] | None) -> Iterator[nn.Module]:
+    def swapped(self, pieces: Fragments | None) -> Iterator[nn.Module]:
         """The model in evaluation mode and, if given, with these parameters (see `assembled`) in place of its own."""
         assert self.swappable or pieces is None
         kept = {}
@@ -266,7 +242,8 @@ class ZeroEngine(Engine):
         self._engine = deepspeed.initialize(
             model=self._loss, optimizer=self._adamw, config=self._deepspeed_config(), dist_init_required=False
         )[0]
-        self._zero = self._engine.optimizer if self.config.zero_stage else None
+        # Internals of DeepSpeed, which has no types; None at stage 0, where its optimizer is ours.
+        self._zero: Any = self._engine.optimizer if self.config.zero_stage else None
         if self.config.zero_stage == 0:
             super()._setup()
         elif self.config.zero_stage == 3:
@@ -274,10 +251,11 @@ class ZeroEngine(Engine):
         else:
             self._slices = list(self._slices_stage_1_2())
 
-    def _deepspeed_config(self) -> dict[str, Any]:
+    def _deepspeed_config(self) -> dict[str, object]:
         size = sum(math.prod(shape) for shape in self.shapes.values())
         bucket = max(2, min(50_000_000, size + size % 2))  # a bucket is allocated whole, however small the model
-        zero: dict[str, Any] = {
+        # Said in full: what the defaults are has changed between versions.
+        zero: dict[str, object] = {
             "stage": self.config.zero_stage,
             "overlap_comm": False,
             "contiguous_gradients": True,
@@ -307,29 +285,27 @@ class ZeroEngine(Engine):
         }
 
     def _slices_stage_1_2(self) -> Iterator[Slice]:
-        for name, p in self._named.items():
+        """Groups of parameters, flattened end to end, are cut into equal parts: a parameter may lie across ranks."""
+        parameters: Mapping[str, Any] = self._named
+        for name, p in parameters.items():
             mapping = p._hp_mapping  # None where this rank owns nothing of the parameter
             if mapping is not None:
                 flat = self._zero.single_partition_of_fp32_groups[mapping.param_group_index]
-                yield self._slice(
-                    name,
-                    flat,
-                    self._state(flat),
-                    mapping.lp_fragment_address.start,
-                    mapping.hp_fragment_address.numel,
-                    mapping.hp_fragment_address.start,
-                )
+                start = mapping.lp_fragment_address.start  # within the parameter
+                place = mapping.hp_fragment_address  # within this rank's part of the group
+                yield self._slice(name, flat, self._state(flat), start, place.numel, place.start)
 
     def _slices_stage_3(self) -> Iterator[Slice]:
+        """Each parameter is cut into equal parts, one a rank."""
         for name, p in self._named.items():
-            group, at, numel = self._zero.grad_position[self._zero.get_param_id(p)]
+            group, offset, numel = self._zero.grad_position[self._zero.get_param_id(p)]
             start = ranks.rank() * numel  # equal parts, the last ones padded
             numel = min(numel, math.prod(self.shapes[name]) - start)
             if numel > 0:
                 flat = self._zero.fp32_partitioned_groups_flat[group]
-                yield self._slice(name, flat, self._state(flat), start, numel, at)
+                yield self._slice(name, flat, self._state(flat), start, numel, offset)
 
-    def backward(self, batch: Batch, last: bool) -> Sums:
+    def backward(self, batch: Tensors, last: bool) -> Sums:
         """See `Engine.backward`."""
         if self._zero is not None:
             self._zero.override_loss_scale(1.0)
@@ -346,7 +322,8 @@ class ZeroEngine(Engine):
         self._set_lr(lr)
         mean_weight = weight / ranks.world_size()  # DeepSpeed has averaged the gradient over ranks, not summed it
         if self._zero is None:
-            norm = self._scale_and_clip([p.grad for p in self._named.values()], mean_weight)
+            grads = [p.grad for p in self._named.values() if p.grad is not None]
+            norm = self._scale_and_clip(grads, mean_weight)
             if not math.isfinite(norm):
                 for p in self._named.values():
                     p.grad = None
@@ -408,7 +385,7 @@ def build(
     return kind(model, loss_fn, config, optim, device, num_micro)
 
 
-def _import_deepspeed(device: torch.device) -> Any:
+def _import_deepspeed(device: torch.device) -> ModuleType:
     """DeepSpeed, told where to compute. It reads its environment at import, so this is the only place to import it."""
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"

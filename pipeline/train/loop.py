@@ -25,12 +25,13 @@ from pipeline.train.clock import Clock, matmul_flops, memory_gb
 from pipeline.train.data.batches import Batches, Collate, Dataset, check_same, check_split, num_micro
 from pipeline.train.data.order import Stream
 from pipeline.train.divergence import FEWEST, Divergence, Health, first_ids
-from pipeline.train.ema import Ema, masters
+from pipeline.train.ema import Ema
 from pipeline.train.engine import EngineConfig, OptimConfig
-from pipeline.train.loss import Batch, LossFn, Sums, added
+from pipeline.train.loss import LossFn, Sums, Tensors, added
 from pipeline.train.manifest import NetworkSpec
 from pipeline.train.metrics import Metrics, Recorder
 from pipeline.train.schedule import ScheduleConfig, factor
+from pipeline.train.slices import masters
 from pipeline.train.trackers import TrackerName
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
@@ -165,6 +166,8 @@ def train(
     when training diverged.
     """
     config, device, supervisor = run.config, run.device, run.supervisor
+
+    # ---- refuse: before anything is built, what the config, the data and the ranks do not agree about ----
     _check_wishes(config, evaluate, sample)
     check_split(config.global_batch, config.micro_batch, len(rows))
     order = rows.order(config.seed, config.window_blocks)
@@ -192,7 +195,7 @@ def train(
     owed = False  # a checkpoint that was due at a step that went wrong
 
     with contextlib.closing(recorder), _batches(run, rows, collate, order, chain.step) as batches:
-        model.train()
+        model.train()  # an evaluation puts it back
         for batch in batches:
             step = batch.step + 1  # steps done, once this one is
             last = step == config.steps
@@ -208,6 +211,7 @@ def train(
             # The one moment at which a GPU is waited for. Every rank learns here whether one of them must save now.
             sums, asked = added(micro_sums).over_ranks(supervisor.should_checkpoint())
             clock.lap("backward")
+            # A GPU runs behind: its own events say how much of the wait was its forward pass.
             clock.shift(engine.forward_time.read(), of="backward", to="forward")
 
             # ---- update: by the gradient of the mean over the whole global batch, however it was cut ----
@@ -221,7 +225,7 @@ def train(
             if fault:
                 recorder.bad_step(step, fault, sums.loss, grad_norm, batch.ids)
             divergence.stop_at_limit(step, batch.ids, last=last)
-            finite = fault != "not_finite"
+            finite = fault != "not_finite"  # a spike was clipped and counts; what is not finite would spoil every mean
             if finite:
                 logged = sums if logged is None else logged + sums
                 if ema:
@@ -258,6 +262,7 @@ def train(
             if (owed and finite) or last or asked:
                 owed = False
                 _report_commit(checkpoints, supervisor)
+                # With all that a resume needs to judge, compare and go on as if it had never stopped.
                 worth = _worth(config.keep_best, latest, step)
                 state.save(checkpoints, engine, ema, chain, run.network, worth, divergence.state(), recorder.flush)
                 if asked:  # the machine may be gone in a moment: commit before the next step
@@ -326,7 +331,7 @@ def _batches(run: Run, rows: Dataset, collate: Collate, order: Stream, first: in
     )
 
 
-def _moved(batch: Batch, device: torch.device) -> Batch:
+def _moved(batch: Tensors, device: torch.device) -> Tensors:
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
@@ -339,9 +344,10 @@ def _check_weight(sums: Sums, step: int, ids: np.ndarray) -> None:
 
 def _recorder(run: Run, start: state.Start) -> Recorder:
     """What takes the metrics of this rank: rank 0 writes them, and says what a resume has read."""
-    if ranks.rank() != 0:
+    if ranks.rank() != 0:  # one writer for one file
         return Recorder()
     step = start.chain.step
+    # A tracker that cannot start is an error of the user: before `accepted`, after which the run counts as begun.
     tracked = trackers.start(run.config.trackers, run.store, {"train": to_json(run.config), **to_json(run.network)})
     if run.accepted:
         run.accepted()
@@ -353,12 +359,14 @@ def _recorder(run: Run, start: state.Start) -> Recorder:
 
 def _report_commit(checkpoints: Checkpoints, supervisor: Supervisor) -> None:
     """Wait for the save in progress, if any, and tell the supervisor: only what is committed is reported."""
+    # A collective, as are the calls of the supervisor: every rank comes here equally often, whoever asked for the save.
     if name := checkpoints.wait():
         supervisor.checkpointed(int(name.split("-")[0]), name)
 
 
 def _seed(seed: int, step: int, micro: int) -> int:
     """Seed of torch's own generator (dropout, Gumbel noise) for one micro-batch of one rank."""
+    # Another one for each rank and micro-batch, as two of them must not drop the same units of different samples.
     digest = hashlib.blake2b(f"{seed} {step} {ranks.rank()} {micro}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1  # torch takes 63 bits
 
@@ -377,6 +385,7 @@ def _worth(metric: str, latest: dict[str, float], step: int) -> dict[str, float]
 
 def _means_and_rates(sums: Sums | None, times: dict[str, float], peak_flops: float) -> dict[str, float]:
     """One line of metrics: means (none if no step since the line before was sound), then times and rates."""
+    # Operations are those of a whole rank, so MFU is of its device, and needs no sum over ranks.
     rates = dict(times)
     work = rates.pop("flops_per_s", 0.0)
     if work:
@@ -388,6 +397,7 @@ def _means_and_rates(sums: Sums | None, times: dict[str, float], peak_flops: flo
 
 def _peak_flops(config: TrainConfig, device: torch.device) -> float:
     """What MFU refers to; 0 if it is not wanted."""
+    # Of the precision that the step computes in: bf16 products are several times as fast.
     if config.peak_tflops == 0:
         return matmul_flops(device, torch.bfloat16 if config.engine.precision == "bf16" else torch.float32)
     return 1e12 * (config.peak_tflops or 0.0)

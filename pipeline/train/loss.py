@@ -14,10 +14,10 @@ from torch import nn
 
 from pipeline.train import ranks
 
-Batch = dict[str, torch.Tensor]
+Tensors = dict[str, torch.Tensor]
 """The tensors that a loss reads, each (B, ...)."""
 
-LossFn = Callable[[nn.Module, Batch], tuple[torch.Tensor, torch.Tensor, Batch]]
+LossFn = Callable[[nn.Module, Tensors], tuple[torch.Tensor, torch.Tensor, Tensors]]
 """(model, batch) -> (loss_sum, weight, sums): sums over the micro-batch; `sums` are further ones to log, always the
 same names, see `Sums.means`. All are 0-dimensional, and only `loss_sum` needs a gradient."""
 
@@ -92,7 +92,7 @@ class WithLoss(nn.Module):
         self._loss_fn = loss_fn
         self._bf16 = precision == "bf16"
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, batch: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
         """(loss_sum, the `values` of its `Sums`). Tensors alone: DeepSpeed hooks what a module returns."""
         device = next(iter(batch.values())).device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self._bf16):

@@ -9,7 +9,7 @@ is called: before a checkpoint is committed, so that no line of a step that a re
 import json
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ class Metrics(Recorder):
     """Metrics of a run that starts, or resumes, after `step` steps; `trackers` get the numbers too."""
 
     def __init__(self, store: Store, step: int, trackers: Sequence[sinks.Tracker] = ()) -> None:
-        self._store, self._trackers = store, list(trackers)
+        self._store = store
+        self._trackers = list(trackers)
         self._folder = Path(store.local_path) if store.is_local else Path(tempfile.mkdtemp(prefix="metrics-"))
         for name in (FILE, *([BAD_STEPS] if store.exists(BAD_STEPS) else [])):
             kept = [line for line in read(store, name) if line["step"] <= step]
@@ -98,12 +99,16 @@ class Metrics(Recorder):
         sinks.close(self._trackers)
 
 
-def share(lines: Sequence[dict[str, Any]], part: str) -> float | None:
+def share(lines: Sequence[Mapping[str, float]], part: str) -> float | None:
     """Which part of the time of training went into one part of a step, such as `checkpoint_s`; None without a line."""
     timed = [line for line in lines if "step_s" in line]
-    steps = [b["step"] - a for a, b in zip([0, *(line["step"] for line in timed)], timed, strict=False)]
-    whole_s = sum(n * line["step_s"] for n, line in zip(steps, timed, strict=True))
-    return sum(n * line.get(part, 0.0) for n, line in zip(steps, timed, strict=True)) / whole_s if timed else None
+    whole_s = part_s = last = 0.0
+    for line in timed:  # each is a mean over the steps since the one before
+        steps = line["step"] - last
+        last = line["step"]
+        whole_s += steps * line["step_s"]
+        part_s += steps * line.get(part, 0.0)
+    return part_s / whole_s if timed else None
 
 
 def read(store: Store, name: str = FILE) -> list[dict[str, Any]]:
@@ -111,13 +116,13 @@ def read(store: Store, name: str = FILE) -> list[dict[str, Any]]:
     if not store.exists(name):
         return []
     lines = store.read(name).decode(errors="replace").split("\n")[:-1]  # what no newline ends was cut by a kill
-    found = []
+    whole = []
     for number, line in enumerate(lines, start=1):
         try:
             values = json.loads(line)
             if not isinstance(values["step"], int):
                 raise TypeError
-            found.append(values)
+            whole.append(values)
         except (ValueError, TypeError, KeyError):
             logger.warning("warning: %s/%s: line %d is damaged and left out", store.url, name, number)
-    return found
+    return whole

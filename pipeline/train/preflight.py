@@ -26,10 +26,10 @@ from pipeline.models.denoiser import alpha_bar
 from pipeline.storage import Store
 from pipeline.train import blocks, flops, metrics
 from pipeline.train import engine as engines
-from pipeline.train.checkpoint import committed, open_saved
 from pipeline.train.data.batches import check_split, num_micro
 from pipeline.train.engine import EngineConfig, LossFn
 from pipeline.train.loop import TrainConfig
+from pipeline.train.saved import committed, open_saved
 
 _FLOAT = 4
 _BUCKET = 50_000_000  # elements, as in `engine.ZeroEngine`
@@ -234,7 +234,7 @@ def measured(url: str) -> dict[str, float]:
         raise ValueError(
             f"{url} has no metrics.jsonl or no checkpoint; name the folder of a training run with --compare"
         )
-    size_bytes = sum(file.size_bytes for file in open_saved(store.sub("checkpoints"), names[0]).facts["files"])
+    size_bytes = open_saved(store.sub("checkpoints"), names[0]).manifest.size_bytes
     return {
         "memory_gb": max(line["peak_memory_gb"] for line in lines),
         "step_s": median(line["step_s"] for line in lines),

@@ -9,7 +9,7 @@ from pipeline.models.denoiser import Denoiser, DenoiserConfig
 from pipeline.storage import Store
 from pipeline.tokenize import package
 from pipeline.train import metrics
-from pipeline.train.checkpoint import committed, open_saved
+from pipeline.train.saved import committed, open_saved
 from tests.tokenize import toy
 from tests.train import tiny
 
@@ -122,7 +122,7 @@ def test_a_finished_run_is_set_beside_its_plan(toml, tmp_path, capsys):
     tiny.train(tiny.config("torch", steps=4), tiny.dataset(tmp_path / "data").url, str(tmp_path / "run"))
     plan = shown(capsys, config=toml, job="train_dvae", peak_tflops=1, compare=str(tmp_path / "run"))
     checkpoints = Store(str(tmp_path / "run")).sub("checkpoints")
-    files = open_saved(checkpoints, committed(checkpoints)[0]).facts["files"]
+    files = open_saved(checkpoints, committed(checkpoints)[0]).manifest.files
     found, predicted, error = plan["measured checkpoint_mb"].replace(", predicted", "").replace(":", "").split()
     assert float(found) == pytest.approx(sum(file.size_bytes for file in files) / 1e6, rel=1e-3)
     assert predicted == "0.7815" and float(error.rstrip("%")) == pytest.approx(

@@ -10,9 +10,9 @@ from pipeline.models.dvae import DVAE, DVAEConfig, dvae_loss
 from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
 from pipeline.train import engine as engines
 from pipeline.train import ranks
-from pipeline.train.ema import masters
 from pipeline.train.engine import EngineConfig, OptimConfig
 from pipeline.train.loss import LossFn, added
+from pipeline.train.slices import masters
 from tests.train import tiny
 
 Batch = dict[str, torch.Tensor]

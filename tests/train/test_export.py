@@ -10,12 +10,14 @@ from pipeline.config import to_json
 from pipeline.manifest import read_manifest
 from pipeline.storage import Store
 from pipeline.train import state
-from pipeline.train.checkpoint import Checkpoints, open_saved
+from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.data.order import Chain
-from pipeline.train.ema import Ema, masters
+from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine, EngineConfig, OptimConfig
 from pipeline.train.export import aliases, export, exported_step, from_checkpoint
 from pipeline.train.manifest import NetworkSpec
+from pipeline.train.saved import open_saved
+from pipeline.train.slices import masters
 from tests.train import tiny
 
 

@@ -14,10 +14,11 @@ from safetensors.torch import load
 
 from pipeline.storage import CorruptFileError, Store
 from pipeline.train import metrics
-from pipeline.train.checkpoint import Checkpoints, committed, open_saved
+from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.data.rows import Rows
 from pipeline.train.loop import Run, TrainConfig, finished, train
 from pipeline.train.manifest import NetworkSpec
+from pipeline.train.saved import committed, open_saved
 from tests.train import tiny
 from tests.train.networks import NETWORKS
 from tests.train.processes import run
@@ -55,7 +56,7 @@ def losses(folder):
 def chain(folder):
     """The hash of all ids that were trained on, as the newest checkpoint has it."""
     store = Store(str(folder)).sub("checkpoints")
-    return open_saved(store, committed(store)[0]).facts["chain"]
+    return open_saved(store, committed(store)[0]).manifest.contents.chain
 
 
 def weights(folder):
@@ -382,13 +383,13 @@ def test_the_best_checkpoint_is_kept_by_what_was_measured_before_it(data, tmp_pa
             str(tmp_path),
             evaluate=evaluate,
         )
-    found = {
-        open_saved(Store(f"{tmp_path}/checkpoints"), name).facts["step"]: open_saved(
-            Store(f"{tmp_path}/checkpoints"), name
-        ).facts["metrics"]
-        for name in committed(Store(f"{tmp_path}/checkpoints"))
+    store = Store(f"{tmp_path}/checkpoints")
+    manifests = [open_saved(store, name).manifest for name in committed(store)]
+    worth = {manifest.step: manifest.contents.metrics for manifest in manifests}
+    assert worth == {
+        4: {"eval/nats": 1.0},
+        8: {"eval/nats": 4.0},
     }
-    assert found == {4: {"eval/nats": 1.0}, 8: {"eval/nats": 4.0}}
 
 
 def test_a_metric_that_nobody_measures_is_a_warning_with_those_there_are(data, tmp_path, caplog):

@@ -16,17 +16,18 @@ from torch import nn
 from pipeline import storage
 from pipeline.manifest import commit
 from pipeline.storage import Store
-from pipeline.train import checkpoint, loop, ranks, state
 from pipeline.train import engine as engines
+from pipeline.train import loop, manifest, ranks, state
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.data.order import Chain, Draw, Order
 from pipeline.train.data.rows import Rows
-from pipeline.train.ema import Ema, masters
+from pipeline.train.ema import Ema
 from pipeline.train.engine import EngineConfig, OptimConfig
 from pipeline.train.loop import Run, Supervisor, TrainConfig
 from pipeline.train.loss import added
 from pipeline.train.manifest import NetworkSpec
 from pipeline.train.schedule import ScheduleConfig
+from pipeline.train.slices import masters
 
 
 class Net(nn.Module):
@@ -160,7 +161,7 @@ def train(
     return host
 
 
-class _Enough(Exception):  # noqa: N818
+class Enough(Exception):  # noqa: N818
     pass
 
 
@@ -173,13 +174,13 @@ class StopAt(Record):
 
     def checkpointed(self, step: int, path: str) -> None:
         if step == self._stop:
-            raise _Enough
+            raise Enough
 
 
 def train_until(settings: TrainConfig, step: int, data: str, run: str, dropout: float = 0.0) -> Record:
     """Train up to `step` of `settings.steps`, as a run that was stopped there."""
     host = StopAt(0 if step == settings.steps else step)
-    with contextlib.suppress(_Enough):
+    with contextlib.suppress(Enough):
         train(dataclasses.replace(settings, checkpoint_every=4), data, run, host=host, dropout=dropout)
     host.losses = host.losses[: step - host.start]
     return host
@@ -230,10 +231,10 @@ class Wide(Net):
 
 def _wide(backend: str, stage: int) -> tuple[engines.Engine, Ema, Order]:
     """What belongs to a new run, whose checkpoints consist of many small chunks."""
-    checkpoint.CHUNK = 1 << 10
+    manifest.CHUNK = 1 << 10
     settings = EngineConfig(backend=backend, zero_stage=stage)
     engine = engines.build(Wide(), loss_fn, settings, OptimConfig(), torch.device("cpu"))
-    return engine, Ema(engine.owned(), 0.5), Order(block_rows=(30,), seed=0)
+    return engine, Ema(engine.owned(), 0.5), Order(group_rows=(30,), seed=0)
 
 
 def _whole(engine: engines.Engine) -> dict[str, object]:
