@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from cluster import env
 from pipeline import storage
 from pipeline.manifest import commit
 from pipeline.storage import Store
@@ -128,9 +129,7 @@ def _stock(path: str, data: str) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from pipeline.train.launch.fit import RAY_SETTINGS
-
-    ours = {name: os.environ.pop(name, None) for name in RAY_SETTINGS}
+    ours = {name: os.environ.pop(name, None) for name in env.values("train")}
     try:
         TorchTrainer(
             _stock_worker,

@@ -7,7 +7,6 @@ whose loss or gradient is not finite changes nothing. All ranks start from rank 
 """
 
 import math
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from cluster import env
+from cluster.env import Scope
 from pipeline.train import blocks, ranks
 from pipeline.train.clock import Stopwatch
 from pipeline.train.loss import LossFn, Sums, Tensors, WithLoss
@@ -387,10 +388,8 @@ def build(
 
 def _import_deepspeed(device: torch.device) -> ModuleType:
     """DeepSpeed, told where to compute. It reads its environment at import, so this is the only place to import it."""
-    if device.type == "cpu":
-        os.environ["DS_ACCELERATOR"] = "cpu"
-    os.environ.setdefault("LOCAL_RANK", "0")
-    os.environ.setdefault("LOCAL_SIZE", str(ranks.world_size()))  # else it asks numactl, which may not be there
+    scopes: tuple[Scope, ...] = ("worker", "cpu_worker") if device.type == "cpu" else ("worker",)
+    env.apply(*scopes, LOCAL_SIZE=str(ranks.world_size()))
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # its calls, not ours
     import deepspeed
     from deepspeed.ops import __compatible_ops__
