@@ -8,11 +8,14 @@ STAMP := .venv/.installed
 demo: $(STAMP)  ## the whole stack on the embedded corpus, into runs/demo
 	$(BIN)/python -m jobs.demo
 
+# Files run side by side, those first that tests/conftest.py puts first.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP)  ## what every change must pass
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(STAMP)  ## the slow tests as well
-	$(BIN)/python -m pytest -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 chaos: $(STAMP)  ## the matrices and figures of docs/reliability.md: hours; status 1 if a row is lost or doubled
 	$(BIN)/python -m jobs.chaos --storage disk --out runs/chaos/disk
@@ -20,7 +23,7 @@ chaos: $(STAMP)  ## the matrices and figures of docs/reliability.md: hours; stat
 	for step in retry decide revoke; do for storage in disk s3; do \
 		$(BIN)/python -m jobs.chaos --step $$step --storage $$storage --out runs/chaos/$$storage-$$step || exit 1; done; done
 	-$(BIN)/python -m jobs.chaos --baseline --out runs/chaos/baseline
-	for trial in overhead resume flaky disk_full two_drivers workers; do $(BIN)/python -m jobs.bench_curation --trial $$trial || exit 1; done
+	for trial in overhead resume flaky disk_full two_drivers workers signals; do $(BIN)/python -m jobs.bench $$trial || exit 1; done
 
 check: $(STAMP)  ## style and types
 	$(BIN)/ruff format --check pipeline jobs tests

@@ -36,10 +36,13 @@ class CurateConfig:
     accept_plan: bool = False
     """Go on although the configuration, the code or a library changed since the run began."""
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
         for source in self.sources:
             split_source(source)
+        for word in self.resources:
+            _resource(word)
 
     @property
     def stage_resources(self) -> dict[str, dict[str, Any]]:
@@ -72,7 +75,7 @@ def _resource(word: str) -> tuple[str, str, Any]:
             raise ValueError("too small or too large")
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"resources takes STAGE.WHAT=VALUE with WHAT one of {', '.join(kinds)}, not {word!r}"
+            f"resources holds {word!r}; write STAGE.WHAT=VALUE with WHAT one of {', '.join(kinds)}"
         ) from error
     return stage, what, value
 

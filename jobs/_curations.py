@@ -1,24 +1,23 @@
 """What the commands share that look into a curation run: which job made it, and with which options."""
 
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobs import curate_images, curate_speech
+from jobs._curate import CurateConfig
 from pipeline import config as configs
 from pipeline.curate import plan
 from pipeline.curate.run import Curation
 from pipeline.storage import Store, read_json
 
-JOBS: dict[str, tuple[type, Callable[[Any], Curation]]] = {
+JOBS: dict[str, tuple[type[CurateConfig], Callable[[Any], Curation]]] = {
     "curate_images": (curate_images.CurateImages, curate_images.curation),
     "curate_speech": (curate_speech.CurateSpeech, curate_speech.curation),
 }
 """A job's name -> its config and the curation that it describes; a new curation job is one more line."""
 
 
-def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, Any, Curation]:
+def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, CurateConfig, Curation]:
     """The run's folder, its config (with `--option value` words put over it), and its curation."""
     store = Store(run_dir)
     made = plan.fingerprints(store)
@@ -32,20 +31,8 @@ def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, A
     schema, curation = JOBS[name]
     if not store.exists("config.json"):
         raise ValueError(f"{run_dir}/config.json is missing; run {name} again with the options of the run")
-    read_json(store, "config.json")  # whose error names it: what is loaded is a copy
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        file.write(store.read("config.json"))
-        file.flush()
-        config: Any = configs.load(schema, [file.name, "--run-dir", run_dir, *overrides])
+    table = read_json(store, "config.json")
+    if not isinstance(table, dict):
+        raise ValueError(f"{run_dir}/config.json holds no table of options; run {name} again with those of the run")
+    config = configs.load(schema, ["--run-dir", run_dir, *overrides], table=table)
     return store, config, curation(config)
-
-
-def positional(*names: str) -> None:
-    """Let the first words of the command line stand for the options `names`: `RUN KEY` for `--run-dir RUN --key
-    KEY`."""
-    words, rest = [], sys.argv[1:]
-    for name in names:
-        if not rest or rest[0].startswith("-") or rest[0].endswith((".toml", ".json")):
-            break
-        words += [f"--{name}", rest.pop(0)]
-    sys.argv[1:] = [*rest[:1], *words, *rest[1:]] if rest and rest[0].endswith((".toml", ".json")) else [*words, *rest]

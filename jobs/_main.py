@@ -15,7 +15,7 @@ import sys
 import threading
 import tomllib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO, TypeVar
 
@@ -26,16 +26,20 @@ from pipeline.storage import Store
 
 T = TypeVar("T")
 
+_FILES = (".toml", ".json")
 _ERROR_LIMIT = 2000  # characters: the longest of our own errors is a third of it
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell sees it from programs that SIGPIPE ends
 
 
-def run(schema: type[T], main: Callable[[T], None]) -> None:
+def run(schema: type[T], main: Callable[[T], None], *positional: str) -> None:
     """Load the config, do the work, and end the process; bad input, or training that diverged, is one line and status
-    2, a signal one line and 128 + its number, a failure of ours a traceback and status 1."""
+    2, a signal one line and 128 + its number, a failure of ours a traceback and status 1.
+
+    The first words of the command line may stand for the options `positional`.
+    """
     signals.install()
     setup()
-    config = configs.load(schema, prog=_prog())
+    config = configs.load(schema, named(sys.argv[1:], positional), prog=_prog())
     verbose = bool(getattr(config, "verbose", False))
     setup(verbose)
     try:
@@ -50,6 +54,17 @@ def run(schema: type[T], main: Callable[[T], None]) -> None:
     except signals.Stopped:  # it came on the way out
         status = signals.status() or 1
     _leave(signals.status() or status)
+
+
+def named(argv: Sequence[str], options: Sequence[str]) -> list[str]:
+    """The words of a command line whose first ones stand for `options`: `RUN KEY` is `--run-dir RUN --key KEY`."""
+    rest, words = list(argv), []
+    for option in options:
+        if not rest or rest[0].startswith("-") or rest[0].endswith(_FILES):
+            break
+        words += [f"--{option}", rest.pop(0)]
+    file = rest[:1] if rest and rest[0].endswith(_FILES) else []  # a config file comes before all options
+    return [*file, *words, *rest[len(file) :]]
 
 
 def open_run(url: str, config: object) -> Store:
@@ -109,7 +124,9 @@ def _version() -> str:
 
 
 def _prog() -> str:
-    name = sys.modules["__main__"].__spec__.name
+    spec = sys.modules["__main__"].__spec__
+    assert spec is not None, "a job is run by its module's name"
+    name = spec.name
     called = {os.path.basename(word) for word in sys.orig_argv[:2]}
     return f"triptych {name.removeprefix('jobs.')}" if "triptych" in called else f"python -m {name}"
 

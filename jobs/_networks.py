@@ -5,9 +5,10 @@ from typing import Any
 import torch
 
 from jobs import train_decoder, train_dvae, train_gpt
-from pipeline.models.denoiser import Denoiser, DenoiserConfig, denoiser_loss
+from pipeline.models.config import DenoiserConfig, GPTConfig
+from pipeline.models.denoiser import Denoiser, denoiser_loss
 from pipeline.models.dvae import DVAE, dvae_loss
-from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
+from pipeline.models.gpt import GPT, gpt_loss
 from pipeline.storage import Store
 from pipeline.tokenize import package
 from pipeline.tokenize.corpus import shared_facts

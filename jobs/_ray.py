@@ -31,7 +31,7 @@ class RayConfig:
     cpus: int | None = None
     """CPUs of the local Ray; all of this machine's by default. Ignored on a running cluster."""
     object_store_mb: int = 512
-    """Shared memory of the local Ray for rows in flight. Ignored on a running cluster."""
+    """Shared memory of the local Ray for rows in flight, in MiB. Ignored on a running cluster."""
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jobs._curations import JOBS, open_curation, positional
+from jobs._curations import JOBS, open_curation
 from jobs._main import run
 from pipeline.config import difference
 from pipeline.curate import audit, decide, diff, export, plan, waves
@@ -86,7 +86,7 @@ def options(store: Store) -> list[Finding]:
 
 
 def _changes(store: Store, curation: Curation, accepted: list[dict[str, object]]) -> Iterator[str]:
-    wanted = json.loads(json.dumps(curation.fingerprint(accepted[-1]["inputs"])))
+    wanted = json.loads(json.dumps(curation.fingerprint(str(accepted[-1]["inputs"]))))
     same = [{name: entry[name] for name in entry if name not in ("code", "libraries")} for entry in (wanted, *accepted)]
     if same[0] not in same[1:]:
         yield from difference(same[-1], same[0])
@@ -100,5 +100,4 @@ def _changes(store: Store, curation: Curation, accepted: list[dict[str, object]]
 
 
 if __name__ == "__main__":
-    positional("run-dir")
-    run(AuditRun, main)
+    run(AuditRun, main, "run-dir")

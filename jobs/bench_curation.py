@@ -1,100 +1,12 @@
-"""Measure what a curation's promises cost, on this machine, each beside its baseline.
+"""The trials of a curation by their older name: `--trial NAME` is `python -m jobs.bench NAME`."""
 
-python -m jobs.bench_curation --trial overhead      # waves against one plain Ray Data pass, in turn
-python -m jobs.bench_curation --trial resume        # a finished run of 10^4, 10^5 and 10^6 inputs
-python -m jobs.bench_curation --trial flaky         # 5 % and 20 % of storage requests answered 503 or reset
-python -m jobs.bench_curation --trial disk_full     # a full tmpfs; needs root
-python -m jobs.bench_curation --trial two_drivers
-python -m jobs.bench_curation --trial workers       # the same bytes from 1, 2 and 4 workers
-python -m jobs.bench_curation --trial signals       # SIGTERM and SIGINT at random moments of the example, or of
---command
-"""
-
-import json
-import os
-import platform
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
-from statistics import median
-from typing import Any, Literal
 
-from jobs._main import run
-from jobs._ray import RayConfig, ray_session
-from pipeline.bench import curation
-from pipeline.chaos import signals
-
-Trial = Literal["overhead", "resume", "flaky", "disk_full", "two_drivers", "workers", "signals"]
-_EXAMPLE = f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --pause-s"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchCuration:
-    """Measure one promise of the curation core."""
-
-    trial: Trial
-    """What to measure."""
-    rounds: int = 3
-    """How often overhead and flaky repeat; medians are printed."""
-    wave_s: float = 60.0
-    """Seconds of work in one wave, for overhead."""
-    sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000)
-    """Numbers of inputs, for resume."""
-    rates: tuple[float, ...] = (0.05, 0.2)
-    """Shares of storage requests that fail, for flaky."""
-    command: str | None = None
-    """What is signalled, with {run_dir} for the folder of the run; the built-in example by default."""
-    moments: int = 20
-    """How often each signal is sent."""
-    ray: RayConfig = field(default_factory=RayConfig)
-    verbose: bool = False
-
-
-def main(config: BenchCuration) -> None:
-    """Print the machine, then one JSON object a measurement."""
-    libraries = {name: version(name) for name in ("ray", "pyarrow", "s3fs")}
-    print(
-        json.dumps(
-            {
-                "date": f"{datetime.now(UTC):%Y-%m-%d}",
-                "machine": platform.machine(),
-                "cpus": os.cpu_count(),
-                "python": platform.python_version(),
-            }
-            | libraries
-        ),
-        flush=True,
-    )
-    for line in _measure(config):
-        print(json.dumps(line), flush=True)
-
-
-def _measure(config: BenchCuration) -> Iterator[dict[str, Any]]:
-    if config.trial == "overhead":
-        cpus = config.ray.cpus or os.cpu_count() or 1
-        with ray_session(config.ray, verbose=config.verbose):
-            found = []
-            for line in curation.overhead(config.wave_s, config.rounds, cpus):
-                found.append(line)
-                yield line
-            yield {name: median(line[name] for line in found) for name in ("waves_s", "plain_s", "overhead")} | {
-                "of": "medians"
-            }
-    elif config.trial == "resume":
-        yield from curation.resume(config.sizes)
-    elif config.trial == "flaky":
-        yield from curation.flaky(config.rates, config.rounds, f"{_EXAMPLE} 0.2")
-    elif config.trial == "disk_full":
-        yield curation.disk_full(f"{_EXAMPLE} 0.0")
-    elif config.trial == "workers":
-        yield curation.workers(_EXAMPLE + " 0.05 --cpus {cpus}", (1, 2, 4))
-    elif config.trial == "signals":
-        yield from signals.trial(config.command or f"{_EXAMPLE} 0.2", config.moments)
-    else:
-        yield curation.two_drivers(f"{_EXAMPLE} 2.0")
-
+from jobs import bench
 
 if __name__ == "__main__":
-    run(BenchCuration, main)
+    argv = sys.argv[1:]
+    if "--trial" in argv:
+        place = argv.index("--trial")
+        argv = [*argv[place + 1 : place + 2], *argv[:place], *argv[place + 2 :]]
+    bench.main(argv)

@@ -1,27 +1,27 @@
 """Harm a curation at every one of its storage requests, resume it, and certify that nothing was lost or doubled.
 
-    python -m jobs.chaos                                        # the built-in example, S3 on loopback, the driver
-    killed python -m jobs.chaos --storage disk python -m jobs.chaos --faults drop 503 worker raylet pause --every 4
-    python -m jobs.chaos --step retry                           # or decide, revoke: steps of the example's finished run
-    python -m jobs.chaos --command "python -m jobs.curate_images my.toml --run-dir {run_dir}" python -m jobs.chaos
-    --before "python -m jobs.curate_images my.toml --run-dir {run_dir}" \
+    python -m jobs.chaos                                # the built-in example, S3 on loopback, the driver killed
+    python -m jobs.chaos --storage disk
+    python -m jobs.chaos --faults drop 503 worker raylet pause --every 4
+    python -m jobs.chaos --step retry                   # or decide, revoke: steps of the example's finished run
+    python -m jobs.chaos --command "python -m jobs.curate_images my.toml --run-dir {run_dir}"
+    python -m jobs.chaos --before "python -m jobs.curate_images my.toml --run-dir {run_dir}" \
         --command "python -m jobs.revoke {run_dir} --host example.org"
-    python -m jobs.chaos --baseline                             # the same work on Ray Data's own job checkpoint
+    python -m jobs.chaos --baseline                     # the same work on Ray Data's own job checkpoint
 """
 
-import sys
+import itertools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from jobs import _example
 from jobs._main import run
-from jobs._ray import RayConfig, ray_session
 from pipeline.chaos import example, verify
-from pipeline.chaos.matrix import Fault, Harness, Point, as_json, begin, certificate, harness, point, reference
-from pipeline.curate import audit
-from pipeline.lease import hold
-from pipeline.log import Progress, logger
+from pipeline.chaos.matrix import Fault, Harness, Point, as_json, begin, certificate, harm, harness, reference
+from pipeline.log import Progress
+from pipeline.ranges import check_range
 from pipeline.storage import Store, write_json
 
 
@@ -45,92 +45,61 @@ class Chaos:
     """What to do at a request: kill the driver before or after it is carried out, drop its answer, answer 503, reset
     the connection, kill a worker, kill a raylet, or stop a raylet until it is declared dead and then let it go on."""
     every: int = 1
-    """Harm every so manyth request."""
+    """Harm one in so many requests."""
     at: tuple[int, ...] = ()
     """Harm these requests instead, counted from 1."""
     baseline: bool = False
     """Try the example on Ray Data's CheckpointConfig instead."""
     out: str | None = None
     """Folder for certificate.md and certificate.json, any fsspec URL."""
-    example_run: str | None = None
-    """Do the step of the example itself, once, in this folder; what the enumerator calls."""
-    pause_s: float = 0.0
-    """Seconds that the example works on each input."""
-    cpus: int | None = None
-    """CPUs of the Ray that the example starts."""
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
-        if self.every < 1 or min(self.at, default=1) < 1:
-            raise ValueError(f"--every is {self.every} and --at is {self.at}; use numbers of 1 or more")
+        check_range(self, "every", "at", low=1)
         if self.before and self.command is None:
-            raise ValueError("--before comes before a --command, and none is named; --step names a step of the example")
+            raise ValueError("before comes before a --command, and none is named; --step names a step of the example")
         if self.step != "run" and (self.command is not None or self.baseline):
-            raise ValueError(f"--step {self.step} is one of the example; leave it out beside --command or --baseline")
-
-    def of_example(self, step: example.Step) -> str:
-        """The command that does a step of the example."""
-        return (
-            f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --pause-s {self.pause_s} --step {step}"
-            + " --baseline" * self.baseline
-        )
+            raise ValueError(f"step {self.step} is one of the example; leave it out beside --command or --baseline")
 
 
 def main(config: Chaos) -> None:
     """Enumerate; status 1 if a row was lost or doubled, a byte differs or was left behind, or a run did not end."""
-    if config.example_run is not None:
-        _run_example(config, Store(config.example_run))
-        return
     if config.storage == "disk" and set(config.faults) != {"kill"}:
         raise ValueError(f"on a disk the only fault is kill, not {', '.join(config.faults)}; use --storage s3")
     examine = verify.examine_baseline if config.baseline else verify.examine
     with (
         tempfile.TemporaryDirectory(prefix="chaos-") as scratch,
         harness(
-            config.command or config.of_example(config.step),
+            config.command or _example.command(config.step, baseline=config.baseline),
             examine,
             Path(scratch),
             storage=config.storage,
             endpoint=config.endpoint,
-        ) as made,
+        ) as rig,
     ):
-        begin(made, config.before if config.command else tuple(map(config.of_example, example.BEFORE[config.step])))
-        points, requests = _enumerate(config, made)
+        begin(rig, config.before or _example.before(config.step))
+        points, requests = _enumerate(config, rig)
     print(certificate(points, requests))
     if config.out:
         write_json(Store(config.out), "certificate.json", as_json(points, requests))
         Store(config.out).write("certificate.md", (certificate(points, requests) + "\n").encode())
-    if not all(found.is_whole for found in points):
+    if not all(point.is_whole for point in points):
         raise SystemExit(1)
 
 
-def _enumerate(config: Chaos, made: Harness) -> tuple[list[Point], int]:
-    wanted, requests = reference(made)
+def _enumerate(config: Chaos, rig: Harness) -> tuple[list[Point], int]:
+    unharmed, requests = reference(rig)
     if max(config.at, default=0) > requests:
         raise ValueError(f"--at names request {max(config.at)}, and a run makes {requests}; use a smaller number")
     points: list[Point] = []
-    todo = [(fault, at) for fault in config.faults for at in config.at or range(1, requests + 1, config.every)]
-    with Progress("chaos", len(todo), "crash points") as progress:
-        for fault, at in todo:
-            points.append(point(made, wanted, fault, at))
-            bad = sum(not found.is_whole for found in points)
-            progress.advance(note=f"{bad} not whole")
+    numbers = config.at or range(1, requests + 1, config.every)
+    with Progress("chaos", len(config.faults) * len(numbers), "crash points") as progress:
+        for fault, at in itertools.product(config.faults, numbers):
+            points.append(harm(rig, unharmed, fault, at))
+            torn = sum(not point.is_whole for point in points)
+            progress.advance(note=f"{torn} not whole")
     return points, requests
-
-
-def _run_example(config: Chaos, store: Store) -> None:
-    if config.baseline:
-        with ray_session(RayConfig(cpus=config.cpus), verbose=config.verbose):
-            example.run_baseline(store)
-        return
-    toy = example.curation(pause_s=config.pause_s, step=config.step)
-    if example.is_done(store, toy, config.step):
-        logger.info("chaos: nothing left to do")
-        return
-    with hold(store) as lease:
-        audit.check(store)
-        with ray_session(RayConfig(cpus=config.cpus), verbose=config.verbose):
-            example.do(store, toy, config.step, lease)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ python -m jobs.checkpoint export RUN --out FOLDER --which best
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from jobs._curations import positional
 from jobs._main import run
 from pipeline import foreign
 from pipeline.storage import CorruptFileError, Store
-from pipeline.train import export, metrics
-from pipeline.train.saved import Saved, best_saved, committed, open_saved
+
+if TYPE_CHECKING:
+    from pipeline.train.saved import Saved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,7 @@ class Checkpoint:
     """Look into the checkpoints of a training run."""
 
     do: Literal["inspect", "verify", "export"]
+    """What to do; may be given without its name, as the first word."""
     run_dir: str
     """Folder of the run, any fsspec URL."""
     which: str = "newest"
@@ -32,13 +33,17 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         if self.do == "export" and self.out is None:
-            raise ValueError("export needs a folder to write to; name one with --out")
+            raise ValueError("out is not given; name the folder that export writes to")
         if self.which not in ("newest", "best") and not self.which.isdecimal():
-            raise ValueError(f"--which is {self.which!r}; use newest, best, or a step")
+            raise ValueError(f"which is {self.which!r}; use newest, best, or a step")
 
 
 def inspect(store: Store, names: list[str]) -> None:
     """A line for each checkpoint, then the time that they cost."""
+    # Imported here: torch takes seconds, and a mistake in an option is told before that.
+    from pipeline.train import metrics
+    from pipeline.train.saved import open_saved
+
     print(f"{'checkpoint':<19}{'kind':<10}{'ranks':>6}{'engine':>8}{'parameters':>14}{'MB':>9}  average  metrics")
     for name in names:
         try:
@@ -59,6 +64,8 @@ def inspect(store: Store, names: list[str]) -> None:
 
 def verify(store: Store, names: list[str]) -> None:
     """Read every byte of every checkpoint."""
+    from pipeline.train.saved import open_saved
+
     damage = []
     for name in names:
         try:
@@ -72,21 +79,22 @@ def verify(store: Store, names: list[str]) -> None:
         raise SystemExit(1)
 
 
-def choose(store: Store, names: list[str], which: str) -> Saved:
+def choose(store: Store, names: list[str], which: str) -> "Saved":
     """The checkpoint that was asked for; ValueError if there is none."""
-    folder = store.sub("checkpoints")
+    from pipeline.train.saved import best_saved, open_saved
+
     if which == "newest":
-        return open_saved(folder, names[0])
+        return open_saved(store.sub("checkpoints"), names[0])
     if which == "best":
         metric, mode = _kept(store)
-        best = best_saved(folder, names, metric, mode)
-        if best is None:
-            raise ValueError(f"no checkpoint of {store.url} has the metric {metric!r}; train with --train.keep_best")
-        return open_saved(folder, best)
-    for name in names:
-        if int(name.split("-")[0]) == int(which):
-            return open_saved(folder, name)
-    raise ValueError(f"{store.url} keeps no checkpoint of step {which}; see inspect")
+        name = best_saved(store.sub("checkpoints"), names, metric, mode)
+        missing = f"no checkpoint of {store.url} has the metric {metric!r}; train with --train.keep-best"
+    else:
+        name = next((name for name in names if int(name.split("-")[0]) == int(which)), None)
+        missing = f"{store.url} keeps no checkpoint of step {which}; see inspect"
+    if name is None:
+        raise ValueError(missing)
+    return open_saved(store.sub("checkpoints"), name)
 
 
 def _kept(store: Store) -> tuple[str, str]:
@@ -103,22 +111,25 @@ def _kept(store: Store) -> tuple[str, str]:
 
 def main(config: Checkpoint) -> None:
     """Do what was asked."""
+    from pipeline.train import export
+    from pipeline.train.saved import committed
+
     store = Store(config.run_dir)
     names = committed(store.sub("checkpoints"))
     if not names:
         raise ValueError(f"{config.run_dir} has no checkpoint; name the run_dir of a training run")
-    if config.do == "inspect":
-        inspect(store, names)
-    elif config.do == "verify":
-        verify(store, names)
-    elif config.out is not None:
-        out = Store(config.out)
-        export.check_free(out)
+    if config.do == "export":
+        assert config.out is not None  # the config says so
+        folder = Store(config.out)
+        export.check_free(folder)
         saved = choose(store, names, config.which)
-        export.from_checkpoint(saved, out, averaged=config.averaged)
+        export.from_checkpoint(saved, folder, averaged=config.averaged)
         print(f"exported step {saved.manifest.step} to {config.out}")
+    elif config.do == "inspect":
+        inspect(store, names)
+    else:
+        verify(store, names)
 
 
 if __name__ == "__main__":
-    positional("do", "run-dir")
-    run(Checkpoint, main)
+    run(Checkpoint, main, "do", "run-dir")

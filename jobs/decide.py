@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from jobs._curations import open_curation, positional
+from jobs._curations import open_curation
 from jobs._main import run
 from jobs._ray import ray_session
 from pipeline.config import difference
@@ -17,6 +18,7 @@ from pipeline.curate import audit, decide, survey
 from pipeline.curate.run import Curation
 from pipeline.lease import hold
 from pipeline.log import say
+from pipeline.ranges import check_range
 from pipeline.records import STATES
 
 
@@ -31,12 +33,17 @@ class Decide:
     points: int = 7
     """Values between the old threshold and the new one at which the yield is shown."""
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "points", low=1)
+        for word in self.set:
+            if "=" not in word:
+                raise ValueError(f"set holds {word!r}; write SECTION.OPTION=VALUE")
 
 
 def main(config: Decide) -> None:
     """Print what would move, which filters overlap, and the yield at each threshold."""
-    if wrong := [word for word in config.set if "=" not in word]:
-        raise ValueError(f"--set takes SECTION.OPTION=VALUE, not {wrong[0]!r}")
     store, before, old = open_curation(config.run_dir)
     words = [part for word in config.set for part in (f"--{word.partition('=')[0]}", word.partition("=")[2])]
     _, after, new = open_curation(config.run_dir, words)
@@ -48,15 +55,7 @@ def main(config: Decide) -> None:
         with ray_session(before.ray, verbose=config.verbose):
             names = [old.decide(store), new.decide(store)]
             found = survey.survey(store, new.rules, new.schema, sweeps)
-    tables = [decide.verdicts(store, name) for name in names]
-    for unit, book in decide.books(tables[1]).items():
-        was = decide.books(tables[0])[unit]
-        say(
-            f"{unit}: kept {was['kept']} -> {book['kept']} of {book['in']}, "
-            f"{was['hours'].get(STATES[0], 0):.3f} -> {book['hours'].get(STATES[0], 0):.3f} hours"
-        )
-    for (unit, end, now), rows in sorted(survey.moved(*tables).items()):
-        say(f"  {rows} {unit} rows: {end} -> {now}")
+    _moves(*[decide.verdicts(store, name) for name in names])
     for unit, pairs in found.objections.items():
         _matrix(unit, pairs, found.alone[unit])
     for sweep, points in zip(sweeps, found.yields, strict=True):
@@ -68,6 +67,19 @@ def main(config: Decide) -> None:
     say(
         f"verdicts {names[1]} (were {names[0]}); to export them, run the job with " + (" ".join(words) or "its options")
     )
+
+
+def _moves(before: pa.Table, after: pa.Table) -> None:
+    """What is kept of each unit, and which rows end otherwise, from the verdicts of the run and of the replay."""
+    books = decide.books(before)
+    for unit, book in decide.books(after).items():
+        was = books[unit]
+        say(
+            f"{unit}: kept {was['kept']} -> {book['kept']} of {book['in']}, "
+            f"{was['hours'].get(STATES[0], 0):.3f} -> {book['hours'].get(STATES[0], 0):.3f} hours"
+        )
+    for (unit, end, now), rows in sorted(survey.moved(before, after).items()):
+        say(f"  {rows} {unit} rows: {end} -> {now}")
 
 
 def _sweeps(config: Decide, before: Any, after: Any, curation: Curation) -> list[survey.Sweep]:
@@ -100,5 +112,4 @@ def _matrix(unit: str, pairs: Counter[tuple[str, str]], alone: Counter[str]) -> 
 
 
 if __name__ == "__main__":
-    positional("run-dir")
-    run(Decide, main)
+    run(Decide, main, "run-dir")

@@ -12,10 +12,8 @@ from typing import Literal
 
 from jobs._main import open_run, run
 from pipeline.config import digest
-from pipeline.demo import results, site
 from pipeline.demo.report import render
 from pipeline.demo.runner import Meter, run_job
-from pipeline.demo.server import DemoServer
 from pipeline.log import logger
 from pipeline.storage import Store, read_json, write_json
 
@@ -31,12 +29,16 @@ class Demo:
     profile: Literal["demo", "debug"] = "demo"
     """Which configs to use: jobs/configs/*_demo.toml, or *_debug.toml for a reduced size."""
     port: int = 8765
-    """The demo's web listens here and on the next port, on 127.0.0.1 only; URLs, and so keys, hold it."""
+    """Port of the demo's web, which takes the next one too, on 127.0.0.1 only; URLs, and so keys, hold it."""
     verbose: bool = False
+    """Show the whole of an error."""
 
 
 def main(config: Demo) -> None:
     """Run what is left to do."""
+    # Imported here: torch takes seconds, and a mistake in an option is told before that.
+    from pipeline.demo import results
+
     store = Store(config.run_dir)
     identity = digest({"profile": config.profile, "port": config.port})
     if (
@@ -66,6 +68,9 @@ def main(config: Demo) -> None:
 
 
 def _curate(config: Demo) -> None:
+    from pipeline.demo import site
+    from pipeline.demo.server import DemoServer
+
     if all(Store(f"{config.run_dir}/{corpus}").exists("ledger.json") for corpus in ("images", "speech")):
         return
     with DemoServer(config.port) as server:

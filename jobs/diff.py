@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 
-from jobs._curations import positional
 from jobs._main import run
 from pipeline.curate import diff
 from pipeline.log import clean, say
@@ -49,5 +48,4 @@ def main(config: Diff) -> None:
 
 
 if __name__ == "__main__":
-    positional("a", "b")
-    run(Diff, main)
+    run(Diff, main, "a", "b")

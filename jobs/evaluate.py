@@ -7,20 +7,20 @@ ceiling that stands beside.
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from jobs._main import open_run, run
 from pipeline.demo import corpus
-from pipeline.demo.results import write_generated
-from pipeline.generate.evaluate import DigitJudge, bits_per_code, codebook_use, psnr_db
-from pipeline.generate.load import Stack, load_stack
-from pipeline.generate.sample import DecodingConfig, decode_images, generate_images
 from pipeline.log import logger
-from pipeline.models.sampling import SamplingConfig
+from pipeline.models.config import DecodingConfig, SamplingConfig
+from pipeline.ranges import check_range
 from pipeline.storage import Store, write_json
 from pipeline.tokenize.pixels import to_png
+
+if TYPE_CHECKING:
+    from pipeline.generate.load import Stack
 
 SHOWN = 12
 
@@ -30,23 +30,34 @@ class Evaluate:
     """Judge the demo's networks on digits that no network has seen."""
 
     run_dir: str = "runs/demo/evaluation"
+    """Folder for the figures and pictures, any fsspec URL."""
     tokenizer: str = "runs/demo/dvae/tokenizer"
+    """Tokenizer package, as jobs.train_dvae leaves it."""
     gpt: str = "runs/demo/gpt"
+    """Folder of a jobs.train_gpt run."""
     decoder: str = "runs/demo/decoder"
+    """Folder of a jobs.train_decoder run."""
     per_digit: int = 20
     """Generated images of each digit."""
     seed: int = 1
+    """Number that the random numbers of the generated images are computed from."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     verbose: bool = False
+    """Show the whole of an error."""
 
     def __post_init__(self) -> None:
-        if self.per_digit < 1:
-            raise ValueError(f"per_digit is {self.per_digit}; use 1 or more")
+        check_range(self, "per_digit", low=1)
 
 
-def reconstructions(config: Evaluate, stack: Stack, store: Store) -> dict[str, dict[str, float]]:
+def reconstructions(config: Evaluate, stack: "Stack", store: Store) -> dict[str, dict[str, float]]:
     """PSNR of the DVAE and of the decoder behind it, use of the codebook, and bits per code, on held-out digits."""
+    # Imported here: torch takes seconds, and a mistake in an option is told before that.
+    import torch
+
+    from pipeline.generate.evaluate import bits_per_code, codebook_use, psnr_db
+    from pipeline.generate.sample import decode_images
+
     images, labels = corpus.heldout()
     truth = torch.from_numpy(images)
     codes = stack.tokenizer.encode(truth)
@@ -72,8 +83,14 @@ def reconstructions(config: Evaluate, stack: Stack, store: Store) -> dict[str, d
     }
 
 
-def generation(config: Evaluate, stack: Stack, store: Store) -> dict[str, float]:
+def generation(config: Evaluate, stack: "Stack", store: Store) -> dict[str, float]:
     """Share of generated digits that are read as their prompt says, and of real ones that are read right."""
+    import torch
+
+    from pipeline.demo.results import write_generated
+    from pipeline.generate.evaluate import DigitJudge
+    from pipeline.generate.sample import generate_images
+
     training, training_labels = corpus.training()
     judge = DigitJudge(torch.from_numpy(training), training_labels)
     heldout, heldout_labels = corpus.heldout()
@@ -101,6 +118,8 @@ def generation(config: Evaluate, stack: Stack, store: Store) -> dict[str, float]
 
 def main(config: Evaluate) -> None:
     """Evaluate, or say that it is done."""
+    from pipeline.generate.load import load_stack
+
     stack = load_stack(config.tokenizer, config.gpt, config.decoder)
     store = open_run(config.run_dir, config)
     if store.exists("metrics.json"):

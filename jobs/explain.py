@@ -6,7 +6,7 @@ python -m jobs.explain RUN https://example.org/a.png
 
 from dataclasses import dataclass
 
-from jobs._curations import open_curation, positional
+from jobs._curations import open_curation
 from jobs._main import run
 from pipeline.curate.explain import explain, matching
 from pipeline.log import say
@@ -40,5 +40,4 @@ def main(config: Explain) -> None:
 
 
 if __name__ == "__main__":
-    positional("run-dir", "row")
-    run(Explain, main)
+    run(Explain, main, "run-dir", "row")

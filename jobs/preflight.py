@@ -9,13 +9,9 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-
 from jobs._main import run
-from jobs._networks import JOBS, network
 from pipeline import config as configs
-from pipeline.train import preflight, ranks
-from pipeline.train.clock import matmul_flops
+from pipeline.ranges import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +21,7 @@ class Preflight:
     config: str
     """Config file of the job; may be given without its name, as the first word."""
     job: Literal["train_dvae", "train_gpt", "train_decoder"]
+    """The job whose config it is."""
     workers: int | None = None
     """Ranks; cluster.num_workers of the config by default."""
     gpu_memory_gb: float | None = None
@@ -38,22 +35,27 @@ class Preflight:
     network_gbps: float | None = None
     """10^9 bits per second between ranks; without it, what they send each other is taken to need no time."""
     price_per_hour: float = 0.0
-    """Of each rank, in any currency."""
+    """Price of an hour of each rank, in any currency."""
     vocab_size: int | None = None
-    """Of the transformer; that of the tokenized corpus by default."""
+    """Tokens of the transformer; those of the tokenized corpus by default."""
     compare: str | None = None
     """Folder of a run of this config: print what was measured beside what was predicted."""
     verbose: bool = False
+    """Show the whole of an error."""
 
     def __post_init__(self) -> None:
-        configs.check_range(self, "workers", "vocab_size", low=1)
-        configs.check_range(self, "mfu", above=0, high=1)
-        configs.check_range(self, "peak_tflops", "gpu_memory_gb", "network_gbps", above=0)
-        configs.check_range(self, "price_per_hour", low=0)
+        check_range(self, "workers", "vocab_size", low=1)
+        check_range(self, "mfu", above=0, high=1)
+        check_range(self, "peak_tflops", "gpu_memory_gb", "network_gbps", above=0)
+        check_range(self, "price_per_hour", low=0)
 
 
 def main(config: Preflight) -> None:
     """Print the plan, a line for each thing; ValueError for a run that does not fit."""
+    # Imported here: torch takes seconds, and a mistake in an option is told before that.
+    from jobs._networks import JOBS, network
+    from pipeline.train import preflight, ranks
+
     job = configs.load(JOBS[config.job], [config.config])
     world, on_cpu = config.workers or job.cluster.num_workers, not job.cluster.use_gpu
     net = network(job, config.vocab_size)
@@ -84,6 +86,11 @@ def main(config: Preflight) -> None:
 
 def _peak(job: Any) -> float:
     """FLOP/s of this machine, in the precision and with the threads of a rank."""
+    import torch
+
+    from pipeline.train import ranks
+    from pipeline.train.clock import matmul_flops
+
     torch.set_num_threads(job.cluster.cpus_per_worker)
     dtype = torch.bfloat16 if job.train.engine.precision == "bf16" else torch.float32
     return matmul_flops(ranks.device(job.cluster.use_gpu), dtype)

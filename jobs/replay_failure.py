@@ -6,7 +6,6 @@ python -m jobs.replay_failure --run-dir RUN --key KEY --timeout-s 3600
 
 from dataclasses import dataclass
 
-from jobs._curations import positional
 from jobs._main import run
 from pipeline.curate import guard
 from pipeline.log import say
@@ -24,7 +23,7 @@ class ReplayFailure:
     timeout_s: float | None = None
     """Seconds to wait; those of the run by default."""
     memory_mb: int | None = None
-    """Address space to allow; that of the run by default."""
+    """Address space to allow, in MiB; that of the run by default."""
 
 
 def main(config: ReplayFailure) -> None:
@@ -48,5 +47,4 @@ def main(config: ReplayFailure) -> None:
 
 
 if __name__ == "__main__":
-    positional("run-dir", "key")
-    run(ReplayFailure, main)
+    run(ReplayFailure, main, "run-dir", "key")

@@ -6,7 +6,7 @@ python -m jobs.retry --run-dir s3://bucket/images --every
 
 from dataclasses import dataclass
 
-from jobs._curations import open_curation, positional
+from jobs._curations import open_curation
 from jobs._main import run
 from jobs._ray import ray_session
 from pipeline.curate import audit
@@ -26,6 +26,7 @@ class Retry:
     accept_plan: bool = False
     """Go on although the configuration, the code or a library changed since the run began."""
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
 
 def main(config: Retry) -> None:
@@ -40,5 +41,4 @@ def main(config: Retry) -> None:
 
 
 if __name__ == "__main__":
-    positional("run-dir")
-    run(Retry, main)
+    run(Retry, main, "run-dir")

@@ -10,7 +10,7 @@ from typing import get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs._curations import open_curation, positional
+from jobs._curations import open_curation
 from jobs._main import run
 from jobs._ray import ray_session
 from pipeline.curate import audit, export, forget
@@ -41,6 +41,7 @@ class Revoke:
     note: str = ""
     """Who asked for it; kept with the record."""
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
 
 def main(config: Revoke) -> None:
@@ -90,5 +91,4 @@ def _index(store: Store) -> pa.Table | None:
 
 
 if __name__ == "__main__":
-    positional("run-dir")
-    run(Revoke, main)
+    run(Revoke, main, "run-dir")

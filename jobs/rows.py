@@ -14,11 +14,11 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs._curations import positional
 from jobs._main import run
 from pipeline.curate import decide
 from pipeline.log import clean, logger, say
 from pipeline.manifest import read_sealed
+from pipeline.ranges import check_range
 from pipeline.records import LEDGER, VERDICT
 from pipeline.storage import Store, parquet_bytes
 
@@ -43,10 +43,9 @@ class Rows:
     """A file for all of them: *.csv, *.jsonl or *.parquet, any fsspec URL."""
 
     def __post_init__(self) -> None:
-        if self.limit < 0:
-            raise ValueError(f"limit is {self.limit}; use 0 or more")
+        check_range(self, "limit", low=0)
         if self.out is not None and self.out.rpartition(".")[2] not in _WRITERS:
-            raise ValueError(f"out is {self.out!r}; end it in .{', .'.join(_WRITERS)}")
+            raise ValueError(f"out is {self.out!r}; name a file that ends in .{', .'.join(_WRITERS)}")
 
 
 def main(config: Rows) -> None:
@@ -62,25 +61,25 @@ def main(config: Rows) -> None:
     if config.out:
         folder, _, name = config.out.rpartition("/")
         Store(folder or ".").write(name, _WRITERS[config.out.rpartition(".")[2]](table))
-    for row in table.slice(0, 0 if config.out else config.limit).to_pylist():
-        end = f"{row['state']} {row['reason'] or ''}".rstrip()
-        say("  ".join(filter(None, [f"{end:<34}", row["key"], row["url"], clean(row["detail"] or "", 200)])), limit=800)
-    hidden = 0 if config.out else max(0, table.num_rows - config.limit)
-    logger.info(
-        "%d rows%s",
-        table.num_rows,
-        f", written to {config.out}"
-        if config.out
-        else f", of which {hidden} are not shown; see --limit and --out"
-        if hidden
-        else "",
-    )
+        logger.info("%d rows, written to %s", table.num_rows, config.out)
+    else:
+        _show(table, config.limit)
     if table.num_rows == 0:
-        ends = Counter(
-            f"{state} {reason or ''}".rstrip()
-            for state, reason in zip(whole["state"].to_pylist(), whole["reason"].to_pylist(), strict=True)
-        )
+        ends = Counter(map(_end, whole["state"].to_pylist(), whole["reason"].to_pylist()))
         logger.info("rows there are: %s", ", ".join(f"{number} {end}" for end, number in sorted(ends.items())))
+
+
+def _end(state: str, reason: str | None) -> str:
+    return f"{state} {reason or ''}".rstrip()
+
+
+def _show(table: pa.Table, limit: int) -> None:
+    for row in table.slice(0, limit).to_pylist():
+        parts = (f"{_end(row['state'], row['reason']):<34}", row["key"], row["url"], clean(row["detail"] or "", 200))
+        say("  ".join(part for part in parts if part), limit=800)
+    hidden = max(0, table.num_rows - limit)
+    more = f", of which {hidden} are not shown; see --limit and --out" if hidden else ""
+    logger.info("%d rows%s", table.num_rows, more)
 
 
 def _as_csv(table: pa.Table) -> bytes:
@@ -108,5 +107,4 @@ _WRITERS = {"csv": _as_csv, "jsonl": _as_jsonl, "parquet": lambda table: parquet
 
 
 if __name__ == "__main__":
-    positional("run-dir")
-    run(Rows, main)
+    run(Rows, main, "run-dir")

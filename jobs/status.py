@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs._curations import positional
 from jobs._main import run
 from jobs.audit import begun, options
 from pipeline import lease
@@ -127,5 +126,4 @@ def _line(name: str, rows: int, hours: float, size_bytes: int, note: str = "") -
 
 
 if __name__ == "__main__":
-    positional("run-dir")
-    run(Status, main)
+    run(Status, main, "run-dir")

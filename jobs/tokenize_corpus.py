@@ -11,8 +11,6 @@ from jobs._ray import RayConfig, ray_session
 from pipeline.log import logger
 from pipeline.manifest import read_manifest
 from pipeline.storage import Store
-from pipeline.tokenize import corpus, package
-from pipeline.tokenize.text import TextTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +30,14 @@ class TokenizeCorpus:
     mixed."""
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
 
 def main(config: TokenizeCorpus) -> None:
     """Tokenize, or say that it is done."""
+    from pipeline.tokenize import corpus, package  # torch: a mistake in an option is told before it is imported
+    from pipeline.tokenize.text import TextTokenizer
+
     source, tokenizer = Store(config.images), package.load(Store(config.tokenizer))
     files = corpus.source_files(source, ("key", "image", "caption"))
     store = open_run(config.run_dir, config)

@@ -5,28 +5,21 @@ python -m jobs.train_decoder --run-dir s3://b/decoder --images s3://b/images --t
 """
 
 from dataclasses import dataclass, field
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 from jobs._main import run
 from jobs._ray import RayConfig
-from jobs._train import accept, launch, open_rows
-from pipeline.config import check_range, to_json
-from pipeline.generate.sample import DecodingConfig, denoise
-from pipeline.models.denoiser import Denoiser, DenoiserConfig, denoiser_loss
+from pipeline.config import to_json
+from pipeline.models.config import DecodingConfig, DenoiserConfig
+from pipeline.ranges import check_range
 from pipeline.storage import Store
-from pipeline.tokenize import package
-from pipeline.tokenize.collate import DecoderCollate, pictures
-from pipeline.tokenize.corpus import source_files
-from pipeline.tokenize.package import Tokenizer
-from pipeline.tokenize.pixels import grid
-from pipeline.train import ranks
-from pipeline.train.data.rows import Rows
-from pipeline.train.heldout import held_out
+from pipeline.train.config import TrainConfig
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Run, Sample, Supervisor, TrainConfig, train
-from pipeline.train.manifest import NetworkSpec
+
+if TYPE_CHECKING:
+    from pipeline.tokenize.package import Tokenizer
+    from pipeline.train.data.rows import Rows
+    from pipeline.train.loop import Sample, Supervisor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +27,7 @@ class TrainDecoder:
     """Train the diffusion decoder."""
 
     run_dir: str
+    """Folder for checkpoints, metrics and the weights in `model/`, any fsspec URL."""
     images: str
     """Folder of a finished jobs.curate_images run."""
     held_out: str | None = None
@@ -43,7 +37,7 @@ class TrainDecoder:
     width: int = 32
     """Channels at full resolution."""
     multipliers: tuple[int, ...] = (1, 2, 4)
-    """Width at each resolution, in units of `width`; each resolution halves the one before."""
+    """Channels at each resolution, in units of `width`; each resolution halves the one before."""
     blocks: int = 1
     """Residual blocks per resolution."""
     max_corruption: float = 0.2
@@ -52,6 +46,7 @@ class TrainDecoder:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
         check_range(self, "max_corruption", low=0, high=1)
@@ -60,8 +55,16 @@ class TrainDecoder:
         )  # refuses bad sizes
 
 
-def sampler(rows: Rows, tokenizer: Tokenizer) -> Sample:
+def sampler(rows: "Rows", tokenizer: "Tokenizer") -> "Sample":
     """Draws the first images, their reconstructions, and what the network makes of those."""
+    # Imported here: torch and Ray take seconds, and a mistake in an option is told before that.
+    import numpy as np
+    import torch
+
+    from pipeline.generate.sample import denoise
+    from pipeline.tokenize.collate import pictures
+    from pipeline.tokenize.pixels import grid
+
     x = pictures(rows.take(np.arange(min(8, len(rows)))), tokenizer.config.channels, tokenizer.config.image_size)
     codes, noise = tokenizer.encode(x), torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     recon = tokenizer.decode(codes)
@@ -74,8 +77,19 @@ def sampler(rows: Rows, tokenizer: Tokenizer) -> Sample:
     return sample
 
 
-def worker(config: TrainDecoder, supervisor: Supervisor) -> None:
+def worker(config: TrainDecoder, supervisor: "Supervisor") -> None:
     """What each worker runs."""
+    import torch  # as above
+
+    from jobs._train import accept, open_rows
+    from pipeline.models.denoiser import Denoiser, denoiser_loss
+    from pipeline.tokenize import package
+    from pipeline.tokenize.collate import DecoderCollate
+    from pipeline.train import ranks
+    from pipeline.train.heldout import held_out
+    from pipeline.train.loop import Run, train
+    from pipeline.train.manifest import NetworkSpec
+
     device = ranks.device(config.cluster.use_gpu)
     tokenizer = package.load(Store(config.tokenizer), device)  # the loader runs it: on a CPU it would starve a GPU
     model = DenoiserConfig(
@@ -108,6 +122,10 @@ def worker(config: TrainDecoder, supervisor: Supervisor) -> None:
 
 def main(config: TrainDecoder) -> None:
     """Train, or say that it is done."""
+    from jobs._train import launch  # as above
+    from pipeline.tokenize import package
+    from pipeline.tokenize.corpus import source_files
+
     for url in (config.images, config.held_out or config.images):
         source_files(Store(url))
     package.load(Store(config.tokenizer))

@@ -5,28 +5,19 @@ python -m jobs.train_dvae --run-dir s3://b/dvae --images s3://b/images --cluster
 """
 
 from dataclasses import dataclass, field
-
-import numpy as np
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from jobs._main import run
 from jobs._ray import RayConfig
-from jobs._train import accept, launch, open_rows
 from pipeline.config import to_json
-from pipeline.generate.load import load_model
-from pipeline.models.dvae import DVAE, DVAEConfig, dvae_loss
+from pipeline.models.config import DVAEConfig
 from pipeline.storage import Store
-from pipeline.tokenize import package
-from pipeline.tokenize.collate import ImageCollate, pictures
-from pipeline.tokenize.corpus import source_files
-from pipeline.tokenize.pixels import grid
-from pipeline.train import ranks
-from pipeline.train.data.rows import Rows
-from pipeline.train.heldout import held_out
+from pipeline.train.config import TrainConfig
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Run, Sample, Supervisor, TrainConfig, train
-from pipeline.train.manifest import NetworkSpec
+
+if TYPE_CHECKING:
+    from pipeline.train.data.rows import Rows
+    from pipeline.train.loop import Sample, Supervisor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +25,7 @@ class TrainDVAE:
     """Train the discrete VAE."""
 
     run_dir: str
-    """Checkpoints, metrics, and the package in `tokenizer/`."""
+    """Folder for checkpoints, metrics, and the package in `tokenizer/`."""
     images: str
     """Folder of a finished jobs.curate_images run."""
     held_out: str | None = None
@@ -44,17 +35,23 @@ class TrainDVAE:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
-        if self.model.dims != 2 or self.model.channels not in (1, 3):
-            raise ValueError(
-                f"model.dims is {self.model.dims} and model.channels {self.model.channels}; images have 2 dims and "
-                "1 or 3 channels"
-            )
+        for name, allowed in (("dims", (2,)), ("channels", (1, 3))):
+            if (value := getattr(self.model, name)) not in allowed:
+                raise ValueError(f"model.{name} is {value}; images have 2 dims and 1 or 3 channels")
 
 
-def sampler(rows: Rows, model: DVAEConfig) -> Sample:
+def sampler(rows: "Rows", model: DVAEConfig) -> "Sample":
     """Draws the first images above what the network makes of their codes."""
+    # Imported here: torch and Ray take seconds, and a mistake in an option is told before that.
+    import numpy as np
+    from torch import nn
+
+    from pipeline.tokenize.collate import pictures
+    from pipeline.tokenize.pixels import grid
+
     x = pictures(rows.take(np.arange(min(8, len(rows)))), model.channels, model.image_size)
 
     def sample(network: nn.Module) -> dict[str, np.ndarray]:
@@ -64,8 +61,18 @@ def sampler(rows: Rows, model: DVAEConfig) -> Sample:
     return sample
 
 
-def worker(config: TrainDVAE, supervisor: Supervisor) -> None:
+def worker(config: TrainDVAE, supervisor: "Supervisor") -> None:
     """What each worker runs."""
+    import torch  # as above
+
+    from jobs._train import accept, open_rows
+    from pipeline.models.dvae import DVAE, dvae_loss
+    from pipeline.tokenize.collate import ImageCollate
+    from pipeline.train import ranks
+    from pipeline.train.heldout import held_out
+    from pipeline.train.loop import Run, train
+    from pipeline.train.manifest import NetworkSpec
+
     torch.manual_seed(config.train.seed)
     rows = open_rows(config.images)
     device = ranks.device(config.cluster.use_gpu)
@@ -92,8 +99,15 @@ def worker(config: TrainDVAE, supervisor: Supervisor) -> None:
 
 def export(config: TrainDVAE, store: Store) -> None:
     """Make the tokenizer package of the trained weights."""
+    import numpy as np  # as above
+
+    from jobs._train import open_rows
+    from pipeline.generate.load import load_model
+    from pipeline.tokenize import package
+    from pipeline.tokenize.collate import pictures
+
     model, rows = load_model(store.sub("model"), "dvae").model, open_rows(config.images)
-    some = rows.take(torch.arange(min(len(rows), 4 * package.NUM_GOLDEN)).numpy())
+    some = rows.take(np.arange(min(len(rows), 4 * package.NUM_GOLDEN)))
     golden = pictures(some, config.model.channels, config.model.image_size)
     package.export(
         model, store.sub("tokenizer"), golden, data_facts={"dataset_sha256": rows.digest, "images": len(rows)}
@@ -102,6 +116,9 @@ def export(config: TrainDVAE, store: Store) -> None:
 
 def main(config: TrainDVAE) -> None:
     """Train and export, or say that it is done."""
+    from jobs._train import launch  # as above
+    from pipeline.tokenize.corpus import source_files
+
     for url in (config.images, config.held_out or config.images):
         source_files(Store(url))
     store = Store(config.run_dir)

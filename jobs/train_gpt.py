@@ -6,27 +6,21 @@ python -m jobs.train_gpt --run-dir runs/gpt --codes runs/digits/codes runs/photo
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from jobs._main import run
 from jobs._ray import RayConfig
-from jobs._train import accept, launch
-from pipeline.config import check_range, to_json
-from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
+from pipeline.config import to_json
+from pipeline.models.config import SIZES, GPTConfig
+from pipeline.ranges import check_range
 from pipeline.storage import Store
-from pipeline.tokenize.collate import SequenceCollate
-from pipeline.tokenize.corpus import MANIFEST, check_rows, shared_facts
-from pipeline.tokenize.grammar import Grammar
-from pipeline.tokenize.text import TextTokenizer
-from pipeline.train import ranks
-from pipeline.train.data.mixture import MixedRows, check_weights
-from pipeline.train.data.rows import Rows
-from pipeline.train.heldout import held_out
+from pipeline.train.config import TrainConfig
+from pipeline.train.data.mixture import check_weights
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Run, Supervisor, TrainConfig, train
-from pipeline.train.manifest import NetworkSpec
+
+if TYPE_CHECKING:
+    from pipeline.tokenize.collate import SequenceCollate
+    from pipeline.train.loop import Supervisor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +28,7 @@ class TrainGPT:
     """Train the causal transformer."""
 
     run_dir: str
+    """Folder for checkpoints, metrics and the weights in `model/`, any fsspec URL."""
     codes: tuple[str, ...]
     """Folder of a finished jobs.tokenize_corpus run; or of several, made with the same tokenizers."""
     weights: tuple[float, ...] = ()
@@ -41,7 +36,7 @@ class TrainGPT:
     held_out: str | None = None
     """Another such folder, to evaluate on."""
     size: Literal["tiny", "small", "base", "large", "xl"] = "tiny"
-    """A row of pipeline.models.gpt.SIZES."""
+    """A row of pipeline.models.config.SIZES."""
     seq_len: int | None = None
     """Longest row in tokens; the size's own by default."""
     text_first: float = 0.5
@@ -52,10 +47,11 @@ class TrainGPT:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     verbose: bool = False
+    """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
         if not self.codes:
-            raise ValueError("codes is empty; give --codes a folder, or several")
+            raise ValueError("codes is empty; name a folder, or several")
         if self.weights:
             check_weights(self.weights, self.codes)
         check_range(self, "seq_len", low=1)
@@ -72,21 +68,43 @@ class TrainGPT:
         return (*self.codes, self.held_out) if self.held_out else self.codes
 
 
-def worker(config: TrainGPT, supervisor: Supervisor) -> None:
-    """What each worker runs."""
-    facts, stores = shared_facts(config.named), [Store(url) for url in config.named]
-    rows = [Rows.committed(store, MANIFEST, cache_bytes=(1 << 30) // len(stores)) for store in stores]
-    unseen = MixedRows([rows.pop()]) if config.held_out else None
-    grammar = Grammar.from_json(facts["grammar"])
-    model, text = GPTConfig(vocab_size=grammar.vocab_size, **config.sizes), TextTokenizer.load(stores[0])
-    collate = SequenceCollate(
-        grammar=grammar,
-        text=text,
+def collate_of(config: TrainGPT, facts: dict[str, Any], seq_len: int) -> "SequenceCollate":
+    """How rows of the corpora become sequences."""
+    # Imported here and below: torch and Ray take seconds, and a mistake in an option is told before that.
+    from pipeline.tokenize.collate import SequenceCollate
+    from pipeline.tokenize.grammar import Grammar
+    from pipeline.tokenize.text import TextTokenizer
+
+    return SequenceCollate(
+        grammar=Grammar.from_json(facts["grammar"]),
+        text=TextTokenizer.load(Store(config.codes[0])),
         tokenizer_sha256=facts["tokenizer_sha256"],
-        seq_len=model.seq_len,
+        seq_len=seq_len,
         text_first=config.text_first,
         drop_condition=config.drop_condition,
     )
+
+
+def worker(config: TrainGPT, supervisor: "Supervisor") -> None:
+    """What each worker runs."""
+    import torch
+
+    from jobs._train import accept
+    from pipeline.models.gpt import GPT, gpt_loss
+    from pipeline.tokenize.corpus import MANIFEST, shared_facts
+    from pipeline.tokenize.grammar import Grammar
+    from pipeline.train import ranks
+    from pipeline.train.data.mixture import MixedRows
+    from pipeline.train.data.rows import Rows
+    from pipeline.train.heldout import held_out
+    from pipeline.train.loop import Run, train
+    from pipeline.train.manifest import NetworkSpec
+
+    facts, stores = shared_facts(config.named), [Store(url) for url in config.named]
+    rows = [Rows.committed(store, MANIFEST, cache_bytes=(1 << 30) // len(stores)) for store in stores]
+    unseen = MixedRows([rows.pop()]) if config.held_out else None
+    model = GPTConfig(vocab_size=Grammar.from_json(facts["grammar"]).vocab_size, **config.sizes)
+    collate = collate_of(config, facts, model.seq_len)
     device = ranks.device(config.cluster.use_gpu)
     facts_of_codes = {name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")}
     torch.manual_seed(config.train.seed)
@@ -109,6 +127,10 @@ def worker(config: TrainGPT, supervisor: Supervisor) -> None:
 
 def main(config: TrainGPT) -> None:
     """Train, or say that it is done."""
+    from jobs._train import launch  # torch, as above
+    from pipeline.tokenize.corpus import check_rows, shared_facts
+    from pipeline.tokenize.text import TextTokenizer
+
     check_rows(shared_facts(config.named), config.sizes["seq_len"])
     store = Store(config.run_dir)
     if launch(worker, config, "train_gpt") or not store.exists("text.json"):

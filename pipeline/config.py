@@ -31,27 +31,38 @@ _BOX = re.compile(r"[╭╮╰╯│─┌┐└┘]+|-{10,}")  # the frame that
 
 _LINE_LIMIT = 2000  # characters; what is longer was not written by us
 _VALUE_LIMIT = 60  # characters of a wrong value that a message shows
+_ALIKE = 0.6  # from there on difflib calls two words close
+_NO_OPTIONS = ("-inf", "-nan", "-infinity")  # numbers that look like an option
 
 
-def load(schema: type[T], argv: Sequence[str] | None = None, prog: str | None = None) -> T:
-    """Build a `schema` from `[FILE.toml|FILE.json] [--section.key value ...]`; exits with status 2 on bad input."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    flags: list[str] = []
-    if argv and not argv[0].startswith("-"):
-        flags = _read_file(schema, argv.pop(0))
-    for word in (*flags, *argv):
-        _check_flag(schema, word)
+def load(
+    schema: type[T],
+    argv: Sequence[str] | None = None,
+    prog: str | None = None,
+    table: Mapping[str, object] | None = None,
+) -> T:
+    """Build a `schema` from `[FILE.toml|FILE.json] [--section.key value ...]`; exits with status 2 on bad input.
+
+    A `table` of options, such as a parsed config.json, goes before all of them.
+    """
+    rest = list(sys.argv[1:] if argv is None else argv)
+    words = list(_as_flags(schema, table or {}))
+    if rest and not rest[0].startswith("-"):
+        words += _as_flags(schema, _read_file(rest.pop(0)))
+    words += rest
+    if not {"--help", "-h"} & set(words):
+        _check_words(schema, words)
     import tyro  # here: what only checks a config or reads a manifest does without
 
-    errors = io.StringIO()
+    said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(errors):
-            config = tyro.cli(schema, args=[*flags, *argv], prog=prog, description=schema.__doc__)
+        with contextlib.redirect_stderr(said):
+            config = tyro.cli(schema, args=words, prog=prog, description=schema.__doc__)
     except SystemExit as leave:
         if leave.code in (0, None):  # --help
             raise
-        fail(_one_line(errors.getvalue()))
-    _check_values(config)
+        fail(_mistake(schema, leave, said.getvalue()))
+    _check_finite(config)
     return config
 
 
@@ -59,18 +70,6 @@ def fail(message: str) -> NoReturn:
     """Print one line on stderr and leave with status 2: the user can mend it."""
     print(f"error: {clean(message, _LINE_LIMIT)}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def check_range(
-    config: Any, *names: str, low: float = -math.inf, above: float = -math.inf, high: float = math.inf
-) -> None:
-    """ValueError for the first of these options that is a number (not None) outside of the bounds, or nan."""
-    bounds = {"{:g} or more": low, "more than {:g}": above, "{:g} at most": high}
-    wanted = ", ".join(words.format(bound) for words, bound in bounds.items() if math.isfinite(bound))
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not (low <= value <= high and value > above):
-            raise ValueError(f"{name} is {value}; use {wanted}")
 
 
 def to_json(value: object) -> Any:
@@ -88,16 +87,18 @@ def to_json(value: object) -> Any:
 def from_json(kind: type[T], value: object) -> T:
     """The dataclass `kind` that `to_json` made this of; ValueError says which entry is missing, unknown or of another
     type, so that what a stranger wrote is an error in one line."""
-    return _of_type(kind, value, "")
+    made = _of_type(kind, value, "")
+    assert isinstance(made, kind)
+    return made
 
 
-def dumps(config: Any) -> bytes:
+def dumps(config: object) -> bytes:
     """The bytes of `config.json`: stable, so that an unchanged config rewrites nothing. URLs in it lose their
     secrets."""
     return (json.dumps(_redacted(to_json(config)), indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _redacted(value: Any) -> Any:
+def _redacted(value: object) -> object:
     if isinstance(value, dict):
         return {name: _redacted(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -105,14 +106,12 @@ def _redacted(value: Any) -> Any:
     return redacted_option(value) if isinstance(value, str) and "://" in value else value
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Sha256 (hex) of a JSON value or a config, independent of key order."""
-    if dataclasses.is_dataclass(value):
-        value = to_json(value)
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(to_json(value), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+def difference(old: Mapping[str, object], new: Mapping[str, object], prefix: str = "") -> list[str]:
     """Where two nested dicts differ, as `section.key: old -> new`."""
     lines = []
     for key in sorted(old.keys() | new.keys()):
@@ -124,28 +123,25 @@ def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> li
     return lines
 
 
-def _of_type(hint: Any, value: object, where: str) -> Any:
+def _of_type(hint: object, value: object, where: str) -> object:
     """`value` as the type `hint` says; ValueError if it is of another. A list becomes a tuple, an integer a float."""
     origin, inner = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _dataclass_of(hint, value, where)
     if origin in (Union, UnionType):
         if value is None and NoneType in inner:
             return None
-        kinds = [each for each in inner if each is not NoneType]
-        if len(kinds) == 1:
-            return _of_type(kinds[0], value, where)
-        for each in kinds:
+        *others, last = [each for each in inner if each is not NoneType]
+        for each in others:
             with contextlib.suppress(ValueError):
                 return _of_type(each, value, where)
-    elif origin in (tuple, list) and isinstance(value, list):
-        if origin is list or inner[1:] == (...,):
-            if inner[0] in (int, str) and all(type(each) is inner[0] for each in value):
-                return origin(value)  # a manifest may hold a million of them
-            return origin(_of_type(inner[0], each, f"{where}[{i}]") for i, each in enumerate(value))
-        if len(inner) == len(value):
-            pairs = zip(inner, value, strict=True)
-            return tuple(_of_type(each, entry, f"{where}[{i}]") for i, (each, entry) in enumerate(pairs))
+        return _of_type(last, value, where)
+    if origin in (tuple, list) and isinstance(value, list):
+        each_kind = inner[:1] * len(value) if origin is list or inner[1:] == (...,) else inner
+        if len(each_kind) == len(value):
+            if set(each_kind) <= {int} and all(type(each) is int for each in value):
+                return origin(value)  # a manifest of a checkpoint has a million of them
+            return origin(_of_items(each_kind, value, where))
     elif origin in (dict, Mapping) and isinstance(value, dict):
         return {key: _of_type(inner[1], each, f"{where}[{key!r}]") for key, each in value.items()}
     elif origin is Literal:
@@ -155,13 +151,20 @@ def _of_type(hint: Any, value: object, where: str) -> Any:
         return value
     elif hint is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
-    text = json.dumps(value, default=repr)
-    kind_name = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
-    shown = text if len(text) <= _VALUE_LIMIT else f"{text[:_VALUE_LIMIT]}…"
-    raise ValueError(f"{where or 'it'} is {shown}, not of the type {kind_name}")
+    name = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
+    raise ValueError(f"{where or 'it'} is {_cut(json.dumps(value, default=repr))}, not of the type {name}")
 
 
-def _dataclass_of(kind: Any, value: object, where: str) -> Any:
+def _of_items(kinds: Sequence[object], values: Sequence[object], where: str) -> Iterator[object]:
+    for i, (kind, value) in enumerate(zip(kinds, values, strict=True)):
+        yield _of_type(kind, value, f"{where}[{i}]")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _VALUE_LIMIT else f"{text[:_VALUE_LIMIT]}…"
+
+
+def _dataclass_of(kind: type, value: object, where: str) -> object:
     prefix = f"{where}." if where else ""
     if not isinstance(value, dict):
         raise ValueError(f"{where or 'it'} is a {type(value).__name__}, not an object")
@@ -179,12 +182,12 @@ def _dataclass_of(kind: Any, value: object, where: str) -> Any:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, object]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
-def _read_file(schema: type, name: str) -> list[str]:
+def _read_file(name: str) -> dict[str, object]:
     path = Path(name)
     parsers = {".toml": tomllib.loads, ".json": json.loads}
     if path.suffix not in parsers:
@@ -197,14 +200,17 @@ def _read_file(schema: type, name: str) -> list[str]:
         fail(f"{name} is not valid {path.suffix[1:].upper()}: {error}")
     if not isinstance(table, dict):
         fail(f"{name} must hold a table of options, not a {type(table).__name__}")
-    return list(_as_flags(schema, table))
+    return table
 
 
-def _as_flags(schema: Any, table: dict[str, Any], prefix: str = "--") -> Iterator[str]:
-    hints = get_type_hints(schema)
+def _as_flags(schema: type, table: Mapping[str, object], prefix: str = "--") -> Iterator[str]:
+    hints = _hints(schema)
     for key, value in table.items():
-        if dataclasses.is_dataclass(hints.get(key)) and isinstance(value, dict):
-            yield from _as_flags(hints[key], value, f"{prefix}{key}.")
+        hint = hints.get(key)
+        if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            yield from _as_flags(hint, value, f"{prefix}{key}.")
+        elif isinstance(value, dict):
+            fail(f"{_spelled(prefix + key)} is no section of options; --help lists them")
         elif isinstance(value, bool):
             yield f"{prefix}{'' if value else 'no-'}{key}"
         else:
@@ -212,45 +218,126 @@ def _as_flags(schema: Any, table: dict[str, Any], prefix: str = "--") -> Iterato
             yield from (str(word) for word in (value if isinstance(value, list) else [value]))
 
 
-def _options(schema: Any, prefix: str = "--") -> Iterator[str]:
-    for key, hint in get_type_hints(schema).items():
-        if dataclasses.is_dataclass(hint):
-            yield from _options(hint, f"{prefix}{key}.")
+def _options(schema: type, prefix: str = "--") -> Iterator[tuple[str, object]]:
+    """Each option and the type of its value."""
+    for name, hint in _hints(schema).items():
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            yield from _options(hint, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{key}".replace("_", "-")
+            yield _spelled(prefix + name), hint
             if hint is bool:
-                yield f"{prefix}no-{key}".replace("_", "-")
+                yield _spelled(f"{prefix}no-{name}"), hint
 
 
-def _check_flag(schema: type, word: str) -> None:
-    if not re.match(r"--[A-Za-z]", word) or word == "--help":
-        return
-    flag = word.split("=")[0].replace("_", "-")
-    known = list(_options(schema))
-    if flag not in known:
-        near = difflib.get_close_matches(flag, known, n=1)
-        fail(
-            f"no option {word.split('=')[0]}" + (f"; did you mean {near[0]}?" if near else "; --help lists the options")
-        )
+def _spelled(option: str) -> str:
+    return option.replace("_", "-")
 
 
-def _check_values(config: Any, prefix: str = "--") -> None:
+def _check_words(schema: type, words: Sequence[str]) -> None:
+    """Fail for the first option that is unknown or whose values are not what its type asks for, then for the first that
+    is missing."""
+    types = dict(_options(schema))
+    given: list[tuple[str, list[str]]] = []
+    for word in words:
+        if re.match(r"--?[A-Za-z]", word) and word not in _NO_OPTIONS:
+            option, equals, value = word.partition("=")
+            given.append((option, [value] if equals else []))
+        elif given:
+            given[-1][1].append(word)
+        else:
+            fail(f"{word!r} is no option; --help lists them")
+    for option, values in given:
+        if _spelled(option) not in types:
+            fail(f"no option {option}; {_near(_spelled(option), types)}")
+        if use := _wrong(types[_spelled(option)], values):
+            fail(f"{_spelled(option)} {_shown(values)}; use {use.format(_spelled(option))}")
+    named = {_spelled(option) for option, _ in given}
+    for field in dataclasses.fields(schema):
+        if field.default is field.default_factory is dataclasses.MISSING and _spelled(f"--{field.name}") not in named:
+            fail(f"{_spelled(f'--{field.name}')} is required; give it a value, or name a config file that does")
+
+
+def _shown(values: Sequence[str]) -> str:
+    text = " ".join(str(_redacted(value)) for value in values)
+    return f"is {_cut(text)}" if text else "has no value"
+
+
+def _near(flag: str, types: Mapping[str, object]) -> str:
+    """The options whose path, or whose name alone, is nearest to what was written."""
+    if section := [option for option in types if option.startswith(f"{flag}.")]:
+        return f"it is a section; name an option of it, such as {section[0]}"
+
+    def likeness(option: str) -> float:
+        names = (flag.lstrip("-").rpartition(".")[2], option.lstrip("-").rpartition(".")[2])
+        return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in ((flag, option), names))
+
+    scores = {option: likeness(option) for option in types}
+    best = max(scores.values())
+    nearest = [option for option in types if scores[option] == best]
+    return f"did you mean {' or '.join(nearest[:3])}?" if best > _ALIKE else "--help lists the options"
+
+
+def _wrong(hint: object, values: Sequence[str]) -> str:
+    """What to use instead of these values (`{}` stands for the option); empty if they are of the type."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    if get_origin(hint) in (Union, UnionType) and len(kinds) == 1:
+        return "" if list(values) == ["None"] else _wrong(kinds[0], values)
+    if hint is bool:
+        return "{} without a value" if values else ""
+    if get_origin(hint) is not tuple:
+        return "" if len(values) == 1 and _is_of(hint, values[0]) else _one(hint)
+    kind, number = kinds[0], 0 if kinds[1:] == [...] else len(kinds)
+    if number in (0, len(values)) and all(_is_of(kind, value) for value in values):
+        return ""
+    return f"{number} {_PLURALS[_one(kind)]}" if number else f"{_one(kind)}, or several"
+
+
+def _is_of(kind: object, value: str) -> bool:
+    if get_origin(kind) is Literal:
+        return value in map(str, get_args(kind))
+    try:
+        return kind not in (int, float) or kind(value) is not None
+    except ValueError:
+        return False
+
+
+def _one(kind: object) -> str:
+    if get_origin(kind) is Literal:
+        *first, last = map(str, get_args(kind))
+        return f"{', '.join(first)} or {last}" if first else last
+    if kind is int:
+        return "one whole number"
+    return "one number" if kind is float else "one value"
+
+
+_PLURALS = {"one whole number": "whole numbers", "one number": "numbers", "one value": "values"}
+
+
+def _mistake(schema: type, leave: SystemExit, said: str) -> str:
+    """One line for what a section refused, with the whole path of the option that its message begins with."""
+    error: BaseException | None = leave
+    while error is not None and not isinstance(error, ValueError):
+        error = error.__context__
+    place = re.search(r"Error parsing (\S+):", said)
+    if error is None or place is None:
+        return " ".join(_BOX.sub(" ", said).split()) or "the options could not be read; --help lists them"
+    section = "" if place[1] == schema.__name__ else place[1]
+    name, _, rest = str(error).partition(" ")
+    option = f"--{section}.{name}" if section else f"--{name}"
+    if _spelled(option) in dict(_options(schema)):
+        return f"{_spelled(option)} {rest}"
+    return f"--{_spelled(section)}: {error}" if section else str(error)
+
+
+def _check_finite(config: object, prefix: str = "--") -> None:
     """Fail for what types let through: a number that is not finite, a name that is empty; their defaults excepted."""
+    assert dataclasses.is_dataclass(config)
     for field in dataclasses.fields(config):
-        value, option = getattr(config, field.name), f"{prefix}{field.name}".replace("_", "-")
+        value, option = getattr(config, field.name), _spelled(f"{prefix}{field.name}")
         if dataclasses.is_dataclass(value):
-            _check_values(value, f"{option}.")
+            _check_finite(value, f"{option}.")
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number) and number != field.default:
                 fail(f"{option} is {number}; use a finite number")
         if value == "" and field.default is None:
             fail(f"{option} is empty; give it a value, or leave it out")
-
-
-def _one_line(text: str) -> str:
-    words = _BOX.sub(" ", text).split()
-    line = " ".join(words).removeprefix("Parsing error ").removeprefix("Required options ")
-    line = re.sub(r"^Value error Error parsing \S+: ", "", line)
-    line = re.sub(r"\s*For full helptext.*", "", line)
-    line = re.sub(r"Missing from [^:]+: (\S+).*", r"\1 is required", line)
-    return line or "the options could not be read; --help lists them"

@@ -24,6 +24,7 @@ QUIET = "TRIPTYCH_QUIET_STOP"
 _POKE = signal.SIGURG  # to the main thread; whoever has no handler for it does not notice it
 _PATIENCE_S = 20.0  # less than the 30 s that Kubernetes grants between SIGTERM and SIGKILL
 _RELEASE_S = 3.0  # a lease on S3 takes tenths of a second
+_HOOK_S = 0.05  # by then the main thread has left the hook that told of what was dropped
 _SAME_S = 0.2  # `timeout` signals a process and then its group, a shell the group of which we signal a part again
 
 
@@ -191,9 +192,14 @@ def _take() -> None:
 
 
 def _wait() -> None:
-    """Waits for the first signal, and then no longer than it must."""
+    """Waits for the first signal, and then no longer than it must; raises again what Python dropped."""
     _now.told.get()
-    time.sleep(_PATIENCE_S)
+    end_s = time.monotonic() + _PATIENCE_S
+    while (left_s := end_s - time.monotonic()) > 0:
+        with contextlib.suppress(queue.Empty):
+            _now.told.get(timeout=left_s)
+            time.sleep(_HOOK_S)
+            _poke()
     end()
 
 
@@ -202,10 +208,11 @@ def _words(number: int) -> str:
 
 
 def _unraisable(args: Any) -> None:
-    """`Stopped` was raised where Python must drop it, as in a `__del__`: raise it again."""
+    """`Stopped` was raised where Python must drop it, as in a `__del__`: it is raised again, but not in this hook,
+    which would drop it for good."""
     if isinstance(args.exc_value, Stopped):
         _now.lost = True
-        _poke()
+        _now.told.put(signal.SIGTERM)
 
 
 def _forget() -> None:

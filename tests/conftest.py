@@ -1,24 +1,34 @@
-"""What tests share: a local Ray for those that need the engine, and a real S3 server on loopback."""
+"""What tests share: a local Ray for those that need the engine, and a real S3 server on loopback.
 
+`make test` runs files side by side (pytest-xdist). Each of its processes has a Ray, an S3 server and a temporary folder
+of its own.
+"""
+
+import contextlib
 import os
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.chaos.cluster import moto_server
+
 os.environ["RAY_AUTH_MODE"] = "disabled"  # explicit: a token left behind by another session must not matter
 os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+# Of torch, in every process: threads that wait for each other on cores that others use too burn four times the work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below those that the system gives to whoever asks for any: the server starts minutes later, and it is still free.
+    Processes side by side look in different places."""
+    for port in range(20_000 + os.getpid() % 1_000 * 10, 32_000):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
 
 
 # S3 is configured as a user would, in the environment, and before Ray starts, whose workers inherit it.
@@ -29,6 +39,26 @@ os.environ.update(
     AWS_DEFAULT_REGION="us-east-1",
     AWS_ENDPOINT_URL=f"http://127.0.0.1:{S3_PORT}",
 )
+
+
+LONGEST = (  # minutes each: they begin first, so that none is left alone at the end
+    "tests/chaos/test_matrix.py",
+    "tests/jobs/test_demo.py",
+)
+WORKER_GB = 4
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Workers of `-n auto`: one a CPU, as far as the memory goes; with more than four the Rays stand in each other's
+    way."""
+    import psutil
+
+    return max(1, min(4, os.cpu_count() or 1, psutil.virtual_memory().available // (WORKER_GB << 30)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; the others as they were."""
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in LONGEST)
 
 
 @pytest.fixture(scope="session")
@@ -56,27 +86,8 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of a moto server, where the environment says that S3 is."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(S3_PORT)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait(S3_PORT)
-        yield os.environ["AWS_ENDPOINT_URL"]
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _wait(port: int, timeout_s: float = 20) -> None:
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise TimeoutError(f"nothing listens on 127.0.0.1:{port}")
+    with moto_server(S3_PORT) as url:
+        yield url
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -88,22 +87,6 @@ def test_a_number_of_a_file_is_finite_too_unless_infinity_is_its_default(
     with pytest.raises(SystemExit):
         config.load(Job, [str(file)])
     assert capsys.readouterr().err == "error: --optim.lr is nan; use a finite number\n"
-
-
-@pytest.mark.parametrize(
-    ("limits", "bad", "said"),
-    [
-        ({"low": 1}, 0, "lr is 0; use 1 or more"),
-        ({"low": 0, "high": 1}, 1.5, "lr is 1.5; use 0 or more, 1 at most"),
-        ({"above": 0, "high": 1}, 0, "lr is 0; use more than 0, 1 at most"),
-        ({"low": 0}, float("nan"), "lr is nan; use 0 or more"),
-    ],
-)
-def test_a_range_names_what_is_outside(limits: dict[str, float], bad: float, said: str) -> None:
-    for fine in (1, None):
-        config.check_range(SimpleNamespace(lr=fine), "lr", **limits)
-    with pytest.raises(ValueError, match=f"^{said}$"):
-        config.check_range(SimpleNamespace(size=1, lr=bad), "size", "lr", **limits)
 
 
 def test_an_unknown_key_in_the_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

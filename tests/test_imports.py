@@ -10,6 +10,7 @@ LAYERS = [
     (
         "cluster",
         "pipeline.config",
+        "pipeline.ranges",
         "pipeline.records",
         "pipeline.storage",
         "pipeline.manifest",

@@ -72,13 +72,14 @@ try:
     for _ in range(300):
         time.sleep(0.1)
 except signals.Stopped:
+    print("raised again", flush=True)
     sys.exit(signals.status())
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
-    ("script", "said"), [(WORKING, "released\n"), (RESTING, ""), (LOST, "")], ids=["work", "rest", "lost"]
+    ("script", "said"), [(WORKING, "released\n"), (RESTING, ""), (LOST, "raised again\n")], ids=["work", "rest", "lost"]
 )
 def test_one_signal_is_one_line_and_its_status(number: signal.Signals, script: str, said: str) -> None:
     assert ended(script, (number, 0.2)) == (128 + number, said, line(number))

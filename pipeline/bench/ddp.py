@@ -12,27 +12,30 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline import storage
+from pipeline.bench.listening import ListeningSupervisor
+from pipeline.bench.report import Bench, Line, medians, rounded
 from pipeline.manifest import commit
-from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
-from pipeline.storage import Store
+from pipeline.models.config import GPTConfig
+from pipeline.models.gpt import GPT, gpt_loss
+from pipeline.storage import Store, write_parquet
 from pipeline.train import loop, metrics, ranks
+from pipeline.train.config import EngineConfig, OptimConfig, TrainConfig
 from pipeline.train.data.order import Draw
 from pipeline.train.data.rows import Rows
-from pipeline.train.engine import EngineConfig, OptimConfig
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Run, Supervisor, TrainConfig
+from pipeline.train.loop import Run, Supervisor
 from pipeline.train.manifest import NetworkSpec
 
 _VOCAB = 512
@@ -41,24 +44,33 @@ _LOG_EVERY = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ddp:
+class Ddp(Bench):
     """What to compare, and how long."""
 
     workers: int = 2
+    """Number of processes on each side."""
     rounds: int = 3
+    """Number of times that both sides run, in turn; medians come last."""
     steps: int = 240
     """Of each run, of which the first `warmup` are not timed; multiples of 10."""
     warmup: int = 40
+    """Steps at the start of each run."""
     checkpoint_every: int = 200
+    """Steps between our checkpoints; the other side makes none."""
     global_batch: int = 16
+    """Samples in a step, over all workers."""
     n_layer: int = 4
+    """Number of layers."""
     d_model: int = 192
+    """Channels of the transformer."""
     seq_len: int = 128
-    zero_stage: int = 0
+    """Tokens in a sample."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
     """0 shares out nothing, as DistributedDataParallel does; 1 saves memory, and gathers the parameters after each
     step."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.warmup < self.steps or self.warmup % _LOG_EVERY or self.steps % _LOG_EVERY:
             raise ValueError(
                 f"--warmup {self.warmup} must be below --steps {self.steps}, both multiples of {_LOG_EVERY}"
@@ -67,36 +79,55 @@ class Ddp:
             raise ValueError(f"--global-batch {self.global_batch} is not a multiple of --workers {self.workers}")
 
     @property
+    def ray_cpus(self) -> int:
+        """One for each worker."""
+        return self.workers
+
+    @property
     def gpt(self) -> GPTConfig:
         """The network."""
         return GPTConfig(vocab_size=_VOCAB, n_layer=self.n_layer, d_model=self.d_model, seq_len=self.seq_len)
 
 
-def measure(config: Ddp) -> Iterator[dict[str, Any]]:
-    """One dict a round, and then their medians: milliseconds per step, and what share of ours waited for what."""
-    found = []
+@dataclass(frozen=True, kw_only=True)
+class _Times:
+    """Of a step, in seconds: means over the timed steps."""
+
+    step_s: float
+    cpu_s: float
+    """Processor time of rank 0, all its threads."""
+    data_s: float = 0.0
+    checkpoint_s: float = 0.0
+
+
+def measure(config: Ddp) -> Iterator[Line]:
+    """Milliseconds of a step on both sides and their ratios, for each round; then the medians."""
+    rounds = []
     with tempfile.TemporaryDirectory() as folder:
         _write_rows(Store(f"{folder}/data"), config)
         for i in range(config.rounds):
-            ours, bare = _ours(config, folder, i), _bare(config, folder, i)
-            found.append(
-                {
-                    "ours_ms": 1e3 * ours["step_s"],
-                    "bare_ms": 1e3 * bare["step_s"],
-                    "ratio": ours["step_s"] / bare["step_s"],
-                    "cpu_ratio": ours["cpu_s"] / bare["cpu_s"],
-                    "data_share": ours["data_s"] / ours["step_s"],
-                    "checkpoint_share": ours["checkpoint_s"] / ours["step_s"],
-                }
-            )
-            yield {"round": i} | {name: round(value, 4) for name, value in found[-1].items()}
-    yield {"round": "median"} | {name: round(median(line[name] for line in found), 4) for name in found[0]}
+            ours = _ours(config, f"{folder}/data", f"{folder}/run-{i}")
+            bare = _bare(config, f"{folder}/bare-{i}")
+            rounds.append(_compared(ours, bare))
+            yield {"round": i, **rounded(rounds[-1])}
+    yield {"round": "median", **medians(rounds)}
+
+
+def _compared(ours: _Times, bare: _Times) -> dict[str, float]:
+    return {
+        "ours_ms": 1e3 * ours.step_s,
+        "bare_ms": 1e3 * bare.step_s,
+        "ratio": ours.step_s / bare.step_s,
+        "cpu_ratio": ours.cpu_s / bare.cpu_s,
+        "data_share": ours.data_s / ours.step_s,
+        "checkpoint_share": ours.checkpoint_s / ours.step_s,
+    }
 
 
 def _write_rows(store: Store, config: Ddp) -> None:
     tokens = np.random.default_rng(0).integers(0, _VOCAB, (_ROWS, config.seq_len + 1), dtype=np.int64)
     table = pa.table({"tokens": pa.array(list(tokens))})
-    commit(store, "manifest.json", [storage.write_parquet(store, "part-0.parquet", table, row_group_rows=256)])
+    commit(store, "manifest.json", [write_parquet(store, "part-0.parquet", table, row_group_rows=256)])
 
 
 def collate(table: pa.Table, draw: Draw) -> dict[str, torch.Tensor]:
@@ -105,17 +136,13 @@ def collate(table: pa.Table, draw: Draw) -> dict[str, torch.Tensor]:
     return {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "weights": torch.ones(tokens[:, 1:].shape)}
 
 
-def worker(payload: dict[str, Any], supervisor: Supervisor) -> None:
+def _train(config: Ddp, data: str, run_dir: str, payload: object, supervisor: Supervisor) -> None:
     """What each of our workers runs."""
-    config: Ddp = payload["config"]
-    told = supervisor.progress
-    cpu_s: dict[int, float] = {}
+    cpu_s: dict[int, float] = {}  # step -> processor time of this process at its end
 
-    def progress(step: int, loss: float) -> None:
+    def listen(step: int) -> None:
         cpu_s[step] = time.process_time()
-        told(step, loss)
 
-    supervisor.progress = progress
     torch.manual_seed(0)
     train = TrainConfig(
         steps=config.steps,
@@ -128,45 +155,45 @@ def worker(payload: dict[str, Any], supervisor: Supervisor) -> None:
         Run(
             config=train,
             network=NetworkSpec(kind="gpt", model={}),
-            store=Store(payload["run_dir"]),
-            supervisor=supervisor,
+            store=Store(run_dir),
+            supervisor=ListeningSupervisor(supervisor, listen),
         ),
         model=GPT(config.gpt),
         loss_fn=gpt_loss,
-        rows=Rows.committed(Store(payload["data"])),
+        rows=Rows.committed(Store(data)),
         collate=collate,
     )
     if ranks.rank() == 0:
-        spent = (cpu_s[config.steps] - cpu_s[config.warmup]) / (config.steps - config.warmup)
-        Store(payload["run_dir"]).write("cpu.json", json.dumps(spent).encode())
+        mean_s = (cpu_s[config.steps] - cpu_s[config.warmup]) / (config.steps - config.warmup)
+        Store(run_dir).write("cpu.json", json.dumps(mean_s).encode())
 
 
-def _ours(config: Ddp, folder: str, number: int) -> dict[str, float]:
-    """Means per timed step, in seconds, from what the run itself logged."""
+def _ours(config: Ddp, data: str, run_dir: str) -> _Times:
+    """Means from what the run itself logged."""
     from pipeline.train.launch.fit import fit  # imports Ray, whose environment the session has to set first
 
-    run_dir = f"{folder}/run-{number}"
     fit(
-        worker,
-        {"config": config, "data": f"{folder}/data", "run_dir": run_dir},
+        partial(_train, config, data, run_dir),
+        {},
         name="bench_ddp",
         run_dir=run_dir,
         cluster=ClusterConfig(num_workers=config.workers),
         total_steps=config.steps,
         show_progress=False,
     )
-    lines = [line for line in metrics.read(Store(run_dir)) if line["step"] > config.warmup and "step_s" in line]
-    out = {
-        name: sum(line.get(name, 0.0) for line in lines) / len(lines) for name in ("step_s", "data_s", "checkpoint_s")
-    }
-    return out | {"cpu_s": json.loads(Store(run_dir).read("cpu.json"))}
+    store = Store(run_dir)
+    lines = [line for line in metrics.read(store) if line["step"] > config.warmup and "step_s" in line]
+
+    def mean(name: str) -> float:
+        return sum(line.get(name, 0.0) for line in lines) / len(lines)
+
+    cpu_s = json.loads(store.read("cpu.json"))
+    return _Times(step_s=mean("step_s"), cpu_s=cpu_s, data_s=mean("data_s"), checkpoint_s=mean("checkpoint_s"))
 
 
-def _bare(config: Ddp, folder: str, number: int) -> dict[str, float]:
-    """The same two times of the other side."""
-    path = f"{folder}/bare-{number}"
+def _bare(config: Ddp, path: str) -> _Times:
     mp.spawn(_bare_rank, args=(config, path), nprocs=config.workers)
-    return json.loads(Path(f"{path}.json").read_text())
+    return _Times(**json.loads(Path(f"{path}.json").read_text()))
 
 
 def _bare_rank(rank: int, config: Ddp, path: str) -> None:
@@ -178,26 +205,32 @@ def _bare_rank(rank: int, config: Ddp, path: str) -> None:
     adamw = torch.optim.AdamW(
         model.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
     )
-    share = config.global_batch // config.workers
-    tokens = torch.randint(0, _VOCAB, (config.steps, share, config.seq_len + 1))
-    start = cpu_start = 0.0
-    for step in range(config.steps):
-        if step == config.warmup:
-            dist.barrier()
-            start, cpu_start = time.perf_counter(), time.process_time()
-        batch = {
-            "tokens": tokens[step, :, :-1],
-            "targets": tokens[step, :, 1:],
-            "weights": torch.ones(share, config.seq_len),
-        }
-        loss_sum, weight, _ = gpt_loss(model, batch)
-        (loss_sum / weight).backward()
-        adamw.step()
-        adamw.zero_grad()
-    cpu_s = time.process_time() - cpu_start
+    batches = _bare_batches(config)
+    for batch in batches[: config.warmup]:
+        _bare_step(model, adamw, batch)
+    dist.barrier()
+    start_s, cpu_start_s = time.perf_counter(), time.process_time()
+    for batch in batches[config.warmup :]:
+        _bare_step(model, adamw, batch)
+    cpu_s = time.process_time() - cpu_start_s
     dist.barrier()
     if rank == 0:
         steps = config.steps - config.warmup
-        spent = {"step_s": (time.perf_counter() - start) / steps, "cpu_s": cpu_s / steps}
-        Path(f"{path}.json").write_text(json.dumps(spent))
+        times = {"step_s": (time.perf_counter() - start_s) / steps, "cpu_s": cpu_s / steps}
+        Path(f"{path}.json").write_text(json.dumps(times))
     dist.destroy_process_group()
+
+
+def _bare_batches(config: Ddp) -> list[dict[str, torch.Tensor]]:
+    """All batches of a rank, in memory."""
+    rows = config.global_batch // config.workers
+    tokens = torch.randint(0, _VOCAB, (config.steps, rows, config.seq_len + 1))  # (steps, B, T + 1)
+    weights = torch.ones(rows, config.seq_len)
+    return [{"tokens": step[:, :-1], "targets": step[:, 1:], "weights": weights} for step in tokens]
+
+
+def _bare_step(model: nn.Module, adamw: torch.optim.Optimizer, batch: dict[str, torch.Tensor]) -> None:
+    loss_sum, weight, _ = gpt_loss(model, batch)
+    (loss_sum / weight).backward()
+    adamw.step()
+    adamw.zero_grad()

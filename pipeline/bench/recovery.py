@@ -11,9 +11,9 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,15 +22,16 @@ import torch.distributed as dist
 from torch import nn
 
 from cluster import env
-from pipeline import storage
+from pipeline.bench.listening import ListeningSupervisor
+from pipeline.bench.report import Bench, Line, medians
 from pipeline.manifest import commit
-from pipeline.storage import Store
+from pipeline.storage import Store, write_parquet
 from pipeline.train import loop, ranks
+from pipeline.train.config import EngineConfig, TrainConfig
 from pipeline.train.data.order import Draw
 from pipeline.train.data.rows import Rows
-from pipeline.train.engine import EngineConfig
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Run, Supervisor, TrainConfig
+from pipeline.train.loop import Run, Supervisor
 from pipeline.train.manifest import NetworkSpec
 
 STEPS, EVERY, KILL = 12, 5, 8
@@ -38,30 +39,45 @@ _PAUSE_S = 0.2  # of each step, so that the checkpoint before the death is commi
 _WIDTH = 64
 
 
-def measure(rounds: int = 3) -> Iterator[dict[str, Any]]:
-    """One dict a round, and then their medians: seconds and steps done twice, ours and stock."""
-    found = []
+@dataclass(frozen=True, kw_only=True)
+class Recovery(Bench):
+    """The death of a worker, on both sides."""
+
+    rounds: int = 3
+    """Number of times that both are tried, in turn; medians come last."""
+
+    @property
+    def ray_cpus(self) -> int:
+        """One for each worker."""
+        return 2
+
+
+def measure(config: Recovery) -> Iterator[Line]:
+    """Seconds and steps done twice, ours and stock, for each round; then their medians."""
+    rounds = []
     with tempfile.TemporaryDirectory() as folder:
         data = Store(f"{folder}/data")
         x = np.random.default_rng(0).normal(size=(256, _WIDTH)).astype(np.float32)
-        commit(data, "manifest.json", [storage.write_parquet(data, "x.parquet", pa.table({"x": list(x)}))])
-        for i in range(rounds):
-            line = {}
-            for name, run in (("ours", _ours), ("stock", _stock)):
+        commit(data, "manifest.json", [write_parquet(data, "x.parquet", pa.table({"x": list(x)}))])
+        for i in range(config.rounds):
+            times: dict[str, float] = {}
+            for name, train in (("ours", _ours), ("stock", _stock)):
                 path = f"{folder}/{name}-{i}"
                 os.makedirs(path)
-                run(path, data.url)
-                line |= {f"{name}_{key}": value for key, value in _recovery(Path(path)).items()}
-            found.append(line)
-            yield {"round": i} | line
-    yield {"round": "median"} | {name: median(line[name] for line in found) for name in found[0]}
+                train(path, data.url)
+                times |= {f"{name}_{key}": value for key, value in _recovery(Path(path)).items()}
+            rounds.append(times)
+            yield {"round": i, **times}
+    yield {"round": "median", **medians(rounds)}
 
 
 def _recovery(path: Path) -> dict[str, float]:
-    steps = [(float(at), int(step)) for at, step in map(str.split, (path / "steps").read_text().splitlines())]
-    died = float((path / "died").read_text())
-    first = next(i for i, (_, step) in enumerate(steps) if i and step <= steps[i - 1][1])
-    return {"s": round(steps[first][0] - died, 1), "redone": len(steps) - STEPS}
+    """From what `_stepped` left: seconds from the death to the end of the first step after it, and steps done twice."""
+    lines = [line.split() for line in (path / "steps").read_text().splitlines()]
+    times_s, steps = [float(line[0]) for line in lines], [int(line[1]) for line in lines]
+    first = next(i for i in range(1, len(steps)) if steps[i] <= steps[i - 1])
+    death_s = float((path / "died").read_text())
+    return {"s": round(times_s[first] - death_s, 1), "redone": len(steps) - STEPS}
 
 
 def _stepped(path: str, step: int, rank: int) -> None:
@@ -87,26 +103,19 @@ def collate(table: pa.Table, draw: Draw) -> dict[str, torch.Tensor]:
     return {"x": torch.from_numpy(np.stack(table["x"].to_pylist()).astype(np.float32))}
 
 
-def worker(payload: dict[str, Any], supervisor: Supervisor) -> None:
+def _train(path: str, data: str, payload: object, supervisor: Supervisor) -> None:
     """What each of our workers runs."""
-
-    class Dying(type(supervisor)):
-        def progress(self, step: int, loss: float) -> None:
-            super().progress(step, loss)
-            _stepped(payload["path"], step, ranks.rank())
-
-    supervisor.__class__ = Dying
     train = TrainConfig(steps=STEPS, global_batch=8, checkpoint_every=EVERY, engine=EngineConfig(backend="torch"))
     loop.train(
         Run(
             config=train,
             network=NetworkSpec(kind="linear", model={}),
-            store=Store(f"{payload['path']}/run"),
-            supervisor=supervisor,
+            store=Store(f"{path}/run"),
+            supervisor=ListeningSupervisor(supervisor, lambda step: _stepped(path, step, ranks.rank())),
         ),
         model=nn.Linear(_WIDTH, _WIDTH),
         loss_fn=loss_fn,
-        rows=Rows.committed(Store(payload["data"])),
+        rows=Rows.committed(Store(data)),
         collate=collate,
     )
 
@@ -115,8 +124,8 @@ def _ours(path: str, data: str) -> None:
     from pipeline.train.launch.fit import fit  # imports Ray, whose environment the session has to set first
 
     fit(
-        worker,
-        {"path": path, "data": data},
+        partial(_train, path, data),
+        {},
         name="bench_recovery",
         run_dir=f"{path}/run",
         cluster=ClusterConfig(max_failures=1),
@@ -126,6 +135,7 @@ def _ours(path: str, data: str) -> None:
 
 
 def _stock(path: str, data: str) -> None:
+    """On noise made by each worker; `data` is not read."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -149,28 +159,27 @@ def _stock_worker(payload: dict[str, str]) -> None:
     from ray.train.torch import prepare_model
 
     torch.set_num_threads(1)
-    model = prepare_model(nn.Linear(_WIDTH, _WIDTH))
-    adamw, start = torch.optim.AdamW(model.parameters()), 0
+    model = nn.Linear(_WIDTH, _WIDTH)
+    parallel = prepare_model(model)  # which has the same parameters
+    adamw = torch.optim.AdamW(model.parameters())
+    start = 0
     if saved := ray.train.get_checkpoint():
         with saved.as_directory() as folder:
             state = torch.load(f"{folder}/state.pt", weights_only=True)
-        model.module.load_state_dict(state["model"])
+        model.load_state_dict(state["model"])
         adamw.load_state_dict(state["adamw"])
         start = state["step"]
     for step in range(start + 1, STEPS + 1):
-        loss = loss_fn(model, {"x": torch.randn(4, _WIDTH)})[0] / 4
+        loss = loss_fn(parallel, {"x": torch.randn(4, _WIDTH)})[0] / 4
         loss.backward()
         adamw.step()
         adamw.zero_grad()
         _stepped(payload["path"], step, dist.get_rank())
         if step % EVERY == 0 or step == STEPS:
             with tempfile.TemporaryDirectory() as folder:
+                checkpoint = None
                 if dist.get_rank() == 0:
-                    torch.save(
-                        {"model": model.module.state_dict(), "adamw": adamw.state_dict(), "step": step},
-                        f"{folder}/state.pt",
-                    )
-                ray.train.report(
-                    {"loss": loss.item()},
-                    checkpoint=Checkpoint.from_directory(folder) if dist.get_rank() == 0 else None,
-                )
+                    state = {"model": model.state_dict(), "adamw": adamw.state_dict(), "step": step}
+                    torch.save(state, f"{folder}/state.pt")
+                    checkpoint = Checkpoint.from_directory(folder)
+                ray.train.report({"loss": loss.item()}, checkpoint=checkpoint)

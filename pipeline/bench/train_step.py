@@ -10,19 +10,22 @@ of the measurement on a GPU, and of the whole process so far on a CPU.
 import gc
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.denoiser import NUM_TIMESTEPS, Denoiser, DenoiserConfig, denoiser_loss
-from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
+from pipeline.bench.report import Bench, Line
+from pipeline.models.config import SIZES, DenoiserConfig, GPTConfig
+from pipeline.models.denoiser import NUM_TIMESTEPS, Denoiser, denoiser_loss
+from pipeline.models.gpt import GPT, gpt_loss
 from pipeline.train import engine as engines
 from pipeline.train import flops
 from pipeline.train.clock import matmul_flops, memory_gb
-from pipeline.train.engine import EngineConfig, LossFn, OptimConfig
+from pipeline.train.config import EngineConfig, OptimConfig
+from pipeline.train.loss import LossFn
 
 DECODERS: dict[str, tuple[DenoiserConfig, int]] = {
     "decoder_tiny": (DenoiserConfig(levels=(8, 5, 5, 5)), 32),
@@ -33,22 +36,24 @@ DECODERS: dict[str, tuple[DenoiserConfig, int]] = {
 }
 """Configs and image sizes; the transformers are those of `gpt.SIZES`."""
 MODELS = (*SIZES, *DECODERS)
-VARIANTS: dict[str, dict[str, bool]] = {
-    "plain": {},
-    "compile": {"compile": True},
-    "checkpointing": {"activation_checkpointing": True},
-    "compile+checkpointing": {"compile": True, "activation_checkpointing": True},
+VARIANTS: dict[str, EngineConfig] = {
+    "plain": EngineConfig(backend="torch"),
+    "compile": EngineConfig(backend="torch", compile=True),
+    "checkpointing": EngineConfig(backend="torch", activation_checkpointing=True),
+    "compile+checkpointing": EngineConfig(backend="torch", compile=True, activation_checkpointing=True),
 }
 """Options of the engine to compare."""
-_TOKENS = 16_384  # in a micro-batch, unless told otherwise
+_TOKENS, _IMAGES = 16_384, 16  # in a step, unless told otherwise
+_LR = 3e-4  # any: the work of a step does not depend on it
 _CODE_PIXELS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainStep:
+class TrainStep(Bench):
     """What to measure, and how long."""
 
     device: Literal["cpu", "cuda"] = "cpu"
+    """Where the step runs."""
     models: tuple[str, ...] = ("tiny", "decoder_tiny")
     """Names of `MODELS`."""
     variants: tuple[str, ...] = ("plain",)
@@ -58,16 +63,20 @@ class TrainStep:
     seq_len: int | None = None
     """Tokens in a row; the size's own by default."""
     vocab_size: int = 52_864
+    """Number of tokens that there are."""
     precision: Literal["fp32", "bf16"] = "bf16"
+    """Of products; weights are fp32."""
     warmup: int = 5
     """Steps before the first that counts."""
     steps: int = 5
     """Steps in a round."""
     rounds: int = 5
+    """Number of rounds; median, least and most are shown."""
     peak_tflops: float | None = None
     """A data sheet's figure, for a second MFU."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for kind, given, known in (("model", self.models, MODELS), ("variant", self.variants, VARIANTS)):
             if bad := sorted(set(given) - set(known)):
                 raise ValueError(f"no {kind} {bad[0]!r}; --{kind}s takes {', '.join(known)}")
@@ -82,106 +91,114 @@ class TrainStep:
             raise ValueError("torch sees no GPU; use --device cpu")
 
 
-def measure(config: TrainStep) -> Iterator[dict[str, Any]]:
-    """One dict for the matrix product, then one for each model and variant; what does not fit memory says so."""
-    peak = matmul_flops(
-        torch.device(config.device), torch.bfloat16 if config.precision == "bf16" else torch.float32, rounds=10
-    )
-    yield {"matmul_tflops": round(peak / 1e12, 3), "precision": config.precision}
+def measure(config: TrainStep) -> Iterator[Line]:
+    """A line for the matrix product, then one for each model and variant; what does not fit memory says so."""
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    peak_flops = matmul_flops(torch.device(config.device), dtype, rounds=10)
+    yield {"matmul_tflops": round(peak_flops / 1e12, 3), "precision": config.precision}
     for name in config.models:
         for variant in config.variants:
-            found = {"model": name, "variant": variant}
-            torch._dynamo.reset()  # else sizes that differ from those of the model before are compiled as unknown ones
-            try:
-                found |= _step(config, name, variant, peak)
-            except torch.OutOfMemoryError:
-                found["error"] = "out of memory; lower --batch"
-            except torch._dynamo.exc.TorchDynamoException as error:
-                found["error"] = f"cannot be compiled here: {str(error).splitlines()[0]}"
+            yield {"model": name, "variant": variant, **_measured(config, name, variant, peak_flops)}
             gc.collect()
             if config.device == "cuda":
                 torch.cuda.empty_cache()
-            yield found
 
 
-def _timed(device: str, work: Callable[[], Any], *, warmup: int, steps: int, rounds: int) -> list[float]:
-    """Seconds of one call, the mean of each round."""
+def _measured(config: TrainStep, name: str, variant: str, peak_flops: float) -> Line:
+    torch._dynamo.reset()  # else sizes that differ from those of the model before are compiled as unknown ones
+    try:
+        return _step(config, name, variant, peak_flops)
+    except torch.OutOfMemoryError:
+        return {"error": "out of memory; lower --batch"}
+    except torch._dynamo.exc.TorchDynamoException as error:
+        return {"error": f"cannot be compiled here: {str(error).splitlines()[0]}"}
+
+
+def _timed(config: TrainStep, step: Callable[[], None]) -> list[float]:
+    """Seconds of one step, the mean of each round."""
 
     def wait() -> None:
-        if device == "cuda":
+        if config.device == "cuda":
             torch.cuda.synchronize()
 
-    for _ in range(warmup):
-        work()
-    out = []
-    for _ in range(rounds):
+    for _ in range(config.warmup):
+        step()
+    times_s = []
+    for _ in range(config.rounds):
         wait()
-        start = time.perf_counter()
-        for _ in range(steps):
-            work()
+        start_s = time.perf_counter()
+        for _ in range(config.steps):
+            step()
         wait()
-        out.append((time.perf_counter() - start) / steps)
-    return out
+        times_s.append((time.perf_counter() - start_s) / config.steps)
+    return times_s
 
 
 def _network(config: TrainStep, name: str) -> tuple[nn.Module, LossFn, dict[str, Tensor]]:
     """Network, loss and a batch of noise."""
     torch.manual_seed(0)
-    if name in DECODERS:
-        shape, size = DECODERS[name]
-        rows = config.batch or 16
-        x, recon, noise = (torch.randn(rows, shape.channels, size, size) for _ in range(3))
-        codes = torch.randint(0, 1000, (rows, size // _CODE_PIXELS, size // _CODE_PIXELS))
-        return (
-            Denoiser(shape),
-            denoiser_loss,
-            {
-                "x": x,
-                "recon": recon,
-                "noise": noise,
-                "codes": codes,
-                "corruption": torch.zeros(rows),
-                "t": torch.randint(0, NUM_TIMESTEPS, (rows,)),
-            },
-        )
-    sizes = SIZES[name] | ({"seq_len": config.seq_len} if config.seq_len else {})
-    rows = config.batch or max(1, _TOKENS // sizes["seq_len"])
-    tokens = torch.randint(0, config.vocab_size, (rows, sizes["seq_len"] + 1))
-    return (
-        GPT(GPTConfig(vocab_size=config.vocab_size, **sizes)),
-        gpt_loss,
-        {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "weights": torch.ones(rows, sizes["seq_len"])},
-    )
+    return _decoder(config, name) if name in DECODERS else _transformer(config, name)
 
 
-def _step(config: TrainStep, name: str, variant: str, peak: float) -> dict[str, Any]:
+def _decoder(config: TrainStep, name: str) -> tuple[nn.Module, LossFn, dict[str, Tensor]]:
+    shape, size = DECODERS[name]
+    rows = config.batch or _IMAGES
+    x, recon, noise = (torch.randn(rows, shape.channels, size, size) for _ in range(3))  # (B, C, H, W)
+    batch = {
+        "x": x,
+        "recon": recon,
+        "noise": noise,
+        "codes": torch.randint(0, 1000, (rows, size // _CODE_PIXELS, size // _CODE_PIXELS)),  # (B, H', W')
+        "corruption": torch.zeros(rows),
+        "t": torch.randint(0, NUM_TIMESTEPS, (rows,)),
+    }
+    return Denoiser(shape), denoiser_loss, batch
+
+
+def _transformer(config: TrainStep, name: str) -> tuple[nn.Module, LossFn, dict[str, Tensor]]:
+    shape = GPTConfig(vocab_size=config.vocab_size, **SIZES[name])
+    shape = replace(shape, seq_len=config.seq_len or shape.seq_len)
+    rows = config.batch or max(1, _TOKENS // shape.seq_len)
+    tokens = torch.randint(0, config.vocab_size, (rows, shape.seq_len + 1))  # (B, T + 1): each but the first a target
+    batch = {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "weights": torch.ones(rows, shape.seq_len)}
+    return GPT(shape), gpt_loss, batch
+
+
+def _step(config: TrainStep, name: str, variant: str, peak_flops: float) -> Line:
     device = torch.device(config.device)
     if config.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     model, loss_fn, batch = _network(config, name)
-    settings = EngineConfig(backend="torch", precision=config.precision, **VARIANTS[variant])
+    settings = replace(VARIANTS[variant], precision=config.precision)
     engine = engines.build(model, loss_fn, settings, OptimConfig(), device)
     batch = {key: tensor.to(device) for key, tensor in batch.items()}
 
     def step() -> None:
         sums = engine.backward(batch, last=True)
-        engine.step(3e-4, sums.weight)
+        engine.step(_LR, sums.weight)
         engine.forward_time.read()
 
-    times = _timed(config.device, step, warmup=config.warmup, steps=config.steps, rounds=config.rounds)
-    seconds, work = median(times), flops.of_batch(model, batch)
-    units = batch["tokens"].numel() if "tokens" in batch else len(batch["x"])
-    out = {
+    times_s = _timed(config, step)
+    flops_of_step = flops.of_batch(model, batch)
+    assert flops_of_step is not None, "each network here has a formula"
+    flops_per_s = flops_of_step / median(times_s)
+    line = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "batch": list(next(iter(batch.values())).shape),
-        "ms_per_step": round(1e3 * seconds, 2),
-        "ms_min": round(1e3 * min(times), 2),
-        "ms_max": round(1e3 * max(times), 2),
-        "tokens_per_s" if "tokens" in batch else "images_per_s": round(units / seconds, 1),
-        "tflops": round(work / seconds / 1e12, 3),
-        "mfu": round(work / seconds / peak, 3),
+        **_speed(batch, times_s),
+        "tflops": round(flops_per_s / 1e12, 3),
+        "mfu": round(flops_per_s / peak_flops, 3),
         "peak_memory_gb": round(memory_gb(device)["peak_memory_gb"], 3),
     }
-    if config.peak_tflops:
-        out["mfu_of_peak"] = round(work / seconds / 1e12 / config.peak_tflops, 3)
-    return out
+    return line | ({"mfu_of_peak": round(flops_per_s / 1e12 / config.peak_tflops, 3)} if config.peak_tflops else {})
+
+
+def _speed(batch: dict[str, Tensor], times_s: list[float]) -> Line:
+    seconds = median(times_s)
+    unit, units = ("tokens", batch["tokens"].numel()) if "tokens" in batch else ("images", len(batch["x"]))
+    return {
+        "ms_per_step": round(1e3 * seconds, 2),
+        "ms_min": round(1e3 * min(times_s), 2),
+        "ms_max": round(1e3 * max(times_s), 2),
+        f"{unit}_per_s": round(units / seconds, 1),
+    }

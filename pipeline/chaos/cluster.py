@@ -22,10 +22,14 @@ from cluster import env
 _STOPPED_S = 12.0  # the cluster takes a silent node for dead after three missed seconds
 
 
+S3_KEYS = {"AWS_ACCESS_KEY_ID": "chaos", "AWS_SECRET_ACCESS_KEY": "chaos", "AWS_DEFAULT_REGION": "us-east-1"}
+"""Environment variables for the server in memory, which takes any."""
+
+
 @contextlib.contextmanager
-def moto_server() -> Iterator[str]:
-    """An S3 server in memory; its URL."""
-    port = _free_port()
+def moto_server(port: int | None = None) -> Iterator[str]:
+    """An S3 server in memory, at a free port unless one is named; its URL."""
+    port = port or free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
@@ -134,7 +138,8 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])

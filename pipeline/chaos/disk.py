@@ -20,7 +20,7 @@ def prepare(scratch: Path) -> dict[str, str]:
     site = scratch / "site"
     site.mkdir(parents=True, exist_ok=True)
     (site / "sitecustomize.py").write_text("from pipeline.chaos import disk\ndisk.install()\n")
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     path = os.pathsep.join(filter(None, [str(site), str(root), os.environ.get("PYTHONPATH")]))
     return {"PYTHONPATH": path, _COUNTER: str(scratch / "counter")}
 

@@ -12,15 +12,16 @@ import shlex
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.chaos import disk
-from pipeline.chaos.cluster import RayCluster, moto_server
-from pipeline.chaos.proxy import FaultProxy, Rule
+from pipeline.chaos.cluster import S3_KEYS, RayCluster, moto_server
+from pipeline.chaos.proxy import FaultProxy, Harm, Rule
 from pipeline.chaos.verify import Findings, compare
 from pipeline.storage import Store
 
@@ -119,8 +120,12 @@ class Harness:
         """Count from 0 on, and do the harm at request `at`."""
         calls = {"worker": self.cluster.kill_worker, "raylet": self.cluster.kill_node, "pause": self.cluster.stop_node}
         if self.proxy:
-            harm: Any = "none" if fault is None else "call" if fault in calls else fault
-            self.proxy.arm(Rule(harm=harm, at=at, callback=calls.get(fault or "", kill)))
+            action: Harm = "none"
+            if fault == "worker" or fault == "raylet" or fault == "pause":
+                action = "call"
+            elif fault is not None:
+                action = fault
+            self.proxy.arm(Rule(harm=action, at=at, callback=calls.get(fault or "", kill)))
         else:
             disk.watch(self._counter, Path(store.url), at if fault else 0, self._pid_file)
 
@@ -160,11 +165,7 @@ def harness(
             proxy = stack.enter_context(FaultProxy(upstream))
             environment |= {"AWS_ENDPOINT_URL": proxy.url}
             if endpoint is None:
-                environment |= {
-                    "AWS_ACCESS_KEY_ID": "chaos",
-                    "AWS_SECRET_ACCESS_KEY": "chaos",
-                    "AWS_DEFAULT_REGION": "us-east-1",
-                }
+                environment |= S3_KEYS
         else:
             environment |= disk.prepare(scratch)
             disk.watch(scratch / "counter", scratch / "nothing", 0, scratch / "driver")
@@ -179,51 +180,51 @@ def harness(
         )
 
 
-def begin(made: Harness, commands: Sequence[str]) -> None:
+def begin(rig: Harness, commands: Sequence[str]) -> None:
     """Run these commands unharmed, once: every run from now on starts as a copy of what they leave."""
     if commands:
-        base = made.fresh()
+        base = rig.fresh()
         for command in commands:
-            _unharmed(made, base, command)
-        made.base = base
+            _unharmed(rig, base, command)
+        rig.base = base
 
 
-def reference(made: Harness) -> tuple[Findings, int]:
+def reference(rig: Harness) -> tuple[Findings, int]:
     """What an uninterrupted run leaves, and how many storage requests it makes."""
-    store = made.fresh()
-    requests = _unharmed(made, store)
-    return made.examine(store), requests
+    store = rig.fresh()
+    requests = _unharmed(rig, store)
+    return rig.examine(store), requests
 
 
-def _unharmed(made: Harness, store: Store, command: str | None = None) -> int:
-    status, requests = made.run(store, command=command)
+def _unharmed(rig: Harness, store: Store, command: str | None = None) -> int:
+    status, requests = rig.run(store, command=command)
     if status != 0:
-        log = made.log(store).read_text(errors="replace")
+        log = rig.log(store).read_text(errors="replace")
         raise ValueError(f"a command fails without any harm done to it (status {status}): {log[-600:]}")
     return requests
 
 
-def point(made: Harness, wanted: Findings, fault: Fault, at: int) -> Point:
+def harm(rig: Harness, unharmed: Findings, fault: Fault, at: int) -> Point:
     """Harm a fresh run at one request, resume it, compare."""
-    store = made.fresh()
-    status, _ = made.run(store, fault, at)
+    store = rig.fresh()
+    status, _ = rig.run(store, fault, at)
     resumes, first = 0, None
     while status != 0 and resumes < _RESUMES:
         started, wall = time.monotonic(), time.time()
-        status, _ = made.run(store)
+        status, _ = rig.run(store)
         resumes += 1
-        first = made.first_row_s(store, started, wall)
-    if made.proxy:
-        made.proxy.arm()
-    found = made.examine(store) if status == 0 else replace(wanted, rows=wanted.rows - wanted.rows, exported=())
-    lost, duplicated = compare(found, wanted)
+        first = rig.first_row_s(store, started, wall)
+    if rig.proxy:
+        rig.proxy.arm()
+    findings = rig.examine(store) if status == 0 else replace(unharmed, rows=Counter(), exported=())
+    lost, duplicated = compare(findings, unharmed)
     return Point(
         fault=fault,
         at=at,
         lost=lost,
         duplicated=duplicated,
-        same_bytes=found.exported == wanted.exported,
-        orphan_bytes=found.orphan_bytes,
+        same_bytes=findings.exported == unharmed.exported,
+        orphan_bytes=findings.orphan_bytes,
         resumes=resumes,
         first_row_s=first,
         finished=status == 0,
@@ -248,26 +249,26 @@ def certificate(points: Sequence[Point], requests: int) -> str:
         f"| {' | '.join(head)} |",
         "|---" * len(head) + "|",
     ]
-    for fault in dict.fromkeys(found.fault for found in points):
-        of = [found for found in points if found.fault == fault]
-        times = [found.first_row_s for found in of if found.first_row_s is not None]
+    for fault in dict.fromkeys(point.fault for point in points):
+        harmed = [point for point in points if point.fault == fault]
+        times_s = [point.first_row_s for point in harmed if point.first_row_s is not None]
         cells = (
             fault,
-            len(of),
-            sum(p.finished for p in of),
-            sum(p.lost for p in of),
-            sum(p.duplicated for p in of),
-            sum(p.same_bytes for p in of),
-            max(p.orphan_bytes for p in of),
-            f"{median(times):.1f} s" if times else "-",
+            len(harmed),
+            sum(point.finished for point in harmed),
+            sum(point.lost for point in harmed),
+            sum(point.duplicated for point in harmed),
+            sum(point.same_bytes for point in harmed),
+            max(point.orphan_bytes for point in harmed),
+            f"{median(times_s):.1f} s" if times_s else "-",
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
-def as_json(points: Sequence[Point], requests: int) -> dict[str, Any]:
+def as_json(points: Sequence[Point], requests: int) -> dict[str, object]:
     """The certificate for machines."""
-    return {"requests": requests, "points": [asdict(found) for found in points]}
+    return {"requests": requests, "points": [asdict(point) for point in points]}
 
 
 def _make_bucket() -> None:

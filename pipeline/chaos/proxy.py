@@ -128,10 +128,10 @@ class FaultProxy:
         url = URL(self.upstream + request.raw_path, encoded=True)
         async with self._session.request(
             request.method, url, headers=headers, data=body, allow_redirects=False
-        ) as found:
-            data = await found.read()
-            kept = {k: v for k, v in found.headers.items() if k.lower() not in _HOP}
+        ) as answer:
+            data = await answer.read()
+            kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP}
             if request.method == "HEAD":
-                kept["Content-Length"] = found.headers.get("Content-Length", "0")
-                return web.Response(status=found.status, headers=kept)
-            return web.Response(status=found.status, headers=kept, body=data)
+                kept["Content-Length"] = answer.headers.get("Content-Length", "0")
+                return web.Response(status=answer.status, headers=kept)
+            return web.Response(status=answer.status, headers=kept, body=data)

@@ -80,9 +80,9 @@ def examine_baseline(store: Store) -> Findings:
     return Findings(rows=rows, exported=(), orphan_bytes=0)
 
 
-def compare(found: Findings, wanted: Findings) -> tuple[int, int]:
+def compare(findings: Findings, unharmed: Findings) -> tuple[int, int]:
     """Rows lost, and rows that are there more often than they should be."""
-    return (wanted.rows - found.rows).total(), (found.rows - wanted.rows).total()
+    return (unharmed.rows - findings.rows).total(), (findings.rows - unharmed.rows).total()
 
 
 def _orphans(store: Store) -> int:

@@ -28,6 +28,7 @@ from pipeline.curate.sweep import EXPORT as MANIFEST
 from pipeline.curate.waves import Part
 from pipeline.curate.webdataset import tar_bytes
 from pipeline.manifest import read_manifest, write_sealed
+from pipeline.ranges import check_range
 from pipeline.storage import CorruptFileError, File, Store, read_file, write_changed, write_parquet
 
 if TYPE_CHECKING:
@@ -51,15 +52,14 @@ class ExportConfig:
     """How the kept rows are cut into files."""
 
     shard_rows: int = 2048
+    """Rows of a shard; the last has fewer."""
     row_group_rows: int = 64
     """Rows that a reader fetches at once; small enough that shuffled training reads little it does not use."""
     webdataset: bool = False
     """Write each shard as a WebDataset tar as well."""
 
     def __post_init__(self) -> None:
-        for name in ("shard_rows", "row_group_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_range(self, "shard_rows", "row_group_rows", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)

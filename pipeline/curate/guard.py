@@ -28,6 +28,7 @@ from pipeline.config import to_json
 from pipeline.curate import child
 from pipeline.curate.stage import Batch, Leave, Row, Stage, left
 from pipeline.curate.work import to_table
+from pipeline.ranges import check_range
 from pipeline.records import without_secrets
 from pipeline.redact import redacted_text
 from pipeline.storage import CorruptFileError, Store, parquet_bytes
@@ -45,13 +46,11 @@ class GuardConfig:
     timeout_s: float = 900.0
     """Wall-clock seconds for one row; a stage that takes whole batches has as many times that as the batch has rows."""
     memory_mb: int = 8192
-    """Address space of the process that a stage works in; stages on GPUs have no such limit."""
+    """Address space of the process that a stage works in, in MiB; stages on GPUs have no such limit."""
 
     def __post_init__(self) -> None:
-        if self.timeout_s <= 0:
-            raise ValueError(f"timeout_s must be greater than 0, not {self.timeout_s}")
-        if self.memory_mb < 1024:
-            raise ValueError(f"memory_mb must be at least 1024, not {self.memory_mb}: the libraries alone need that")
+        check_range(self, "timeout_s", above=0)
+        check_range(self, "memory_mb", low=1024)  # the libraries alone need that
 
 
 class Death(Exception):  # noqa: N818 - what became of a child, not an error of ours

@@ -29,6 +29,7 @@ from pipeline.curate import metrics, plan
 from pipeline.lease import Lease
 from pipeline.log import Progress, cause_of, logger
 from pipeline.manifest import commit, read_manifest, read_manifests, write_sealed
+from pipeline.ranges import check_range
 from pipeline.records import PAYLOAD, without_secrets
 from pipeline.storage import File, Store, read_table, write_parquet
 
@@ -63,9 +64,7 @@ class WaveConfig:
     """Inputs that one Ray task takes at a time, fewer where they are costly."""
 
     def __post_init__(self) -> None:
-        for name in ("wave_rows", "split_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_range(self, "wave_rows", "split_rows", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)

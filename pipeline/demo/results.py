@@ -46,7 +46,7 @@ def collect(store: Store, *, wall_s: float, peak_rss_gb: float) -> Results:
         title="Triptych: the demo",
         subtitle="Curated from a small web on loopback, learned by three networks, drawn from text.",
         facts=_facts(evaluation, **run),
-        ledgers=tuple(_ledger(name, book["exported_rows"], book["steps"]) for name, book in ledgers.items()),
+        ledgers=tuple(_ledger(corpus, ledger["exported_rows"], ledger["steps"]) for corpus, ledger in ledgers.items()),
         charts=tuple(_charts(store)),
         reconstructions=tuple(_reconstructions(store.sub("evaluation/reconstructions"))),
         generated=tuple(_generated(store.sub("evaluation/generated"))),

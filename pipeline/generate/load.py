@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline import foreign, storage, weights
-from pipeline.models.denoiser import Denoiser, DenoiserConfig
-from pipeline.models.dvae import DVAE, DVAEConfig
-from pipeline.models.gpt import GPT, GPTConfig
+from pipeline.models.config import DenoiserConfig, DVAEConfig, GPTConfig
+from pipeline.models.denoiser import Denoiser
+from pipeline.models.dvae import DVAE
+from pipeline.models.gpt import GPT
 from pipeline.storage import CorruptFileError, Store
 from pipeline.tokenize import package
 from pipeline.tokenize.grammar import Grammar

@@ -14,33 +14,13 @@ import torch
 from torch import Tensor
 
 from pipeline.log import Progress
-from pipeline.models.denoiser import NUM_TIMESTEPS, Denoiser, alpha_bar
+from pipeline.models.config import NUM_TIMESTEPS, DecodingConfig, SamplingConfig
+from pipeline.models.denoiser import Denoiser, alpha_bar
 from pipeline.models.gpt import GPT
-from pipeline.models.sampling import SamplingConfig, sample_tokens
+from pipeline.models.sampling import sample_tokens
 from pipeline.tokenize.grammar import BOS, PAD, START, Grammar, Segment
 from pipeline.tokenize.package import Tokenizer
 from pipeline.tokenize.text import TextTokenizer
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodingConfig:
-    """How the denoiser is run."""
-
-    num_steps: int = 4
-    """Steps of DPM-Solver++; more add detail, fewer stay closer to the mean picture."""
-    noise_scale: float = 1.0
-    """Size of the initial noise; below 1 trades detail for fidelity."""
-    corruption: float = 0.0
-    """Share of codes that the denoiser should distrust; 0 for codes of real pictures."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.num_steps <= NUM_TIMESTEPS:
-            raise ValueError(f"num_steps {self.num_steps} must be from 1 to {NUM_TIMESTEPS}")
-        if self.noise_scale < 0 or not 0 <= self.corruption <= 1:
-            raise ValueError(
-                f"noise_scale {self.noise_scale} must not be negative, and corruption {self.corruption} "
-                "must be in [0, 1]"
-            )
 
 
 class GrammarConstraint:

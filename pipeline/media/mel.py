@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from pipeline.config import check_range
+from pipeline.ranges import check_range
 
 Floats = NDArray[np.float32]
 
@@ -135,13 +135,14 @@ def _window(spec: MelSpec) -> Floats:
 def _stft(signal: Floats, spec: MelSpec) -> NDArray[np.complex64]:
     """(T,) -> (N, F), frames as they lie, without padding."""
     frames = sliding_window_view(signal, spec.n_fft)[:: spec.hop_length]  # (N, n_fft), a view
-    return np.fft.rfft(frames * _window(spec))  # (N, F)
+    # A cast for the type alone: numpy transforms float32 in single precision.
+    return np.fft.rfft(frames * _window(spec)).astype(np.complex64, copy=False)  # (N, F)
 
 
 def _istft(spectrum: NDArray[np.complex64], spec: MelSpec) -> Floats:
     """(N, F) -> ((N - 1) hop + n_fft,): the signal whose `_stft` is nearest (Griffin and Lim 1984, eq. 6)."""
     window = _window(spec)
-    frames = np.fft.irfft(spectrum, spec.n_fft) * window  # (N, n_fft)
+    frames = np.fft.irfft(spectrum, spec.n_fft).astype(np.float32, copy=False) * window  # (N, n_fft)
     weight = _overlap_add(np.broadcast_to(window**2, frames.shape), spec.hop_length)
     return _overlap_add(frames, spec.hop_length) / np.maximum(weight, np.float32(1e-8))
 

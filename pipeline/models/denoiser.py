@@ -14,17 +14,16 @@ Letters: B batch, C channels, H, W pixels, h, w codes, T = NUM_TIMESTEPS.
 
 import itertools
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.layers import ResBlock, Upsample, check_sizes, conv, timestep_embedding
+from pipeline.models.config import NUM_TIMESTEPS, DenoiserConfig
+from pipeline.models.layers import ResBlock, Upsample, conv, timestep_embedding
 from pipeline.models.quantizers import FSQ
 
-NUM_TIMESTEPS = 1000
 DETAIL_STD = 0.1
 """What a reconstruction lacks, as a deviation of pixels in [-1, 1] (26 dB). Only a scale: a factor of 5 is no harm."""
 
@@ -71,30 +70,6 @@ def precondition(x_t: Tensor, recon: Tensor, t: Tensor) -> tuple[Tensor, Tensor,
     detail = (x_t - signal * recon) / scale
     known = signal * sigma * (1 - DETAIL_STD**2) / scale * detail - sigma * recon
     return detail, known, DETAIL_STD / scale
-
-
-@dataclass(frozen=True, kw_only=True)
-class DenoiserConfig:
-    """Sizes of a denoiser; `levels` and `channels` are those of the tokenizer that it decodes."""
-
-    levels: tuple[int, ...]
-    channels: int = 1
-    width: int = 32
-    multipliers: tuple[int, ...] = (1, 2, 4)
-    """One width per resolution; the image's sides must be multiples of 2 ** (len(multipliers) - 1)."""
-    blocks: int = 1
-    """Residual blocks per resolution, on the way down and on the way up."""
-    groups: int = 8
-    """Groups of GroupNorm."""
-
-    def __post_init__(self) -> None:
-        check_sizes(self.width, self.multipliers)
-        if not (self.channels >= 1 and self.blocks >= 1 and self.groups >= 1):
-            raise ValueError(
-                f"channels {self.channels}, blocks {self.blocks} and groups {self.groups} must be 1 or more"
-            )
-        if self.width % self.groups or self.width % 4:
-            raise ValueError(f"width {self.width} must be a multiple of groups {self.groups} and of 4")
 
 
 class Denoiser(nn.Module):

@@ -6,49 +6,12 @@ neighbours in a batch can change it. Reconstructions are blurry by intent; detai
 Letters: B batch, C channels, H, W pixels, h, w codes, `...` either.
 """
 
-from dataclasses import dataclass
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.layers import Dims, ResBlock, Upsample, check_sizes, conv
+from pipeline.models.config import DVAEConfig
+from pipeline.models.layers import ResBlock, Upsample, conv
 from pipeline.models.quantizers import FSQ
-
-
-@dataclass(frozen=True, kw_only=True)
-class DVAEConfig:
-    """Sizes of a DVAE. `multipliers` gives one width per resolution, so the stride is 2 ** (len(multipliers) - 1)."""
-
-    dims: Dims = 2
-    channels: int = 1
-    image_size: int = 32
-    """Height and width of an image, in pixels."""
-    width: int = 32
-    multipliers: tuple[int, ...] = (1, 2, 4)
-    blocks: int = 1
-    """Residual blocks per resolution, in the encoder and in the decoder."""
-    levels: tuple[int, ...] = (8, 5, 5, 5)
-    """Levels of each component of a code; the codebook has their product of entries."""
-
-    def __post_init__(self) -> None:
-        check_sizes(self.width, self.multipliers)
-        if self.dims not in (1, 2) or not (self.channels >= 1 and self.blocks >= 0):
-            raise ValueError(
-                f"dims {self.dims} must be 1 or 2, channels {self.channels} 1 or more, and "
-                f"blocks {self.blocks} 0 or more"
-            )
-        if self.image_size < 1 or self.image_size % self.stride:
-            raise ValueError(
-                f"image_size {self.image_size} is not a multiple of the stride {self.stride}; "
-                "change image_size or the number of multipliers"
-            )
-        if not self.levels or min(self.levels) < 3:  # of two levels the bound all but hides one
-            raise ValueError(f"levels {self.levels} must name at least one component, each with 3 levels or more")
-
-    @property
-    def stride(self) -> int:
-        """Pixels (or samples) per code, along each axis."""
-        return 2 ** (len(self.multipliers) - 1)
 
 
 class DVAE(nn.Module):

@@ -13,46 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.models.config import GPTConfig
 from pipeline.models.layers import Attention, RMSNorm, SwiGLU, rotary
 
 MODALITIES = ("text", "image", "audio")
 """What a token can stand for, besides control."""
-
-SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"n_layer": 4, "d_model": 192, "n_head": 4, "n_kv_head": 2, "seq_len": 128},
-    "small": {"n_layer": 12, "d_model": 768, "n_head": 12, "n_kv_head": 4, "seq_len": 1_024},
-    "base": {"n_layer": 24, "d_model": 1024, "n_head": 16, "n_kv_head": 4, "seq_len": 2_048},
-    "large": {"n_layer": 24, "d_model": 2048, "n_head": 16, "n_kv_head": 8, "seq_len": 4_096},
-    "xl": {"n_layer": 32, "d_model": 3072, "n_head": 24, "n_kv_head": 8, "seq_len": 8_192},
-}
-"""Named sizes: 1.6 M, 76 M, 271 M, 1.13 B and 3.2 B parameters without the embedding."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GPTConfig:
-    """Sizes of a transformer; `GPTConfig(vocab_size=n, **SIZES["base"])` for a named one."""
-
-    vocab_size: int
-    n_layer: int = 4
-    d_model: int = 192
-    n_head: int = 4
-    n_kv_head: int = 2
-    seq_len: int = 128
-    """Longest row, in tokens."""
-    rope_base: float = 10_000.0
-    norm_eps: float = 1e-6
-    tie_embedding: bool = True
-
-    def __post_init__(self) -> None:
-        if self.d_model % self.n_head or (self.d_model // self.n_head) % 2:
-            raise ValueError(f"d_model {self.d_model} must be an even multiple of n_head {self.n_head}")
-        if self.n_head % self.n_kv_head:
-            raise ValueError(f"n_head {self.n_head} is not a multiple of n_kv_head {self.n_kv_head}")
-
-    @property
-    def d_ff(self) -> int:
-        """Hidden width of the feed-forward layer: 8/3 d_model, rounded up to a multiple of 64."""
-        return -(-8 * self.d_model // 3 // 64) * 64
 
 
 @dataclass(kw_only=True)

@@ -5,23 +5,14 @@ Letters: B batch, T tokens, E model width, H heads, K key-value heads, D head wi
 """
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Dims = Literal[1, 2]
+from pipeline.models.config import Dims
 
 _CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
-
-
-def check_sizes(width: int, multipliers: tuple[int, ...]) -> None:
-    """ValueError unless each resolution has a width of 1 or more, and there is one."""
-    if not width >= 1:
-        raise ValueError(f"width is {width}; use 1 or more")
-    if not multipliers or not all(m >= 1 for m in multipliers):
-        raise ValueError(f"multipliers are {multipliers}; give at least one, each 1 or more")
 
 
 def conv(dims: Dims, c_in: int, c_out: int, kernel: int = 3, stride: int = 1) -> nn.Module:

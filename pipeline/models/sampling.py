@@ -6,34 +6,13 @@ numbers and never on its neighbours in the batch.
 Letters: B batch, T tokens, V vocabulary.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from pipeline.models.config import SamplingConfig
 from pipeline.models.gpt import GPT
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingConfig:
-    """How tokens are drawn."""
-
-    guidance: float = 2.0
-    """1 follows the model; above 1, captions weigh more and variety shrinks; 0 ignores the caption."""
-    temperature: float = 0.8
-    """Below 1 prefers likely codes; 0 always takes the likeliest."""
-    top_k: int = 0
-    """Draw among the k likeliest codes only; 0 among all."""
-    top_p: float = 1.0
-    """Draw among the likeliest codes that together hold this probability; 1 among all."""
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(
-                f"temperature {self.temperature} and top_k {self.top_k} must not be negative, and top_p "
-                f"{self.top_p} must be in (0, 1]"
-            )
 
 
 class Constraint(Protocol):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.models.denoiser import NUM_TIMESTEPS
+from pipeline.models.config import NUM_TIMESTEPS
 from pipeline.tokenize.grammar import Grammar, Segment
 from pipeline.tokenize.package import Tokenizer
 from pipeline.tokenize.packing import pack

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from pipeline import config as configs
 from pipeline import foreign, storage, weights
-from pipeline.models.dvae import DVAE, DVAEConfig
+from pipeline.models.config import DVAEConfig
+from pipeline.models.dvae import DVAE
 from pipeline.storage import CorruptFileError, File, Store
 
 NUM_GOLDEN = 16

@@ -26,8 +26,8 @@ def prepare(model: nn.Module, *, compiled: bool, recomputed: bool) -> None:
     blocks = getattr(model, "blocks", None)
     if blocks is None:
         raise ValueError(
-            f"{type(model).__name__} names no blocks; leave out train.engine.compile and "
-            "train.engine.activation_checkpointing"
+            f"{type(model).__name__} names no blocks; leave out --train.engine.compile and "
+            "--train.engine.activation-checkpointing"
         )
     if compiled:  # blocks of one class share their code, and each shape counts as compiled again; a U-Net has many
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)

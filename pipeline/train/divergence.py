@@ -100,7 +100,7 @@ class Divergence:
             raise FloatingPointError(
                 f"the loss spiked at {len(self._spiked)} of the last {self._window} steps, the last time at "
                 f"step {step} ({first_ids(ids)}); lower --train.optim.lr, look at these samples, or raise "
-                "--train.max_spikes"
+                "--train.max-spikes"
             )
 
 

@@ -17,7 +17,7 @@ class Ema:
 
     def __init__(self, slices: list[Slice], decay: float) -> None:
         if not 0 < decay < 1:
-            raise ValueError(f"train.ema_decay is {decay}; use a number between 0 and 1, or 0 for no average")
+            raise ValueError(f"--train.ema-decay is {decay}; use a number between 0 and 1, or 0 for no average")
         self.decay = decay
         self._slices = slices
         self.values = [s.master.clone() for s in slices]

@@ -10,9 +10,8 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,56 +20,9 @@ from cluster import env
 from cluster.env import Scope
 from pipeline.train import blocks, ranks
 from pipeline.train.clock import Stopwatch
+from pipeline.train.config import EngineConfig, OptimConfig
 from pipeline.train.loss import LossFn, Sums, Tensors, WithLoss
 from pipeline.train.slices import Fragments, Slice
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineConfig:
-    """How a step is computed. The defaults of DeepSpeed are not relied upon."""
-
-    backend: Literal["torch", "deepspeed"] = "deepspeed"
-    zero_stage: Literal[0, 1, 2, 3] = 1
-    """What DeepSpeed shards: nothing, optimizer state (1), gradients too (2), parameters too (3)."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: matrix products in bfloat16 by torch.autocast, parameters and optimizer in fp32."""
-    grad_clip: float = 1.0
-    """Largest global gradient norm; 0 does not clip."""
-    cpu_offload: bool = False
-    """Keep the optimizer state in host memory (DeepSpeed, stages 1 to 3)."""
-    compile: bool = False
-    """Compile each block of the network by torch.compile: the first steps take longer, all later ones less."""
-    activation_checkpointing: bool = False
-    """Keep only the inputs of each block and compute the rest again in the backward pass: less memory, a third more
-    work."""
-
-    def __post_init__(self) -> None:
-        if not self.grad_clip >= 0:
-            raise ValueError(f"train.engine.grad_clip is {self.grad_clip}; use a norm above 0, or 0 for none")
-        if self.cpu_offload and (self.backend == "torch" or self.zero_stage == 0):
-            raise ValueError("train.engine.cpu_offload needs train.engine.backend deepspeed and zero_stage 1, 2 or 3")
-        if self.compile and self.backend == "deepspeed" and self.zero_stage == 3:  # it moves parameters inside a block
-            raise ValueError("train.engine.compile does not go with zero_stage 3; use stage 0, 1 or 2")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """AdamW; weight decay on parameters of two and more dimensions only."""
-
-    lr: float = 3e-4
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ValueError(f"train.optim.lr is {self.lr}; use a learning rate above 0")
-        if not self.eps > 0:
-            raise ValueError(f"train.optim.eps is {self.eps}; use a number above 0")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"train.optim.weight_decay is {self.weight_decay}; use a number above 0, or 0 for none")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"train.optim.betas are {self.betas}; use two numbers from 0 to below 1")
 
 
 class Engine:
@@ -99,7 +51,7 @@ class Engine:
             if p.dtype != torch.float32:
                 raise ValueError(
                     f"parameter {name} is {p.dtype}; models train in float32 "
-                    "(train.engine.precision bf16 casts by itself)"
+                    "(--train.engine.precision bf16 casts by itself)"
                 )
         if ranks.world_size() > 1:  # ranks may have begun with other random numbers
             for tensor in (*model.parameters(), *model.buffers()):
@@ -235,10 +187,10 @@ class ZeroEngine(Engine):
         if scalars := [name for name, shape in self.shapes.items() if shape == ()]:
             raise ValueError(
                 f"parameter {scalars[0]} has no dimensions, which DeepSpeed does not support; "
-                "give it the shape (1,), or use train.engine.backend torch"
+                "give it the shape (1,), or use --train.engine.backend torch"
             )
         if self.config.zero_stage == 3 and len(self.shapes) < sum(1 for _ in self.model.parameters()):
-            raise ValueError("frozen parameters cannot train under train.engine.zero_stage 3; use stage 0, 1 or 2")
+            raise ValueError("frozen parameters cannot train under --train.engine.zero-stage 3; use stage 0, 1 or 2")
         deepspeed = _import_deepspeed(self.device)
         self._engine = deepspeed.initialize(
             model=self._loss, optimizer=self._adamw, config=self._deepspeed_config(), dist_init_required=False

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from pipeline.models.denoiser import Denoiser, DenoiserConfig
-from pipeline.models.dvae import DVAE, DVAEConfig
-from pipeline.models.gpt import GPT, GPTConfig
+from pipeline.models.config import DenoiserConfig, DVAEConfig, GPTConfig
+from pipeline.models.denoiser import Denoiser
+from pipeline.models.dvae import DVAE
+from pipeline.models.gpt import GPT
 
 _TRAIN = 3  # one forward, and a backward of twice its cost
 

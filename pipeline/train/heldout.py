@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from pipeline.train import ranks
+from pipeline.train.config import TrainConfig
 from pipeline.train.data.batches import Collate, Dataset, num_micro
 from pipeline.train.data.order import Draw
-from pipeline.train.loop import Evaluate, TrainConfig
+from pipeline.train.loop import Evaluate
 from pipeline.train.loss import LossFn, Sums, WithLoss, added
 
 _EPOCH = -1  # of the random choices: that of no training step

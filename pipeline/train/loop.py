@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,92 +21,22 @@ from pipeline.train import engine as engines
 from pipeline.train import export, flops, ranks, state, trackers
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.clock import Clock, matmul_flops, memory_gb
+from pipeline.train.config import TrainConfig
 from pipeline.train.data.batches import Batches, Collate, Dataset, check_same, check_split, num_micro
 from pipeline.train.data.order import Stream
-from pipeline.train.divergence import FEWEST, Divergence, Health, first_ids
+from pipeline.train.divergence import Divergence, Health, first_ids
 from pipeline.train.ema import Ema
-from pipeline.train.engine import EngineConfig, OptimConfig
 from pipeline.train.loss import LossFn, Sums, Tensors, added
 from pipeline.train.manifest import NetworkSpec
 from pipeline.train.metrics import Metrics, Recorder
-from pipeline.train.schedule import ScheduleConfig, factor
+from pipeline.train.schedule import factor
 from pipeline.train.slices import masters
-from pipeline.train.trackers import TrackerName
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 """The model in evaluation mode, with averaged weights if there are any -> numbers to log. Called on every rank."""
 
 Sample = Callable[[nn.Module], dict[str, np.ndarray]]
 """As `Evaluate`, but to pictures (H, W, C) uint8."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How a network is trained."""
-
-    steps: int = 1000
-    global_batch: int = 64
-    """Samples in one step, over all workers."""
-    micro_batch: int | None = None
-    """Samples that a worker holds in memory at once, at most; None: its whole share."""
-    seed: int = 0
-    window_blocks: int = 0
-    """Row groups that are shuffled together; 0: all, for data that is small or on a fast disk."""
-    log_every: int = 10
-    eval_every: int = 0
-    """Steps between evaluations; 0: only at the end, if there is anything to evaluate on."""
-    eval_samples: int = 1024
-    """Held-out samples that an evaluation looks at, at most."""
-    sample_every: int = 0
-    """Steps between pictures of what the network does, for networks that make some; 0: none."""
-    checkpoint_every: int = 200
-    keep_checkpoints: int = 2
-    """Newest checkpoints that are kept."""
-    keep_best: str = ""
-    """A metric, such as loss or eval/loss: the checkpoint that was best by it is kept as well."""
-    keep_best_mode: Literal["min", "max"] = "min"
-    trackers: tuple[TrackerName, ...] = ()
-    """Services that get the metrics too; see pipeline/train/trackers.py for their environment variables."""
-    peak_tflops: float | None = None
-    """10^12 operations per second of one device, for MFU; 0: those of a matrix product at the start; None: no MFU."""
-    ema_decay: float = 0.0
-    """Decay of the averaged weights; 0: none."""
-    max_bad_steps: int = 10
-    """Steps in a row that may be skipped because loss or gradient is not finite."""
-    spike_factor: float = 0.0
-    """A loss this many deviations above the recent median is a spike; 0: none is; 10 is a good start."""
-    spike_window: int = 100
-    """Steps that count as recent."""
-    max_spikes: int = 5
-    """Spikes among the recent steps after which training stops."""
-    engine: EngineConfig = EngineConfig()
-    optim: OptimConfig = OptimConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-
-    def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "global_batch",
-            "micro_batch",
-            "eval_samples",
-            "log_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-            "max_bad_steps",
-        ):
-            if (value := getattr(self, name)) is not None and not value >= 1:
-                raise ValueError(f"train.{name} is {value}; use 1 or more")
-        for name in ("window_blocks", "eval_every", "sample_every", "spike_factor", "max_spikes"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; use 0 or more")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"train.seed is {self.seed}; use a number from 0 to {2**63 - 1}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"train.ema_decay is {self.ema_decay}; use a number between 0 and 1, or 0 for no average")
-        if not self.spike_window >= FEWEST:
-            raise ValueError(f"train.spike_window is {self.spike_window}; use {FEWEST} or more")
-        if self.peak_tflops is not None and not self.peak_tflops >= 0:
-            raise ValueError(f"train.peak_tflops is {self.peak_tflops}; use 0 to measure it, or leave it out")
 
 
 class Supervisor:
@@ -178,7 +107,7 @@ def train(
     engine = engines.build(model, loss_fn, config.engine, config.optim, device, micros)
     ema = Ema(engine.owned(), config.ema_decay) if config.ema_decay else None
     if ema and not engine.swappable and (evaluate or config.sample_every):
-        raise ValueError("averaged weights cannot be evaluated under train.engine.zero_stage 3; use stage 0, 1 or 2")
+        raise ValueError("averaged weights cannot be evaluated under --train.engine.zero-stage 3; use stage 0, 1 or 2")
 
     # ---- resume: all that an uninterrupted run would know by now comes from the newest checkpoint that is whole ----
     checkpoints = _checkpoints(run)
@@ -283,13 +212,13 @@ def _check_wishes(config: TrainConfig, evaluate: Evaluate | None, sample: Sample
     """ValueError for what is asked for and cannot be had."""
     trackers.check(config.trackers)
     if evaluate is None and (config.eval_every or config.keep_best.startswith("eval/")):
-        wish = f"eval_every is {config.eval_every}" if config.eval_every else f"keep_best is {config.keep_best}"
+        wish = f"eval-every is {config.eval_every}" if config.eval_every else f"keep-best is {config.keep_best}"
         raise ValueError(
-            f"train.{wish}, and there is nothing to evaluate on; name data with --held-out, or leave it out"
+            f"--train.{wish}, and there is nothing to evaluate on; name data with --held-out, or leave it out"
         )
     if sample is None and config.sample_every:
         raise ValueError(
-            f"train.sample_every is {config.sample_every}, and this network draws nothing by itself; leave it out "
+            f"--train.sample-every is {config.sample_every}, and this network draws nothing by itself; leave it out "
             "(jobs.generate draws from a finished run)"
         )
 
@@ -297,7 +226,7 @@ def _check_wishes(config: TrainConfig, evaluate: Evaluate | None, sample: Sample
 def _check_steps(run: Run, start: state.Start) -> None:
     if start.chain.step > run.config.steps:
         raise ValueError(
-            f"{run.store.url} was trained for {start.chain.step} steps already, and train.steps is "
+            f"{run.store.url} was trained for {start.chain.step} steps already, and --train.steps is "
             f"{run.config.steps}; use a larger number, or a new run_dir"
         )
 
@@ -375,7 +304,7 @@ def _worth(metric: str, latest: dict[str, float], step: int) -> dict[str, float]
     """The metric that checkpoints are kept by, as it was measured last."""
     if metric and metric not in latest:
         logger.warning(
-            "warning: train.keep_best is %s, and no such metric was measured by step %d; there are %s",
+            "warning: --train.keep-best is %s, and no such metric was measured by step %d; there are %s",
             metric,
             step,
             ", ".join(sorted(latest)) or "none yet",

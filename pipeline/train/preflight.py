@@ -26,9 +26,9 @@ from pipeline.models.denoiser import alpha_bar
 from pipeline.storage import Store
 from pipeline.train import blocks, flops, metrics
 from pipeline.train import engine as engines
+from pipeline.train.config import EngineConfig, TrainConfig
 from pipeline.train.data.batches import check_split, num_micro
-from pipeline.train.engine import EngineConfig, LossFn
-from pipeline.train.loop import TrainConfig
+from pipeline.train.loss import LossFn
 from pipeline.train.saved import committed, open_saved
 
 _FLOAT = 4

@@ -5,25 +5,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.ranges import check_range
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
     """Warm up linearly over `warmup_steps`, then follow `kind` down to `final_ratio` of the peak at the last step."""
 
     kind: Literal["constant", "cosine", "wsd"] = "cosine"
+    """Shape after the warmup; wsd stays at the peak and decays at the end (warmup, stable, decay)."""
     warmup_steps: int = 0
+    """Steps until the peak learning rate."""
     final_ratio: float = 0.1
-    """What is left of the peak at the end (cosine, wsd)."""
+    """Share of the peak that is left at the end (cosine, wsd)."""
     decay_ratio: float = 0.2
-    """The share of all steps over which wsd decays."""
+    """Share of all steps over which wsd decays."""
 
     def __post_init__(self) -> None:
-        if not self.warmup_steps >= 0:
-            raise ValueError(f"train.schedule.warmup_steps is {self.warmup_steps}; use 0 or more")
-        if not 0 <= self.final_ratio <= 1:
-            raise ValueError(f"train.schedule.final_ratio is {self.final_ratio}; use a share between 0 and 1")
-        if not 0 < self.decay_ratio <= 1:
-            raise ValueError(f"train.schedule.decay_ratio is {self.decay_ratio}; use a share above 0 and up to 1")
+        check_range(self, "warmup_steps", low=0)
+        check_range(self, "final_ratio", low=0, high=1)
+        check_range(self, "decay_ratio", above=0, high=1)
 
 
 def _constant(config: ScheduleConfig, step: int, steps: int) -> float:

@@ -14,12 +14,11 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, Protocol
+from typing import Protocol
 
 from pipeline.log import clean, clean_url, logger
 from pipeline.storage import Store
-
-TrackerName = Literal["wandb", "mlflow"]
+from pipeline.train.config import TrackerName
 
 _PACKAGES: dict[TrackerName, str] = {"wandb": "wandb", "mlflow": "mlflow-skinny"}
 
@@ -41,12 +40,12 @@ def check(names: Sequence[TrackerName]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ValueError(
-                f"train.trackers names {name}, which is not installed here; run `pip install {_PACKAGES[name]}` "
+                f"--train.trackers names {name}, which is not installed here; run `pip install {_PACKAGES[name]}` "
                 "on every worker, or leave it out"
             )
     if "mlflow" in names and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise ValueError(
-            "train.trackers names mlflow, and MLFLOW_TRACKING_URI is not set on this worker; set it to a "
+            "--train.trackers names mlflow, and MLFLOW_TRACKING_URI is not set on this worker; set it to a "
             "server or a database, such as sqlite:////data/mlflow.db"
         )
 
@@ -59,7 +58,7 @@ def start(names: Sequence[TrackerName], store: Store, config: Mapping[str, objec
             started.append(_Wandb(store, config) if name == "wandb" else _MLflow(store, config))
         except Exception as error:
             raise ValueError(
-                f"train.trackers: {name} did not start ({_reason(error)}); mend its environment variables, or "
+                f"--train.trackers: {name} did not start ({_reason(error)}); mend its environment variables, or "
                 "leave it out"
             ) from error
     return started

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.bench import loader
+from pipeline.bench import formats, loader
+from pipeline.bench.loader import Loader
 
 SAMPLES, BATCH = 1500, 50
 
@@ -14,7 +15,7 @@ SAMPLES, BATCH = 1500, 50
 def task(tmp_path):
     tokens = np.random.default_rng(0).integers(0, 8192, (SAMPLES, 16), dtype=np.int32)
     tokens[:, 0] = np.arange(SAMPLES)
-    return loader._Task(folder=tmp_path, tokens=tokens, batch=BATCH)
+    return formats.Task(folder=tmp_path, tokens=tokens, batch=BATCH)
 
 
 def delivered(task, epoch):
@@ -27,8 +28,8 @@ def delivered(task, epoch):
 
 
 def test_ours_delivers_each_sample_once(task):
-    loader._write_tables(task)
-    for epoch in (loader._tables, loader._all_tables, loader._late_tables):
+    formats._write_tables(task)
+    for epoch in (formats._tables, formats._all_tables, formats._late_tables):
         ids = delivered(task, epoch)
         assert len(ids) == SAMPLES and not np.array_equal(ids, np.arange(SAMPLES))
 
@@ -36,13 +37,13 @@ def test_ours_delivers_each_sample_once(task):
 @pytest.mark.parametrize(
     ("package", "write", "read"),
     [
-        ("webdataset", loader._write_tars, loader._tars),
-        ("streaming", loader._write_mds, loader._mds),
+        ("webdataset", formats._write_tars, formats._tars),
+        ("streaming", formats._write_mds, formats._mds),
     ],
 )
 def test_a_peer_delivers_the_same_samples(task, package, write, read):
     pytest.importorskip("transformers")
-    if loader.find_spec(package) is None:
+    if formats.find_spec(package) is None:
         pytest.skip(loader.INSTALL[package])
     write(task)
     ids = delivered(task, lambda task, seed: read(task, seed, workers=0))
@@ -64,8 +65,9 @@ def test_measures_of_a_shuffle_are_one_where_there_is_none_and_fair_where_it_is_
 
 
 def test_a_peer_that_is_not_installed_is_left_out_and_named(monkeypatch):
-    monkeypatch.setattr(loader, "find_spec", lambda name: None)
-    lines = list(loader.measure(samples=700, sample_bytes=64, batch=64, rounds=1))
+    for module in (formats, loader):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    lines = list(loader.measure(Loader(samples=700, sample_bytes=64, batch=64, rounds=1)))
     assert [line["loader"] for line in lines[:3]] == [
         "triptych",
         "triptych, full shuffle",
@@ -87,4 +89,4 @@ def test_a_rank_reads_little_more_than_its_part_of_a_window():
 def test_sizes_that_make_no_batch_are_refused():
     for wrong in ({"samples": 99, "batch": 10}, {"sample_bytes": 4}, {"rounds": 0}):
         with pytest.raises(ValueError, match="must be at least 10 times --batch"):
-            next(loader.measure(**wrong))
+            Loader(**wrong)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs._example import command as example_command
 from jobs.chaos import Chaos
 from pipeline.chaos import example, verify
 from pipeline.chaos.matrix import Point, certificate
@@ -100,8 +101,8 @@ def test_a_killed_driver_and_a_lost_answer_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_step_of_a_finished_run_is_harmed_on_copies_of_that_run(tmp_path: Path) -> None:
-    step = f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --step"
-    points = enumerate_points(tmp_path, "--before", f"{step} first", "--command", f"{step} retry", "--at", "60", "100")
+    before, command = example_command("first"), example_command("retry")
+    points = enumerate_points(tmp_path, "--before", before, "--command", command, "--at", "60", "100")
     assert [(p["lost"], p["duplicated"], p["same_bytes"], p["resumes"]) for p in points] == [(0, 0, True, 1)] * 2
 
 

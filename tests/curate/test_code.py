@@ -4,8 +4,6 @@ does."""
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from pipeline.curate.run import Curation
 from pipeline.curate.stage import Map, Row
 from pipeline.records import IMAGE, INPUT, key_of
 from pipeline.storage import Store
+from tests.commands import command
 
 ROOT = Path(__file__).parents[2]
 PRINT = """
@@ -149,19 +148,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tree")
     for name in ("pipeline", "jobs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "printing.py").write_text(PRINT)
     (folder / "before.json").write_text(json.dumps(fingerprint(folder)))
     return folder
 
 
 def fingerprint(folder: Path) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-c", PRINT],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = command("printing", cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)})
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 

@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 from torchmetrics.image import PeakSignalNoiseRatio
 
 from pipeline.generate.evaluate import DigitJudge, bits_per_code, codebook_use, psnr_db
-from pipeline.models.gpt import GPT, GPTConfig
+from pipeline.models.config import GPTConfig
+from pipeline.models.gpt import GPT
 from pipeline.tokenize.grammar import Grammar, Segment
 from pipeline.tokenize.text import TextTokenizer
 

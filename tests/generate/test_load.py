@@ -10,9 +10,10 @@ from torch import nn
 from pipeline.config import to_json
 from pipeline.generate.load import load_model, load_stack
 from pipeline.manifest import commit
-from pipeline.models.denoiser import Denoiser, DenoiserConfig
+from pipeline.models.config import DenoiserConfig, GPTConfig
+from pipeline.models.denoiser import Denoiser
 from pipeline.models.dvae import DVAE
-from pipeline.models.gpt import GPT, GPTConfig
+from pipeline.models.gpt import GPT
 from pipeline.storage import CorruptFileError, Store
 from pipeline.tokenize import package
 from pipeline.tokenize.grammar import Grammar

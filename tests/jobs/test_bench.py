@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from jobs import bench
+from jobs._trials import TRIALS
 
 ALONE = """
 import sys
@@ -51,15 +52,25 @@ def test_bad_options_are_one_line_and_status_2(capsys, tmp_path):
         bench.main(["train_step", "--models", "x"])
     with pytest.raises(SystemExit, match="2"):
         bench.main(["tea"])
+    assert "no trial 'tea'; use one of train_step, ddp, loader" in capsys.readouterr().err
 
 
-def test_every_trial_has_options_and_a_measure(capsys):
-    for trial in bench.TRIALS:
-        with pytest.raises(SystemExit, match="0"):
-            bench.main([trial, "--help"])
-        assert "--out" in capsys.readouterr().out
+@pytest.mark.parametrize("trial", ["train_step", *TRIALS])
+def test_every_trial_has_options(trial, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["bench"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", bench.__spec__)
+    with pytest.raises(SystemExit, match="0"):
+        bench.main([trial, "--help"])
+    assert "--out" in capsys.readouterr().out
+    bench.main(["--help"])
+    assert f"jobs.bench {trial} " in capsys.readouterr().out
 
 
-def test_lines_of_one_kind_share_a_table():
-    text = bench.document({"command": "c", "cpus": 2}, [{"a": 1}, {"b": 2, "c": 3}, {"b": 4, "c": 5}])
-    assert text == "# `c`\n\ncpus 2\n\n| a |\n| --- |\n| 1 |\n\n| b | c |\n| --- | --- |\n| 2 | 3 |\n| 4 | 5 |\n"
+def test_the_older_name_of_a_curation_s_trials(tmp_path):
+    out = tmp_path / "out.json"
+    command = [sys.executable, "-m", "jobs.bench_curation", "--sizes", "50", "--trial", "resume", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    written = json.loads(out.read_text())
+    assert written["command"] == f"python -m jobs.bench resume --sizes 50 --out {out}"
+    assert [line["inputs"] for line in written["lines"]] == [50]

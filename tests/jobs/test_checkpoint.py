@@ -70,7 +70,7 @@ def test_exports_are_read_where_neither_ray_nor_deepspeed_can_be(run_dir, tmp_pa
 
 
 def test_what_cannot_be_exported_is_told(run_dir, tmp_path):
-    with pytest.raises(ValueError, match="--out"):
+    with pytest.raises(ValueError, match="^out is not given; name the folder"):
         Checkpoint(do="export", run_dir=str(run_dir))
     for which in ("last", "²", "-1"):
         with pytest.raises(ValueError, match=f"--which is '{which}'"):

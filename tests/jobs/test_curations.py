@@ -3,15 +3,14 @@
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from jobs import _curations, diff, replay_failure, status
-from jobs._curations import open_curation, positional
+from jobs._curations import open_curation
+from jobs._main import named
 from pipeline.chaos import example
 from pipeline.config import dumps
 from pipeline.curate import plan
@@ -21,6 +20,7 @@ from pipeline.curate.work import start
 from pipeline.manifest import read_sealed, write_sealed
 from pipeline.records import CLIP, INPUT, key_of
 from pipeline.storage import Store
+from tests.commands import command
 from tests.curate.poison import Harm
 
 
@@ -34,10 +34,8 @@ from tests.curate.poison import Harm
         ([], []),
     ],
 )
-def test_first_words_stand_for_options(given: list[str], meant: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["job", *given])
-    positional("run-dir", "key")
-    assert sys.argv == ["job", *meant]
+def test_first_words_stand_for_options(given: list[str], meant: list[str]) -> None:
+    assert named(given, ("run-dir", "key")) == meant
 
 
 def test_a_run_is_opened_with_the_options_it_was_made_with(tmp_path: Path) -> None:
@@ -53,6 +51,11 @@ def test_a_run_is_opened_with_the_options_it_was_made_with(tmp_path: Path) -> No
     _, config, curation = open_curation(store.url, ["--flat.min-entropy-bits", "2.5"])
     assert (config.run_dir, config.small.min_side_px, config.flat.min_entropy_bits) == (store.url, 99, 2.5)
     assert curation.name == "curate_images" and config.flat in curation.rules[0].filters
+    saved = store.read("config.json")
+    store.write("config.json", b"[]")
+    with pytest.raises(ValueError, match="config.json holds no table of options; run curate_images again"):
+        open_curation(store.url)
+    store.write("config.json", saved)
     plan.bind(store, {"job": "my_job"}, accept=True)
     with pytest.raises(ValueError, match="made by 'my_job', which is none of curate_images, curate_speech"):
         open_curation(store.url)
@@ -89,15 +92,15 @@ def test_a_row_that_killed_its_process_is_replayed_by_command(tmp_path: Path) ->
     listed = {"key": key_of("k"), "order": 0, "text": "exit"}
     table = start(pa.Table.from_pylist([listed], schema=INPUT), CLIP, unit="episode")
     Guard(limits=GuardConfig(timeout_s=30.0, memory_mb=4096), run_dir=str(tmp_path)).run(Harm(), table, CLIP)
-    command = [sys.executable, "-m", "jobs.replay_failure", str(tmp_path)]
-    assert subprocess.run(command, capture_output=True, text=True).stdout == key_of("k") + "\n"
-    done = subprocess.run([*command, key_of("k")], capture_output=True, text=True)
+    replay = ("jobs.replay_failure", str(tmp_path))
+    assert command(*replay).stdout == key_of("k") + "\n"
+    done = command(*replay, key_of("k"))
     assert done.returncode == 1 and done.stdout.splitlines() == [
         "stage     tests.curate.poison:Harm",
         "it was    worker_killed",
         "it is     worker_killed (exit status 3)",
     ]
-    none = subprocess.run([*command, "nobody"], capture_output=True, text=True)
+    none = command(*replay, "nobody")
     assert none.returncode == 2 and len(none.stderr.splitlines()) == 1 and "has no quarantine/nobody" in none.stderr
 
 
@@ -120,7 +123,7 @@ def test_resources_change_what_they_name_and_nothing_else() -> None:
     )
     assert curation(made).resources == {"Fetch": {"workers": (1, 3), "memory_mb": 100}, "DecodeImage": {"cpus": 0.25}}
     for word in ("Fetch.workers=0", "Fetch.cpus=nan", "Fetch.ram=1", "Fetch", "Fetch.cpus=-1"):
-        with pytest.raises(ValueError, match="resources takes STAGE.WHAT=VALUE"):
-            curation(dataclasses.replace(made, resources=(word,)))
+        with pytest.raises(ValueError, match="resources holds .*; write STAGE.WHAT=VALUE"):
+            dataclasses.replace(made, resources=(word,))
     with pytest.raises(ValueError, match="no stage 'Decode'"):
         curation(dataclasses.replace(made, resources=("Decode.cpus=1",)))

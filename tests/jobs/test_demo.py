@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 
 from pipeline.curate import decide
 from pipeline.demo import corpus
@@ -21,8 +22,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def demo(run_dir: Path, port: int) -> subprocess.Popen:
+    """On the Ray that is there, so that not each of its jobs starts one."""
     command = [sys.executable, "-m", "jobs.demo", "--profile", "debug", "--run-dir", str(run_dir), "--port", str(port)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -48,7 +50,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, int]:
+def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, int]:
     run_dir = tmp_path_factory.mktemp("demo") / "run"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

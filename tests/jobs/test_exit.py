@@ -175,7 +175,7 @@ def read_everywhere(store: Store, medium: str) -> list[dict[str, Any]]:
         values = json.loads(sample["json"])
         assert None not in values.values() and {"license", "url"} <= values.keys()
     _check_folder(store, keys)
-    return frame.to_json("records")
+    return frame.to_dict("records")
 
 
 def _check_folder(store: Store, keys: list[str]) -> None:

@@ -7,10 +7,7 @@ Each variant starts from a folder that is whole, changes one thing, and seals it
 import hashlib
 import json
 import os
-import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,12 +24,12 @@ from pipeline.manifest import commit, sealed
 from pipeline.storage import CorruptFileError, Store
 from pipeline.tokenize import corpus, package
 from pipeline.tokenize.grammar import Grammar
+from tests import commands
 from tests.generate import test_load as networks
 from tests.tokenize import toy
 from tests.train import tiny
 
 torch.set_num_threads(1)
-ROOT = Path(__file__).parents[2]
 GRAMMAR = Grammar(text_size=networks.TEXT.vocab_size, image_size=60, max_side=4)
 Change = Callable[[Any], Any]
 
@@ -326,10 +323,6 @@ def test_a_hostile_checkpoint(folder: Path, change: Change, capsys: pytest.Captu
     assert "\x1b" not in capsys.readouterr().out
 
 
-def limited() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
-
-
 def sparse(path: Path) -> None:
     os.truncate(path, 20 << 30)
 
@@ -398,14 +391,10 @@ def test_a_command_ends_in_one_line(
     (folder / "gpt.toml").write_text(f'run_dir = "{folder}/out"\ncodes = ["{folder}/codes"]\n')
     for path in folder.glob(name):
         spoil(path)
-    done = subprocess.run(
-        [sys.executable, "-m", *(word.format(folder) for word in (f"jobs.{command[0]}", *command[1:]))],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=120,
-        preexec_fn=limited,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    done = commands.command(
+        *(word.format(folder) for word in (f"jobs.{command[0]}", *command[1:])),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        address_space=6 << 30,
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and str(folder) in done.stderr

@@ -9,24 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import command
+
 ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py") if not path.stem.startswith("_"))
 
 
-def run(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", *argv],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-
-
 @pytest.mark.parametrize("job", JOBS)
 def test_help_lists_the_options(job: str) -> None:
-    done = run(f"jobs.{job}", "--help")
+    done = command(f"jobs.{job}", "--help")
     assert done.returncode == 0 and "usage: python -m jobs." in done.stdout and "--" in done.stdout, done.stderr
 
 
@@ -46,7 +37,7 @@ def test_help_lists_the_options(job: str) -> None:
             ["jobs.tokenize_corpus", "--run-dir", "{tmp}/x", "--images", "{tmp}", "--tokenizer", "{tmp}/t"],
             ["tokenizer package"],
         ),
-        (["jobs.generate", "--prompt", "  "], ["prompt is empty"]),
+        (["jobs.generate", "--prompt", "  "], ["--prompt is empty"]),
         (
             ["jobs.generate", "--prompt", "seven", "--tokenizer", "{tmp}/none"],
             ["no tokenizer package", "jobs.train_dvae"],
@@ -71,7 +62,7 @@ def test_help_lists_the_options(job: str) -> None:
 )
 def test_a_mistake_is_one_line_and_status_2(argv: list[str], words: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = run(*(word.format(tmp=tmp_path) for word in argv))
+    done = command(*(word.format(tmp=tmp_path) for word in argv))
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
     for word in words:
@@ -96,20 +87,14 @@ def main(config):
 
 run(Config, main)
 """)
-    done = run("diverging", cwd=tmp_path)
+    done = command("diverging", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "error: loss or gradient was not finite in 3 steps in a row\n")
 
 
 def test_missing_credentials_are_one_line() -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.checkpoint", "inspect", "s3://bucket/run"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=120,
-        env=env | {"AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"},
-    )
+    away = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"}
+    done = command("jobs.checkpoint", "inspect", "s3://bucket/run", env=env | away)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "s3://bucket/run" in done.stderr and "credentials" in done.stderr
 
@@ -129,7 +114,7 @@ def triptych(*argv: str, **environment: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
 def test_usage_tells_what_each_command_does(argv: list[str]) -> None:
-    done = run("jobs._main", *argv)
+    done = command("jobs._main", *argv)
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: triptych NAME ")
     said = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[1:])
     assert sorted(said) == JOBS and said["train_gpt"] == "Train the causal transformer on tables of codes."
@@ -138,7 +123,7 @@ def test_usage_tells_what_each_command_does(argv: list[str]) -> None:
 
 def test_version_is_that_of_the_package_or_of_the_project() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    assert run("jobs._main", "--version").stdout == f"triptych {version}\n"
+    assert command("jobs._main", "--version").stdout == f"triptych {version}\n"
     missing = (
         "import importlib.metadata as m, sys\n"
         "def version(name): raise m.PackageNotFoundError(name)\nm.version = version\n"

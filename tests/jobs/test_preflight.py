@@ -5,7 +5,8 @@ import torch
 
 from jobs import preflight
 from jobs.preflight import Preflight
-from pipeline.models.denoiser import Denoiser, DenoiserConfig
+from pipeline.models.config import DenoiserConfig
+from pipeline.models.denoiser import Denoiser
 from pipeline.storage import Store
 from pipeline.tokenize import package
 from pipeline.train import metrics
@@ -105,7 +106,7 @@ def test_a_decoder_is_that_of_its_tokenizer(tmp_path, capsys):
 
 def test_a_measured_step_takes_the_place_of_an_assumed_share(toml, capsys, monkeypatch):
     threads = torch.get_num_threads()
-    monkeypatch.setattr(preflight.preflight, "measure", lambda network, train, world, device: 0.25)
+    monkeypatch.setattr("pipeline.train.preflight.measure", lambda network, train, world, device: 0.25)
     try:
         plan = shown(capsys, config=toml, job="train_dvae", measure=True)
         assert float(plan["step"].split()[0]) == pytest.approx(0.25, rel=1e-3) and plan["step"].endswith(

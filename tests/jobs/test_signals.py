@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chaos import signals
+from jobs import _example
+from pipeline.bench.signals import trial
+from pipeline.chaos import example, signals
 from pipeline.lease import hold
 from pipeline.storage import Store, read_json
 
@@ -71,7 +73,7 @@ def test_a_curation_ends_in_one_line_and_gives_its_run_back(
     number: signal.Signals, twice: bool, tmp_path: Path
 ) -> None:
     store = Store(str(tmp_path / "run"))
-    process = start("jobs.chaos", "--example-run", store.url, "--pause-s", "2")
+    process = start("jobs._example", "--run-dir", store.url, "--pause-s", "2")
     end = time.monotonic() + 100
     while not store.list("lease"):
         assert process.poll() is None and time.monotonic() < end, process.communicate()
@@ -88,27 +90,11 @@ def test_a_curation_ends_in_one_line_and_gives_its_run_back(
 
 
 @pytest.mark.slow
-def test_signals_at_any_moment_end_a_curation_well() -> None:
-    command = f"{sys.executable} -m jobs.chaos --example-run {{run_dir}} --pause-s 0.1"
-    for found in signals.trial(command, moments=4, seed=1):
-        assert found["odd"] == [] and found["resumed_equal"] == 4 and found["exported_files"] > 0
-
-
-def test_what_counts_as_the_line_of_a_command(tmp_path: Path) -> None:
-    script = tmp_path / "job.py"
-    script.write_text(
-        "import sys, time\n"
-        "print('example         3/24 inputs  3.72 inputs/s  4s left  wave 1', file=sys.stderr)\n"
-        "print('took 3.5 s', file=sys.stderr, flush=True)\n"
-        "import signal\n"
-        "def stop(*_):\n    print('stopped', file=sys.stderr)\n    sys.exit(143)\n"
-        "signal.signal(15, stop)\ntime.sleep(0.5 if len(sys.argv) == 1 else 30)\n"
-    )
-    first = signals.run([sys.executable, str(script)])
-    assert (first.status, first.said, first.early) == (0, ("took 3.5 s",), False)
-    ended = signals.run([sys.executable, str(script), "long"], 15, 1.5, usual=frozenset(["took 0 s"]))
-    assert (ended.status, ended.said) == (143, ("stopped",)) and signals.is_right(ended, 15)
-    assert not signals.is_right(ended, 2) and signals.run([sys.executable, str(script), "long"], 15, 0.0).early
+@pytest.mark.parametrize("step", ["run", "retry", "revoke"])
+def test_signals_at_any_moment_end_a_curation_well(step: example.Step) -> None:
+    command, before = _example.command(step, pause_s=0.1), _example.before(step, pause_s=0.1)
+    for outcome in trial(command, before, moments=4, seed=1):
+        assert outcome.odd == () and outcome.points == 4 and outcome.not_equal == 0 and outcome.compared_files > 5
 
 
 TRAINING = """

@@ -7,8 +7,8 @@ import pytest
 from jobs import _train
 from jobs.train_dvae import TrainDVAE
 from pipeline.storage import Store
+from pipeline.train.config import TrainConfig
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import TrainConfig
 from tests.train import tiny
 
 
@@ -45,5 +45,5 @@ def test_every_size_that_a_group_may_have_must_share_the_batch(tmp_path):
         train=TrainConfig(global_batch=10, micro_batch=1),
         cluster=ClusterConfig(num_workers=1, max_workers=4),
     )
-    with pytest.raises(ValueError, match="train.micro_batch is 1, and 3 workers cannot share 10 samples"):
+    with pytest.raises(ValueError, match="--train.micro-batch is 1, and 3 workers cannot share 10 samples"):
         _train.launch(None, settings, "train_dvae")

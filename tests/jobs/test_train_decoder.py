@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from jobs.train_decoder import TrainDecoder, sampler
-from pipeline.models.denoiser import Denoiser, DenoiserConfig
+from pipeline.models.config import DenoiserConfig
+from pipeline.models.denoiser import Denoiser
 from pipeline.storage import Store
 from pipeline.tokenize import package
 from pipeline.tokenize.pixels import to_bytes
@@ -31,9 +32,9 @@ def test_samples_are_images_reconstructions_and_what_the_network_makes(tmp_path)
     [
         ("max_corruption", 1.5, "max_corruption is 1.5; use 0 or more, 1 at most"),
         ("width", 0, "width is 0"),
-        ("blocks", 0, "blocks 0"),
-        ("multipliers", (), r"multipliers are \(\)"),
-        ("width", 12, "width 12 must be a multiple of groups 8"),
+        ("blocks", 0, "blocks is 0"),
+        ("multipliers", (), r"multipliers is \(\)"),
+        ("width", 12, "width is 12; use a multiple of groups, 8"),
     ],
 )
 def test_bad_values_are_named(name: str, value: object, said: str) -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from jobs.train_dvae import TrainDVAE, sampler
-from pipeline.models.dvae import DVAE, DVAEConfig
+from pipeline.models.config import DVAEConfig
+from pipeline.models.dvae import DVAE
 from pipeline.tokenize.pixels import to_bytes, to_png
 
 CONFIG = DVAEConfig(image_size=16, width=8, multipliers=(1, 2))

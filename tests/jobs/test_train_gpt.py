@@ -15,8 +15,8 @@ from pipeline.storage import Store, read_json, write_parquet
 from pipeline.tokenize.grammar import Grammar
 from pipeline.tokenize.text import TextTokenizer
 from pipeline.train import metrics
-from pipeline.train.engine import EngineConfig
-from pipeline.train.loop import Supervisor, TrainConfig
+from pipeline.train.config import EngineConfig, TrainConfig
+from pipeline.train.loop import Supervisor
 
 torch.set_num_threads(1)
 TOKENIZER = "f" * 64

@@ -5,11 +5,11 @@ import torch
 from diffusers import DDPMScheduler
 from torch import nn
 
+from pipeline.models.config import DenoiserConfig
 from pipeline.models.denoiser import (
     DETAIL_STD,
     NUM_TIMESTEPS,
     Denoiser,
-    DenoiserConfig,
     add_noise,
     alpha_bar,
     denoiser_loss,
@@ -136,7 +136,7 @@ def test_samples_of_a_batch_are_independent() -> None:
 
 
 def test_bad_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="groups 8"):
+    with pytest.raises(ValueError, match="width is 12; use a multiple of groups, 8"):
         DenoiserConfig(levels=(8,), width=12)
     for name, bad in (
         ("width", 0),

@@ -3,7 +3,8 @@ import re
 import pytest
 import torch
 
-from pipeline.models.dvae import DVAE, DVAEConfig, dvae_loss
+from pipeline.models.config import DVAEConfig
+from pipeline.models.dvae import DVAE, dvae_loss
 
 torch.set_num_threads(1)
 
@@ -64,7 +65,7 @@ def test_every_parameter_learns_and_training_fits_a_batch() -> None:
 
 
 def test_bad_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="image_size 30 is not a multiple of the stride 4"):
+    with pytest.raises(ValueError, match="image_size is 30; use a multiple of 4, the stride"):
         DVAEConfig(image_size=30)
     for name, bad in (
         ("width", 0),

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from transformers import LlamaConfig, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
-from pipeline.models.gpt import GPT, SIZES, GPTConfig, gpt_loss
+from pipeline.models.config import SIZES, GPTConfig
+from pipeline.models.gpt import GPT, gpt_loss
 
 torch.set_num_threads(1)
 CONFIG = GPTConfig(vocab_size=97, n_layer=3, d_model=48, n_head=6, n_kv_head=2, seq_len=64, rope_base=5000.0)
@@ -252,9 +253,9 @@ def test_named_sizes_are_valid_and_as_large_as_they_say() -> None:
 
 
 def test_bad_sizes_and_long_rows_are_refused() -> None:
-    with pytest.raises(ValueError, match="d_model 50"):
+    with pytest.raises(ValueError, match="^d_model is 50; use an even multiple of n_head, 4"):
         GPTConfig(vocab_size=8, d_model=50, n_head=4)
-    with pytest.raises(ValueError, match="n_kv_head 4"):
+    with pytest.raises(ValueError, match="^n_head is 6; use a multiple of n_kv_head, 4"):
         GPTConfig(vocab_size=8, d_model=48, n_head=6, n_kv_head=4)
     with pytest.raises(ValueError, match="65 tokens are more than"):
         small()(torch.zeros(1, 65, dtype=torch.int64))

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from pipeline.models.gpt import GPT, GPTConfig
-from pipeline.models.sampling import SamplingConfig, choose, draw, guide, keep_top_k, keep_top_p, sample_tokens
+from pipeline.models.config import GPTConfig, SamplingConfig
+from pipeline.models.gpt import GPT
+from pipeline.models.sampling import choose, draw, guide, keep_top_k, keep_top_p, sample_tokens
 
 torch.set_num_threads(1)
 
@@ -140,5 +141,5 @@ def test_rows_do_not_depend_on_their_neighbours() -> None:
 
 def test_bad_settings_are_refused() -> None:
     for bad in ({"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}):
-        with pytest.raises(ValueError, match="must"):
+        with pytest.raises(ValueError, match=f"^{next(iter(bad))} is .*; use "):
             SamplingConfig(**bad)

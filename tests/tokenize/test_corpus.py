@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pipeline.manifest import read_manifest, write_sealed
-from pipeline.models.dvae import DVAE, DVAEConfig
+from pipeline.models.config import DVAEConfig
+from pipeline.models.dvae import DVAE
 from pipeline.storage import CorruptFileError, Store, read_table, write_parquet
 from pipeline.tokenize import corpus, package
 from pipeline.tokenize.collate import pictures

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.models.dvae import DVAE, DVAEConfig
+from pipeline.models.config import DVAEConfig
+from pipeline.models.dvae import DVAE
 from pipeline.records import IMAGE
 from pipeline.tokenize.pixels import from_png, to_png
 

@@ -5,12 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from pipeline.models.denoiser import Denoiser, DenoiserConfig, denoiser_loss
-from pipeline.models.dvae import DVAE, DVAEConfig, dvae_loss
-from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
+from pipeline.models.config import DenoiserConfig, DVAEConfig, GPTConfig
+from pipeline.models.denoiser import Denoiser, denoiser_loss
+from pipeline.models.dvae import DVAE, dvae_loss
+from pipeline.models.gpt import GPT, gpt_loss
 from pipeline.train import engine as engines
 from pipeline.train import ranks
-from pipeline.train.engine import EngineConfig, OptimConfig
+from pipeline.train.config import EngineConfig, OptimConfig
 from pipeline.train.loss import LossFn, added
 from pipeline.train.slices import masters
 from tests.train import tiny

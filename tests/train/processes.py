@@ -1,6 +1,5 @@
 """Run a function in several processes that form a gloo group, without Ray."""
 
-import multiprocessing
 import os
 import tempfile
 import traceback
@@ -11,13 +10,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from tests.commands import FORKS
+
 
 def run(fn: Callable[..., Any], world: int, *args: Any, timeout_s: float = 100.0, may_die: bool = False) -> list[Any]:
     """What `fn(*args)` returned on each rank; with `may_die`, None for a rank that was killed."""
-    context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         workers = [
-            context.Process(target=_child, args=(fn, rank, world, folder, args), daemon=True) for rank in range(world)
+            FORKS.Process(target=_child, args=(fn, rank, world, folder, args, dict(os.environ)), daemon=True)
+            for rank in range(world)
         ]
         for worker in workers:
             worker.start()
@@ -40,9 +41,11 @@ def run(fn: Callable[..., Any], world: int, *args: Any, timeout_s: float = 100.0
         return results
 
 
-def _child(fn: Callable[..., Any], rank: int, world: int, folder: str, args: tuple[Any, ...]) -> None:
+def _child(
+    fn: Callable[..., Any], rank: int, world: int, folder: str, args: tuple[Any, ...], environment: dict[str, str]
+) -> None:
     torch.set_num_threads(1)
-    os.environ |= {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(world)}
+    os.environ |= environment | {"LOCAL_RANK": str(rank), "RANK": str(rank), "WORLD_SIZE": str(world)}
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world, timeout=timedelta(seconds=60)
     )

@@ -11,9 +11,10 @@ from pipeline.manifest import read_manifest
 from pipeline.storage import Store
 from pipeline.train import state
 from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.config import EngineConfig, OptimConfig
 from pipeline.train.data.order import Chain
 from pipeline.train.ema import Ema
-from pipeline.train.engine import Engine, EngineConfig, OptimConfig
+from pipeline.train.engine import Engine
 from pipeline.train.export import aliases, export, exported_step, from_checkpoint
 from pipeline.train.manifest import NetworkSpec
 from pipeline.train.saved import open_saved

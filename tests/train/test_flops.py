@@ -3,9 +3,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.models.denoiser import Denoiser, DenoiserConfig, denoiser_loss
-from pipeline.models.dvae import DVAE, DVAEConfig, dvae_loss
-from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
+from pipeline.models.config import DenoiserConfig, DVAEConfig, GPTConfig
+from pipeline.models.denoiser import Denoiser, denoiser_loss
+from pipeline.models.dvae import DVAE, dvae_loss
+from pipeline.models.gpt import GPT, gpt_loss
 from pipeline.train import flops
 from tests.train import networks
 

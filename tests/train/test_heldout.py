@@ -81,9 +81,9 @@ def test_data_that_nothing_can_be_learned_from_is_refused(data, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"eval_every": 5}, "train.eval_every is 5, and there is nothing to evaluate on; name data with --held-out"),
-        ({"keep_best": "eval/loss"}, "train.keep_best is eval/loss, and there is nothing to evaluate on"),
-        ({"sample_every": 5}, "train.sample_every is 5, and this network draws nothing by itself"),
+        ({"eval_every": 5}, "--train.eval-every is 5, and there is nothing to evaluate on; name data with --held-out"),
+        ({"keep_best": "eval/loss"}, "--train.keep-best is eval/loss, and there is nothing to evaluate on"),
+        ({"sample_every": 5}, "--train.sample-every is 5, and this network draws nothing by itself"),
     ],
 )
 def test_what_is_asked_for_and_cannot_be_had_is_refused(data, tmp_path, changes, said):

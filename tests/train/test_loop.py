@@ -15,8 +15,9 @@ from safetensors.torch import load
 from pipeline.storage import CorruptFileError, Store
 from pipeline.train import metrics
 from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.config import TrainConfig
 from pipeline.train.data.rows import Rows
-from pipeline.train.loop import Run, TrainConfig, finished, train
+from pipeline.train.loop import Run, finished, train
 from pipeline.train.manifest import NetworkSpec
 from pipeline.train.saved import committed, open_saved
 from tests.train import tiny
@@ -261,7 +262,7 @@ def test_a_finished_run_trains_no_more_and_a_longer_one_goes_on(data, tmp_path):
 
 def test_fewer_steps_than_were_done_are_refused(data, tmp_path):
     one_process(data, tmp_path, steps=6)
-    with pytest.raises(ValueError, match="trained for 6 steps already, and train.steps is 4"):
+    with pytest.raises(ValueError, match="trained for 6 steps already, and --train.steps is 4"):
         one_process(data, tmp_path, steps=4)
 
 
@@ -394,7 +395,8 @@ def test_the_best_checkpoint_is_kept_by_what_was_measured_before_it(data, tmp_pa
 
 def test_a_metric_that_nobody_measures_is_a_warning_with_those_there_are(data, tmp_path, caplog):
     one_process(data, tmp_path, steps=2, keep_best="psnr")
-    assert any("keep_best is psnr" in record.message and "accuracy" in record.message for record in caplog.records)
+    warned = "--train.keep-best is psnr"
+    assert any(warned in record.message and "accuracy" in record.message for record in caplog.records)
 
 
 def test_pictures_are_made_at_their_cadence(data, tmp_path):
@@ -519,13 +521,13 @@ def test_evaluation_sees_the_average_and_is_logged(data, tmp_path):
     ],
 )
 def test_bad_limits_are_named(name, value):
-    with pytest.raises(ValueError, match=f"train.{name} is {value}; "):
+    with pytest.raises(ValueError, match=f"^{name} is {value}; "):
         TrainConfig(**{name: value})
 
 
 def test_bad_values_are_named():
     for name in ("steps", "global_batch", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps"):
-        with pytest.raises(ValueError, match=f"train.{name} is 0"):
+        with pytest.raises(ValueError, match=f"^{name} is 0"):
             TrainConfig(**{name: 0})
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.models.config import GPTConfig
 from pipeline.models.denoiser import alpha_bar
-from pipeline.models.gpt import GPT, GPTConfig, gpt_loss
+from pipeline.models.gpt import GPT, gpt_loss
 from pipeline.storage import Store
 from pipeline.train import engine as engines
 from pipeline.train import preflight, ranks
-from pipeline.train.engine import EngineConfig, OptimConfig
-from pipeline.train.loop import TrainConfig
+from pipeline.train.config import EngineConfig, OptimConfig, TrainConfig
 from pipeline.train.preflight import Network
 from pipeline.train.saved import committed, open_saved
 from tests.train import networks, processes, tiny

@@ -52,5 +52,5 @@ def test_stays_between_zero_and_one_even_when_warmup_is_longer_than_the_run(kind
     ],
 )
 def test_bad_values_are_named(bad):
-    with pytest.raises(ValueError, match=f"schedule.{next(iter(bad))} is"):
+    with pytest.raises(ValueError, match=f"^{next(iter(bad))} is"):
         ScheduleConfig(**bad)

@@ -10,10 +10,11 @@ from pipeline.manifest import sealed
 from pipeline.storage import Store
 from pipeline.train import manifest, state
 from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.config import EngineConfig, OptimConfig
 from pipeline.train.data.order import Chain, Order
 from pipeline.train.divergence import Health
 from pipeline.train.ema import Ema
-from pipeline.train.engine import Engine, EngineConfig, OptimConfig
+from pipeline.train.engine import Engine
 from pipeline.train.manifest import NetworkSpec
 from pipeline.train.saved import open_saved
 from tests.train import tiny

@@ -19,11 +19,11 @@ from pipeline.storage import Store
 from pipeline.train import engine as engines
 from pipeline.train import loop, manifest, ranks, state
 from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.config import EngineConfig, OptimConfig, TrainConfig
 from pipeline.train.data.order import Chain, Draw, Order
 from pipeline.train.data.rows import Rows
 from pipeline.train.ema import Ema
-from pipeline.train.engine import EngineConfig, OptimConfig
-from pipeline.train.loop import Run, Supervisor, TrainConfig
+from pipeline.train.loop import Run, Supervisor
 from pipeline.train.loss import added
 from pipeline.train.manifest import NetworkSpec
 from pipeline.train.schedule import ScheduleConfig

@@ -1,6 +1,6 @@
 """The audio of an episode as samples, or the reason why its row leaves."""
 
-from pipeline.curate.stage import Leave
+from pipeline.curate.stage import Leave, State
 from pipeline.media.audio import Waveform, decode_audio
 from pipeline.media.error import MediaError
 
@@ -11,5 +11,5 @@ def decode_episode(data: bytes, sample_rate: int, max_duration_s: float) -> Wave
     try:
         return decode_audio(data, sample_rate, max_duration_s)
     except MediaError as error:
-        state = "dropped" if error.reason == "audio_too_long" else "failed"
+        state: State = "dropped" if error.reason == "audio_too_long" else "failed"
         raise Leave(state, error.reason, detail=error.detail) from error

@@ -9,8 +9,12 @@ from pipeline.curate.stage import Filter, Row, score
 class DropClipDuration(Filter):
     """Drop as `clip_too_short` or `clip_too_long`."""
 
-    min_s: float = 1.0  # ours: shorter is a word or two, with no melody to learn
-    max_s: float = 20.0  # ours: above `CutClips.max_s`, for a long cue; well below the 30 s that Whisper hears at once
+    # Ours: shorter is a word or two, with no melody to learn.
+    min_s: float = 1.0
+    """Seconds of a clip, at least."""
+    # Ours: above `CutClips.max_s`, for a long cue; well below the 30 s that Whisper hears at once.
+    max_s: float = 20.0
+    """Seconds of a clip, at most."""
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
@@ -24,7 +28,9 @@ class DropClipDuration(Filter):
 class DropNoSpeech(Filter):
     """Drop as `clip_no_speech` what holds less speech than this share of its time."""
 
-    min_speech_ratio: float = 0.3  # ours, and low: the detector tells silence from sound, and takes noise for speech
+    # Ours, and low: the detector tells silence from sound, and takes noise for speech.
+    min_speech_ratio: float = 0.3
+    """Share of the time in which somebody speaks."""
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
@@ -35,7 +41,9 @@ class DropNoSpeech(Filter):
 class DropQuiet(Filter):
     """Drop as `clip_too_quiet` what stays below this level (decibels below full scale)."""
 
-    min_rms_db: float = -50.0  # ours: 30 dB below the quietest that podcasts are mastered to (AES TD1004: -20 LUFS)
+    # Ours: 30 dB below the quietest that podcasts are mastered to (AES TD1004: -20 LUFS).
+    min_rms_db: float = -50.0
+    """Decibels, of which 0 is full scale."""
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
@@ -46,7 +54,9 @@ class DropQuiet(Filter):
 class DropClipped(Filter):
     """Drop as `clip_clipped` what has more than this share of samples at full scale."""
 
-    max_clipped_ratio: float = 0.01  # ours: limiters touch full scale with single samples, distortion with runs
+    # Ours: limiters touch full scale with single samples, distortion with runs.
+    max_clipped_ratio: float = 0.01
+    """Share of samples at full scale."""
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
@@ -60,7 +70,9 @@ class DropTextRate(Filter):
     # English at 150 words a minute is about 15 characters a second: an eighth of it, and twice. NeMo's curators call
     # more than 40 a hallucination.
     min_chars_per_s: float = 2.0
+    """Characters a second, at least."""
     max_chars_per_s: float = 30.0
+    """Characters a second, at most."""
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""

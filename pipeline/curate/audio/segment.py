@@ -8,18 +8,20 @@ voice detector, which tells silence from sound well and speech from music or noi
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import webrtcvad
 from numpy.typing import NDArray
 
-from pipeline.curate.audio.decode import decode_episode
 from pipeline.curate.stage import Leave, Row, Split, left
 from pipeline.curate.text.transcripts import Cue, read_transcript, spoken
-from pipeline.media.audio import Waveform, encode_flac, resample
+from pipeline.ranges import check_range
 from pipeline.records import CLIP, key_of
+
+if TYPE_CHECKING:
+    from pipeline.media.audio import Waveform
 
 # The longest of the frames that WebRTC's detector takes (10, 20, 30 ms), and the rates that it takes.
 FRAME_S = 0.03
@@ -49,23 +51,22 @@ class CutClips(Split):
     is dropped as `clip_outside_audio`, one of more than four times `max_s` as `clip_too_long`.
     """
 
-    sample_rate: int = 24_000  # of the clips
-    max_s: float = 15.0  # cues are joined while the clip stays shorter
-    max_gap_s: float = 0.6  # a longer pause between cues ends a clip; ours: pauses within a sentence are mostly shorter
-    pad_s: float = 0.1  # kept around speech: soft consonants begin before the detector hears them
-    vad_mode: int = 2  # WebRTC's: 0 calls most sounds speech, 3 the fewest
-    max_duration_s: float = 3 * 3600.0  # longer episodes are dropped
+    sample_rate: int = 24_000  # of the clips, in Hz
+    max_s: float = 15.0  # seconds: cues are joined while the clip stays shorter
+    max_gap_s: float = 0.6  # seconds: a longer pause ends a clip; ours: pauses within a sentence are mostly shorter
+    pad_s: float = 0.1  # seconds around speech: soft consonants begin before the detector hears them
+    vad_mode: int = 2  # WebRTC's, from 0 to 3: 0 calls most sounds speech, 3 the fewest
+    max_duration_s: float = 3 * 3600.0  # seconds: longer episodes are dropped
     batch_rows: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if self.vad_mode not in (0, 1, 2, 3):
-            raise ValueError(f"vad_mode is {self.vad_mode}, but must be 0, 1, 2 or 3")
-        for name in ("sample_rate", "max_s", "max_duration_s"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be greater than 0")
+        check_range(self, "vad_mode", low=0, high=3)
+        check_range(self, "sample_rate", "max_s", "max_duration_s", above=0)
 
     def split(self, row: Row) -> Iterator[Row]:
         """The episode, then its clips in order of time."""
+        from pipeline.curate.audio.decode import decode_episode  # PyAV: what only reads a config does without
+
         cues = read_transcript(row["transcript"])
         wave = decode_episode(row["audio"], self.sample_rate, self.max_duration_s)
         speech = speech_frames(wave, self.vad_mode)
@@ -83,7 +84,7 @@ class CutClips(Split):
             yield self._clip(row, wave, speech, span, earliest_s, latest_s)
 
     def _clip(
-        self, episode: Row, wave: Waveform, speech: NDArray[np.bool_], span: Span, earliest_s: float, latest_s: float
+        self, episode: Row, wave: "Waveform", speech: NDArray[np.bool_], span: Span, earliest_s: float, latest_s: float
     ) -> Row:
         clip: Row = dict.fromkeys(CLIP.names) | {name: episode[name] for name in _FROM_EPISODE}
         clip |= {"unit": "clip", "text": span.text, "sample_rate": wave.sample_rate}
@@ -103,7 +104,7 @@ class CutClips(Split):
             }
         )
 
-    def _refusal(self, wave: Waveform, span: Span) -> Leave | None:
+    def _refusal(self, wave: "Waveform", span: Span) -> Leave | None:
         """Why a span becomes a row without audio, if it does."""
         if span.end_s > wave.duration_s + FRAME_S + self.pad_s:
             return Leave("dropped", "clip_outside_audio", detail=f"the episode ends at {wave.duration_s:.2f} s")
@@ -134,9 +135,11 @@ def join_cues(cues: list[Cue], max_s: float, max_gap_s: float) -> list[Span]:
     return spans
 
 
-def speech_frames(wave: Waveform, mode: int) -> NDArray[np.bool_]:
+def speech_frames(wave: "Waveform", mode: int) -> NDArray[np.bool_]:
     """For each frame of 30 ms whether WebRTC's detector hears a voice; the incomplete last frame is left out."""
     if wave.sample_rate not in _VAD_RATES:
+        from pipeline.media.audio import resample  # PyAV, as above
+
         wave = resample(wave, 16_000)
     pcm = (np.clip(wave.samples, -1, 1) * 32767).astype("<i2").tobytes()
     step = round(wave.sample_rate * FRAME_S) * 2  # bytes of a frame
@@ -156,7 +159,7 @@ def trim(speech: NDArray[np.bool_], start_s: float, end_s: float, pad_s: float) 
     return max(start_s, first_s - pad_s), min(end_s, last_s + pad_s)
 
 
-def loudness(wave: Waveform) -> Row:
+def loudness(wave: "Waveform") -> Row:
     """rms_db (decibels below full scale, at least -120) and clipped_ratio (share of samples at full scale)."""
     if not len(wave.samples):
         return {"rms_db": _FLOOR_DB, "clipped_ratio": 0.0}
@@ -176,10 +179,12 @@ def _share(speech: NDArray[np.bool_]) -> float:
     return float(speech.mean()) if len(speech) else 0.0
 
 
-def _sound(wave: Waveform, start_s: float, end_s: float) -> Row:
+def _sound(wave: "Waveform", start_s: float, end_s: float) -> Row:
     """The stretch as FLAC, with its digest and its loudness."""
+    from pipeline.media.audio import encode_flac
+
     rate = wave.sample_rate
-    stretch = Waveform(samples=wave.samples[round(start_s * rate) : round(end_s * rate)], sample_rate=rate)
+    stretch = replace(wave, samples=wave.samples[round(start_s * rate) : round(end_s * rate)])
     flac = encode_flac(stretch)
     digest = hashlib.sha256(flac).hexdigest()
     return loudness(stretch) | {"audio": flac, "size_bytes": len(flac), "sha256": digest}

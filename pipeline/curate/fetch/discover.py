@@ -9,7 +9,6 @@ from pipeline.curate.fetch.http import FetchConfig, fetch_one
 from pipeline.curate.fetch.lists import read_list
 from pipeline.curate.fetch.pages import read_page
 from pipeline.curate.fetch.rows import listing_row
-from pipeline.curate.fetch.video import VideoPageConfig, read_video_page
 from pipeline.curate.stage import Leave, Row, failure
 
 Kind = Literal["list", "feed", "page", "video_page"]
@@ -23,7 +22,8 @@ class DiscoverConfig:
     """How to read listings; `fetch.max_bytes` bounds one listing, and further feeds (32 MiB) and pages (8, video 4)."""
 
     fetch: FetchConfig = field(default_factory=lambda: FetchConfig(max_bytes=64 * 2**20))
-    video: VideoPageConfig = field(default_factory=VideoPageConfig)
+    extractors: tuple[str, ...] = ("generic", "html5")
+    """Regexes of the names of yt-dlp's extractors that may run; further ones, such as youtube, are yours to allow."""
 
 
 def discover(url: str, kind: Kind, config: DiscoverConfig) -> list[Row]:
@@ -38,7 +38,9 @@ def discover(url: str, kind: Kind, config: DiscoverConfig) -> list[Row]:
     try:
         url = canonical(url)
         if kind == "video_page":
-            rows = read_video_page(url, fetch, config.video)
+            from pipeline.curate.fetch.video import read_video_page  # yt-dlp, which only such pages need
+
+            rows = read_video_page(url, fetch, config.extractors)
         else:
             response = fetch_one(url, fetch)
             if kind == "list":
@@ -56,7 +58,9 @@ def discover(url: str, kind: Kind, config: DiscoverConfig) -> list[Row]:
 
 def split_source(source: str) -> tuple[str, Kind]:
     """KIND=URL -> (URL, KIND); ValueError if it is none."""
-    kind, _, url = source.partition("=")
-    if kind not in get_args(Kind) or not url:
-        raise ValueError(f"{source!r} is no source; write KIND=URL with KIND one of {', '.join(get_args(Kind))}")
+    name, _, url = source.partition("=")
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    kind = next((kind for kind in kinds if kind == name), None)
+    if kind is None or not url:
+        raise ValueError(f"sources holds {source!r}; write KIND=URL with KIND one of {', '.join(kinds)}")
     return url, kind

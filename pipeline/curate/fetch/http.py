@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 from protego import Protego
 from yarl import URL
 
@@ -30,7 +29,11 @@ from pipeline.curate.fetch import consent
 from pipeline.curate.fetch.address import canonical, check_address, networks, shown
 from pipeline.curate.stage import Leave, State
 from pipeline.log import clean
+from pipeline.ranges import check_range
 from pipeline.redact import redacted_text
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _HOST_CONNECTIONS = 4
@@ -46,29 +49,29 @@ class FetchConfig:
     """How to fetch; the defaults are those of a polite guest."""
 
     timeout_s: float = 60.0  # seconds of network time for one URL: all attempts, redirects and bytes
-    max_bytes: int = 64 * 2**20  # largest body, as sent and as inflated
+    max_bytes: int = 64 * 2**20  # bytes of the largest body, as sent and as inflated
     max_redirects: int = 5  # hops before giving up
     retries: int = 2  # further attempts after 408, 429, 5xx, or a lost connection
-    backoff_s: float = 0.5  # pause before the first retry; doubles with each
-    max_wait_s: float = 60.0  # longest that we wait for a host; it is deferred if it asks for more
+    backoff_s: float = 0.5  # seconds of pause before the first retry; doubles with each
+    max_wait_s: float = 60.0  # seconds that we wait for a host at most; it is deferred if it asks for more
     concurrency: int = 16  # requests under way at once in one worker
     per_host_interval_s: float = 0.5  # seconds between two requests to one host, in one worker
-    robots_ttl_s: float = 3600.0  # how long a robots.txt is remembered
+    robots_ttl_s: float = 3600.0  # seconds that a robots.txt is remembered
     user_agent: str = "triptych (crawler of open media; robots.txt token: triptych)"  # say whom to contact
     allow_private: tuple[str, ...] = ()  # CIDR networks allowed though not public, such as 127.0.0.0/8
 
     def __post_init__(self) -> None:
-        networks(self.allow_private)
-        for name in ("timeout_s", "max_bytes", "concurrency"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be greater than 0")
-        for name in ("max_redirects", "retries", "backoff_s", "max_wait_s", "per_host_interval_s", "robots_ttl_s"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
+        try:
+            networks(self.allow_private)
+        except ValueError as error:
+            raise ValueError(f"allow_private holds no network: {error}; use names such as 127.0.0.0/8") from error
+        check_range(self, "timeout_s", "max_bytes", "concurrency", above=0)
+        check_range(self, "max_redirects", "retries", "backoff_s", "max_wait_s", low=0)
+        check_range(self, "per_host_interval_s", "robots_ttl_s", low=0)
         if consent.AGENT not in self.user_agent.lower():
             raise ValueError(
-                f"user_agent {self.user_agent!r} must contain {consent.AGENT!r}, the name that "
-                "robots.txt files address us by"
+                f"user_agent is {self.user_agent!r}; let it contain {consent.AGENT!r}, the name that robots.txt files "
+                "address us by"
             )
 
 
@@ -128,6 +131,8 @@ class Client:
         self._stall_s = config.timeout_s / (config.retries + 1)  # a dead connection leaves time for the other attempts
 
     async def __aenter__(self) -> "Client":
+        import aiohttp  # here and below: what only reads a config or a finished run does without
+
         self._slots = asyncio.Semaphore(self.config.concurrency)
         self._asking: dict[str, asyncio.Lock] = {}
         connector = aiohttp.TCPConnector(
@@ -186,6 +191,8 @@ class Client:
 
     async def _request(self, url: str, clock: _Clock, max_bytes: int, is_robots: bool) -> Response | str:
         """One hop, in the network time left: a response, or the URL it redirects to."""
+        import aiohttp
+
         async with self._slots:
             began = time.monotonic()
             try:
@@ -222,7 +229,7 @@ class Client:
             body = await _body(url, answer, max_bytes, cut=is_robots)
             return Response(url=url, status=answer.status, headers=answer.headers, body=body)
 
-    def _status(self, url: str, answer: aiohttp.ClientResponse) -> HttpLeave:
+    def _status(self, url: str, answer: "aiohttp.ClientResponse") -> HttpLeave:
         status, asked_s = answer.status, retry_after_s(answer.headers.get("Retry-After"))
         again = status in (408, 429) or status >= 500
         facts: dict[str, Any] = {"retryable": again, "http_status": status}
@@ -317,7 +324,7 @@ def _host(url: str) -> str:
     return URL(url, encoded=True).authority
 
 
-async def _body(url: str, answer: aiohttp.ClientResponse, max_bytes: int, cut: bool) -> bytes:
+async def _body(url: str, answer: "aiohttp.ClientResponse", max_bytes: int, cut: bool) -> bytes:
     """The body, inflated; one longer than `max_bytes` is `cut` there or leaves as too_large."""
     status = answer.status
     too_large = HttpLeave("failed", "too_large", url, f"more than {max_bytes} bytes", http_status=status)

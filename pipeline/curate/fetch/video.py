@@ -7,7 +7,6 @@ extractor filled, since yt-dlp's own choice of subtitles mixes them.
 """
 
 import io
-from dataclasses import dataclass
 from typing import Any
 
 from yt_dlp import YoutubeDL
@@ -28,21 +27,14 @@ _TIMED = ("vtt", "srt", "json")
 _MAX_ENTRIES = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoPageConfig:
-    """Which of yt-dlp's extractors may run, as regexes of their names."""
-
-    extractors: tuple[str, ...] = ("generic", "html5")  # further ones, such as youtube, are yours to allow
-
-
-def read_video_page(url: str, config: FetchConfig, video: VideoPageConfig) -> list[Row]:
+def read_video_page(url: str, config: FetchConfig, extractors: tuple[str, ...]) -> list[Row]:
     """`INPUT` rows of the media files on the page at `url`, with the caption track that is likest a person's.
 
     `transcript_kind` is manual, auto (recognised speech) or translated (by a machine). `language` is the media's or
     the page's. Raises Leave: the reasons of the client, `page_unreadable`, `listing_empty`.
     """
     plugin_dirs.value = []
-    with _Downloader(config, video) as downloader:
+    with _Downloader(config, extractors) as downloader:
         try:
             info = downloader.extract_info(url, download=False)
         except YoutubeDLError as error:
@@ -127,13 +119,13 @@ def _entries(info: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 class _Downloader(YoutubeDL):
-    def __init__(self, config: FetchConfig, video: VideoPageConfig) -> None:
+    def __init__(self, config: FetchConfig, extractors: tuple[str, ...]) -> None:
         self._config = config
         self.refusals: list[Leave] = []
         self.first: Any = None  # the page itself, read once for what it says of language, licence and consent
         super().__init__(
             {
-                "allowed_extractors": list(video.extractors),
+                "allowed_extractors": list(extractors),
                 "skip_download": True,
                 "format": "bestaudio/best",
                 "ignore_no_formats_error": True,

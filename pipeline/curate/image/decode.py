@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.curate.stage import Leave, Map, Row
 from pipeline.media.error import MediaError
 from pipeline.media.image import MAX_PIXELS, encode_png, fit, open_image
+from pipeline.ranges import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +22,11 @@ class DecodeImage(Map):
 
     image_size: int | None = None  # pixels per side of the PNG: shorter side scaled to it, middle cut out; None keeps
     mode: Literal["keep", "L", "RGB"] = "keep"  # keep: L for grey originals, else RGB
-    max_pixels: int = 50_000_000  # refused beyond this, before decoding; cameras of phones make as many
+    max_pixels: int = 50_000_000  # pixels: refused beyond, before decoding; cameras of phones make as many
 
     def __post_init__(self) -> None:
-        if self.image_size is not None and self.image_size < 1:
-            raise ValueError(f"image_size is {self.image_size}, but must be at least 1 pixel, or unset to keep sizes")
-        if not 1 <= self.max_pixels <= MAX_PIXELS:
-            raise ValueError(f"max_pixels is {self.max_pixels}, but must lie in 1..{MAX_PIXELS}")
+        check_range(self, "image_size", low=1)
+        check_range(self, "max_pixels", low=1, high=MAX_PIXELS)
 
     def map(self, row: Row) -> Row:
         """The row with a normalised PNG and its scores."""

@@ -11,6 +11,7 @@ class DropSmallImage(Filter):
 
     # Ours: icons and thumbnails of galleries end below it. DataComp (arXiv:2304.14108) asks for 200.
     min_side_px: int = 64
+    """Pixels of the shorter side, at least."""
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
@@ -22,7 +23,9 @@ class DropSmallImage(Filter):
 class DropAspect(Filter):
     """Drop as `image_aspect` what is longer than `max_ratio` times its shorter side."""
 
-    max_ratio: float = 3.0  # DataComp (arXiv:2304.14108) and Data-Juicer: beyond it are banners and rulers
+    # DataComp (arXiv:2304.14108) and Data-Juicer: beyond it are banners and rulers.
+    max_ratio: float = 3.0
+    """Times the shorter side, at most."""
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
@@ -35,6 +38,7 @@ class DropFlat(Filter):
 
     # Two grey levels, equally often, have 1 bit: less is a blank page, a spacer or a placeholder.
     min_entropy_bits: float = 1.0
+    """Bits of each pixel's grey level, of 8."""
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""

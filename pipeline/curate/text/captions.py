@@ -58,8 +58,8 @@ class DropFilenameCaption(Filter):
 class DropShortCaption(Filter):
     """Drop as `caption_too_short` what has fewer characters or words."""
 
-    min_chars: int = 3
-    min_words: int = 1
+    min_chars: int = 3  # characters
+    min_words: int = 1  # words
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
@@ -71,7 +71,7 @@ class DropShortCaption(Filter):
 class DropLongCaption(Filter):
     """Drop as `caption_too_long` what has more characters."""
 
-    max_chars: int = 1000
+    max_chars: int = 1000  # characters
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""

@@ -74,8 +74,8 @@ class DropAutoTranscript(Filter):
 class DropRollingTranscript(Filter):
     """Drop as `transcript_rolling_captions` scrolling lines, or cues with a time on each word."""
 
-    max_rolling_ratio: float = 0.5
-    max_word_timed_ratio: float = 0.5
+    max_rolling_ratio: float = 0.5  # share of cues that repeat a line of the one before
+    max_word_timed_ratio: float = 0.5  # share of cues with a time on each word
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""
@@ -88,7 +88,7 @@ class DropRollingTranscript(Filter):
 class DropUpperTranscript(Filter):
     """Drop as `transcript_upper_case` what is written in capitals."""
 
-    max_upper_ratio: float = 0.8
+    max_upper_ratio: float = 0.8  # share of letters that are capitals
 
     def reason(self, row: Row) -> str | None:
         """The code, or None, also where the script has no case."""
@@ -99,7 +99,7 @@ class DropUpperTranscript(Filter):
 class DropLowerTranscript(Filter):
     """Drop as `transcript_lower_case` what has next to no capitals: not at sentences, not in names."""
 
-    max_lower_ratio: float = 0.99
+    max_lower_ratio: float = 0.99  # share of letters that are not
 
     def reason(self, row: Row) -> str | None:
         """The code, or None, also where the script has no case."""
@@ -110,7 +110,7 @@ class DropLowerTranscript(Filter):
 class DropUnpunctuatedTranscript(Filter):
     """Drop as `transcript_unpunctuated` what has next to no commas, full stops or question marks."""
 
-    min_per_100_words: float = 1.0
+    min_per_100_words: float = 1.0  # marks in 100 words
 
     def reason(self, row: Row) -> str | None:
         """The code, or None, also where the script does without."""

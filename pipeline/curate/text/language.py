@@ -68,7 +68,7 @@ class DropLanguageMismatch(Filter):
     declared none for the audio.
     """
 
-    min_prob: float = 0.7
+    min_prob: float = 0.7  # probability from which a detection is believed
 
     def reason(self, row: Row) -> str | None:
         """The code, or None."""

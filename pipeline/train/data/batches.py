@@ -67,13 +67,13 @@ def check_split(
     if world > num_samples:
         raise ValueError(f"{world} workers for a dataset of {num_samples} samples; use fewer workers")
     if global_batch < world:
-        raise ValueError(f"train.global_batch is {global_batch}, and there are {world} workers; use {world} or more")
+        raise ValueError(f"--train.global-batch is {global_batch}, and there are {world} workers; use {world} or more")
     if micro_batch is not None and micro_batch < 1:
-        raise ValueError(f"train.micro_batch is {micro_batch}; use 1 or more")
+        raise ValueError(f"--train.micro-batch is {micro_batch}; use 1 or more")
     if num_micro(global_batch, micro_batch, world) > global_batch // world:
         raise ValueError(
-            f"train.micro_batch is {micro_batch}, and {world} workers cannot share {global_batch} samples "
-            f"equally; use 2 or more, or a train.global_batch that is a multiple of {world}"
+            f"--train.micro-batch is {micro_batch}, and {world} workers cannot share {global_batch} samples "
+            f"equally; use 2 or more, or a --train.global-batch that is a multiple of {world}"
         )
 
 

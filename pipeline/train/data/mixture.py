@@ -107,7 +107,7 @@ def check_weights(weights: Sequence[float], names: Sequence[str]) -> None:
     for name, weight, quota in zip(names, weights, quotas(weights), strict=True):
         if quota == 0:
             raise ValueError(
-                f"the weight {weight:g} of {name} is less than one sample in {PERIOD}; raise it, or leave it out"
+                f"weights holds {weight:g} for {name}, less than one sample in {PERIOD}; raise it, or leave it out"
             )
 
 

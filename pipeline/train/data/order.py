@@ -65,7 +65,7 @@ class Order:
         if sum(self.group_rows) < 1 or min(self.group_rows) < 0:
             raise ValueError("the dataset has no rows; check that the steps before this one kept any")
         if self.window_groups < 0:
-            raise ValueError(f"train.window_blocks is {self.window_groups}; use 0 (all) or a number of row groups")
+            raise ValueError(f"--train.window-blocks is {self.window_groups}; use 0 (all) or a number of row groups")
 
     @cached_property
     def num_samples(self) -> int:
@@ -214,8 +214,9 @@ class Chain:
             again = again.next(order.ids(step, global_batch)[0])
         if again.value != self.value or order.fingerprint != self.stream:
             raise ValueError(
-                f"the checkpoint of step {self.step} was trained on other samples: the dataset, a weight, train.seed, "
-                "train.global_batch or train.window_blocks changed; restore them, or choose a new run_dir"
+                f"the checkpoint of step {self.step} was trained on other samples: the dataset, a weight, "
+                "--train.seed, --train.global-batch or --train.window-blocks changed; restore them, or choose a new "
+                "run_dir"
             )
 
 

@@ -21,7 +21,6 @@ from pipeline import storage
 from pipeline.log import logger
 from pipeline.manifest import read_manifest
 from pipeline.storage import CorruptFileError, File, Store
-from pipeline.train import ranks
 from pipeline.train.data.cache import Cache
 from pipeline.train.data.order import Order
 
@@ -104,6 +103,8 @@ class Rows:
 
     def order(self, seed: int, window_groups: int) -> Order:
         """The order in which these rows are trained on; a warning if its windows do not stay in memory."""
+        from pipeline.train import ranks  # torch, which who only checks the weights of a mixture does without
+
         order = Order(group_rows=self.group_rows, seed=seed, window_groups=window_groups, dataset=self.digest)
         groups = len(self.group_rows)
         together = min(window_groups or groups, groups)
@@ -112,7 +113,7 @@ class Rows:
         if needed > self._cache_bytes and ranks.rank() == 0:
             logger.warning(
                 "warning: %d row groups of %s are shuffled together, %.1f GB on each worker, where %.1f GB are "
-                "kept, so most will be read many times; use --train.window_blocks %d or less",
+                "kept, so most will be read many times; use --train.window-blocks %d or less",
                 together,
                 self.url,
                 needed / 1e9,

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.curate.fetch.video import VideoPageConfig, choose_track, read_video_page
+from pipeline.curate.fetch.discover import DiscoverConfig
+from pipeline.curate.fetch.video import choose_track, read_video_page
 from pipeline.curate.stage import Leave
 from pipeline.records import key_of
 
-VIDEO = VideoPageConfig()
+EXTRACTORS = DiscoverConfig().extractors
 PAGE = """<!doctype html><html lang="en-GB"><head><title>T</title>
 <link rel=license href="http://cc.example/by"></head><body>
 <audio controls src="one.mp3"><track kind="captions" srclang="de" src="one.de.vtt">
@@ -19,7 +20,7 @@ PAGE = """<!doctype html><html lang="en-GB"><head><title>T</title>
 
 def test_players_with_and_without_tracks(site, config):
     site.pages["/show/page"] = {"text": PAGE, "content_type": "text/html"}
-    one, two = read_video_page(f"{site.url}/show/page", config, VIDEO)
+    one, two = read_video_page(f"{site.url}/show/page", config, EXTRACTORS)
     assert (one["url"], one["transcript_url"]) == (f"{site.url}/show/one.mp3", f"{site.url}/show/one.vtt")
     assert (one["transcript_type"], one["transcript_kind"], one["language"]) == ("vtt", "manual", "en-GB")
     assert one["key"] == key_of(one["url"]) and one["license"] == "http://cc.example/by" and one["text"] is None
@@ -30,10 +31,10 @@ def test_players_with_and_without_tracks(site, config):
 def test_secrets_of_the_page_are_not_kept(site, config):
     site.pages["/show/page"] = {"text": PAGE, "content_type": "text/html"}
     site.pages["/none"] = {"text": "<p>", "content_type": "text/html"}
-    one, _ = read_video_page(f"{site.url}/show/page?id=7&token=hunter", config, VIDEO)
+    one, _ = read_video_page(f"{site.url}/show/page?id=7&token=hunter", config, EXTRACTORS)
     assert (one["page_url"], one["source"]) == (f"{site.url}/show/page?id=7&token=REDACTED", f"{site.url}/show/page")
     with pytest.raises(Leave) as leave:
-        read_video_page(f"{site.url}/none?id=7&x=hunter", config, VIDEO)
+        read_video_page(f"{site.url}/none?id=7&x=hunter", config, EXTRACTORS)
     assert "hunter" not in leave.value.detail and f"{site.url}/none" in leave.value.detail
 
 
@@ -45,7 +46,7 @@ def test_no_program_is_run(site, config, monkeypatch):
     monkeypatch.setattr("os.posix_spawn", refuse)
     monkeypatch.setattr("yt_dlp.utils.Popen", refuse)
     site.pages["/page"] = {"text": PAGE, "content_type": "text/html"}
-    assert len(read_video_page(f"{site.url}/page", config, VIDEO)) == 2
+    assert len(read_video_page(f"{site.url}/page", config, EXTRACTORS)) == 2
 
 
 def test_robots_and_opt_outs_hold(site, config):
@@ -63,7 +64,7 @@ def test_robots_and_opt_outs_hold(site, config):
         ("missing", ("failed", "http_404")),
     ):
         with pytest.raises(Leave) as leave:
-            read_video_page(f"{site.url}/{path}", config, VIDEO)
+            read_video_page(f"{site.url}/{path}", config, EXTRACTORS)
         assert (leave.value.state, leave.value.reason) == expected, path
     assert not site.hits["/no"]
 
@@ -72,9 +73,9 @@ def test_no_request_escapes_the_address_rules(site, config):
     for target in ("http://169.254.169.254/latest/meta-data", "http://10.0.0.1/x.m3u8"):
         site.pages["/a"] = {"status": 302, "headers": {"Location": target}}
         with pytest.raises(Leave, match="private_address"):
-            read_video_page(f"{site.url}/a", config, VIDEO)
+            read_video_page(f"{site.url}/a", config, EXTRACTORS)
     with pytest.raises(Leave, match="private_address"):
-        read_video_page(f"{site.url}/a", replace(config, allow_private=()), VIDEO)
+        read_video_page(f"{site.url}/a", replace(config, allow_private=()), EXTRACTORS)
 
 
 def test_child_playlists_are_fetched_by_us_or_not_at_all(site, config):
@@ -84,7 +85,7 @@ def test_child_playlists_are_fetched_by_us_or_not_at_all(site, config):
     }
     site.pages["/ok.m3u8"] = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nhttp://10.0.0.1/child.m3u8\n"
     with pytest.raises(Leave, match="listing_empty|page_unreadable|private_address"):
-        read_video_page(f"{site.url}/page", config, VIDEO)
+        read_video_page(f"{site.url}/page", config, EXTRACTORS)
     assert site.hits["/ok.m3u8"] == 1
 
 
@@ -92,7 +93,7 @@ def test_child_playlists_are_fetched_by_us_or_not_at_all(site, config):
 def test_pages_without_players_leave(site, config, body):
     site.pages["/a"] = {"text": body, "content_type": "text/html"}
     with pytest.raises(Leave) as leave:
-        read_video_page(f"{site.url}/a", config, VIDEO)
+        read_video_page(f"{site.url}/a", config, EXTRACTORS)
     assert leave.value.state == "failed" and leave.value.reason in ("page_unreadable", "listing_empty")
 
 

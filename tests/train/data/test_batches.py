@@ -116,11 +116,11 @@ def test_batches_that_cannot_be_shared_out_are_refused(monkeypatch):
     monkeypatch.setattr(ranks, "world_size", lambda: 4)
     check_split(10, 2, 100)
     check_split(12, 1, 100)
-    with pytest.raises(ValueError, match="global_batch is 3, and there are 4 workers; use 4 or more"):
+    with pytest.raises(ValueError, match="--train.global-batch is 3, and there are 4 workers; use 4 or more"):
         check_split(3, None, 100)
     with pytest.raises(ValueError, match="micro_batch is 0; use 1 or more"):
         check_split(12, 0, 100)
-    with pytest.raises(ValueError, match="micro_batch is 1, and 4 workers cannot share 10 .*multiple of 4"):
+    with pytest.raises(ValueError, match="--train.micro-batch is 1, and 4 workers cannot share 10 .*multiple of 4"):
         check_split(10, 1, 100)
     with pytest.raises(ValueError, match="4 workers for a dataset of 3 samples"):
         check_split(12, None, 3)
@@ -140,8 +140,8 @@ def test_ranks_that_see_other_data_are_refused(monkeypatch):
     ("change", "message"),
     [
         ("world", "200 workers for a dataset of 101 samples; use fewer workers"),
-        ("batch", "global_batch is 12, and there are 13 workers; use 13 or more"),
-        ("micro", "micro_batch is 1, and 5 workers cannot share 12 samples"),
+        ("batch", "--train.global-batch is 12, and there are 13 workers; use 13 or more"),
+        ("micro", "--train.micro-batch is 1, and 5 workers cannot share 12 samples"),
         ("torn", r"part-1.parquet is torn or altered"),
     ],
 )

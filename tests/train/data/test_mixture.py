@@ -149,7 +149,7 @@ def test_what_cannot_be_mixed_is_refused(tmp_path):
     for weights in ((1,), (1, 0), (1, -2), (1, float("nan")), (1, float("inf"))):
         with pytest.raises(ValueError, match=r"weights are .* for 2 datasets; give a positive number for each"):
             MixedRows([a, b], weights)
-    with pytest.raises(ValueError, match=r"weight 1 of .*/b is less than one sample in 10000"):
+    with pytest.raises(ValueError, match=r"weights holds 1 for .*/b, less than one sample in 10000"):
         MixedRows([a, b], (10**6, 1))
     c = dataset(tmp_path / "c", 0, 20, more=np.zeros(20))
     with pytest.raises(ValueError, match=r"/c and .*/a cannot be mixed.*id int64, more double and id int64"):

@@ -108,7 +108,7 @@ def test_an_empty_dataset_is_refused():
         Order(group_rows=(), seed=0)
     with pytest.raises(ValueError, match="no rows"):
         Order(group_rows=(0, 0), seed=0)
-    with pytest.raises(ValueError, match="window_blocks is -1"):
+    with pytest.raises(ValueError, match="--train.window-blocks is -1"):
         Order(group_rows=(3,), seed=0, window_groups=-1)
 
 

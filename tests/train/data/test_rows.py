@@ -183,7 +183,7 @@ def test_windows_that_do_not_stay_in_memory_are_told(tmp_path, caplog, monkeypat
         rows.order(seed=0, window_groups=0)
         rows.order(seed=0, window_groups=10**6)  # there are 10
     assert len(caplog.records) == 2 and caplog.messages[0] == caplog.messages[1]
-    assert "10 row groups" in caplog.messages[0] and "--train.window_blocks 6 or less" in caplog.messages[0]
+    assert "10 row groups" in caplog.messages[0] and "--train.window-blocks 6 or less" in caplog.messages[0]
 
 
 def test_the_schema_is_that_of_the_columns_that_are_read(store):
