@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from jobs._main import note
 from jobs._ray import RayConfig, ray_session
 from pipeline.curate import audit
-from pipeline.curate.export import ExportConfig
 from pipeline.curate.fetch.discover import split_source
 from pipeline.curate.guard import Guard, GuardConfig
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import ExportConfig
 from pipeline.curate.run import Curation, summary
 from pipeline.curate.waves import WaveConfig
 from pipeline.lease import hold
@@ -93,7 +94,8 @@ def curate(config: C, describe: Callable[[C], Curation]) -> None:
         logger.info("%s: nothing left to do in %s", wanted.name, config.run_dir)
         return
     with hold(store) as lease:
-        audit.check(store)
+        journal = Journal(store)  # what was looked at before may have changed until the run was held
+        audit.check(journal)
         note(store, config)
         with ray_session(config.ray, verbose=config.verbose):
-            summary(wanted.name, wanted.run(store, lease, accept_plan=config.accept_plan))
+            summary(wanted.name, wanted.run(store, lease, journal=journal, accept_plan=config.accept_plan))

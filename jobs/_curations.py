@@ -7,6 +7,7 @@ from jobs import curate_images, curate_speech
 from jobs._curate import CurateConfig
 from pipeline import config as configs
 from pipeline.curate import plan
+from pipeline.curate.journal import Journal
 from pipeline.curate.run import Curation
 from pipeline.storage import Store, read_json
 
@@ -20,10 +21,10 @@ JOBS: dict[str, tuple[type[CurateConfig], Callable[[Any], Curation]]] = {
 def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, CurateConfig, Curation]:
     """The run's folder, its config (with `--option value` words put over it), and its curation."""
     store = Store(run_dir)
-    made = plan.fingerprints(store)
-    if not made:
+    fingerprints = plan.fingerprints(Journal(store))
+    if not fingerprints:
         raise ValueError(f"{run_dir} is no curation run, or has not begun; run a curation job with --run-dir {run_dir}")
-    name = made[-1]["job"]
+    name = str(fingerprints[-1].get("job"))
     if name not in JOBS:
         raise ValueError(
             f"{run_dir} was made by {name!r}, which is none of {', '.join(JOBS)}; add it to jobs/_curations.py"

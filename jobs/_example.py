@@ -10,6 +10,7 @@ from jobs._main import run
 from jobs._ray import RayConfig, ray_session
 from pipeline.chaos import example
 from pipeline.curate import audit
+from pipeline.curate.journal import Journal
 from pipeline.lease import hold
 from pipeline.log import logger
 from pipeline.storage import Store
@@ -63,9 +64,10 @@ def main(config: Example) -> None:
         logger.info("example: nothing left to do")
         return
     with hold(store) as lease:
-        audit.check(store)
+        journal = Journal(store)
+        audit.check(journal)
         with ray_session(RayConfig(cpus=config.cpus), verbose=config.verbose):
-            example.do(store, toy, config.step, lease)
+            example.do(journal, toy, config.step, lease)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from jobs._main import run
 from jobs._ray import ray_session
 from pipeline.config import difference
 from pipeline.curate import audit, decide, survey
+from pipeline.curate.journal import Journal
 from pipeline.curate.run import Curation
 from pipeline.lease import hold
 from pipeline.log import say
@@ -51,11 +52,12 @@ def main(config: Decide) -> None:
         raise ValueError(f"{'; '.join(changes)}: that changes the scores, not the verdicts; it needs a new run")
     sweeps = tuple(_sweeps(config, before, after, new))
     with hold(store):  # so that nobody deletes what is not yet named
-        audit.check(store, only="verdicts/")  # no more is made here
+        journal = Journal(store)
+        audit.check(journal, only="verdicts/")  # no more is made here
         with ray_session(before.ray, verbose=config.verbose):
-            names = [old.decide(store), new.decide(store)]
-            found = survey.survey(store, new.rules, new.schema, sweeps)
-    _moves(*[decide.verdicts(store, name) for name in names])
+            names = [old.decide(journal), new.decide(journal)]
+            found = survey.survey(journal, new.rules, new.schema, sweeps)
+    _moves(*[decide.verdicts(journal, name) for name in names])
     for unit, pairs in found.objections.items():
         _matrix(unit, pairs, found.alone[unit])
     for sweep, points in zip(sweeps, found.yields, strict=True):
@@ -75,8 +77,8 @@ def _moves(before: pa.Table, after: pa.Table) -> None:
     for unit, book in decide.books(after).items():
         was = books[unit]
         say(
-            f"{unit}: kept {was['kept']} -> {book['kept']} of {book['in']}, "
-            f"{was['hours'].get(STATES[0], 0):.3f} -> {book['hours'].get(STATES[0], 0):.3f} hours"
+            f"{unit}: kept {was.kept} -> {book.kept} of {book.in_}, "
+            f"{was.hours.get(STATES[0], 0):.3f} -> {book.hours.get(STATES[0], 0):.3f} hours"
         )
     for (unit, end, now), rows in sorted(survey.moved(before, after).items()):
         say(f"  {rows} {unit} rows: {end} -> {now}")

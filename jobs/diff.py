@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from jobs._main import run
 from pipeline.curate import diff
+from pipeline.curate.journal import Journal
 from pipeline.log import clean, say
 from pipeline.storage import Store
 
@@ -29,7 +30,7 @@ class Diff:
 
 def main(config: Diff) -> None:
     """Print the plans' differences, the samples, and the sums."""
-    a, b = Store(config.a), Store(config.b)
+    a, b = Journal(Store(config.a)), Journal(Store(config.b))
     total: Counter[str] = Counter()
     if not config.json_lines:
         for line in diff.plans(a, b) or ["the same"]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from jobs._curations import open_curation
 from jobs._main import run
 from pipeline.curate.explain import explain, matching
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import Ledger
 from pipeline.log import say
-from pipeline.manifest import read_sealed
 from pipeline.records import LEDGER
 
 _LINE_CHARS = 1000
@@ -29,13 +30,14 @@ class Explain:
 def main(config: Explain) -> None:
     """Print its story, a line each."""
     store, _, curation = open_curation(config.run_dir)
-    if not store.exists(LEDGER):
+    journal = Journal(store)
+    ledger = journal.find(LEDGER, Ledger)
+    if ledger is None:
         raise ValueError(f"{config.run_dir} is not finished, it has no {LEDGER}; run its job again first")
-    verdicts = read_sealed(store, LEDGER)["verdicts"]
-    for number, verdict in enumerate(matching(store, config.row, verdicts)):
+    for number, verdict in enumerate(matching(journal, config.row, ledger.verdicts)):
         if number:
             say()
-        for line in explain(store, verdict, curation.rules):
+        for line in explain(journal, verdict, curation.rules):
             say(line, limit=_LINE_CHARS)
 
 

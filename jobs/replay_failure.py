@@ -33,8 +33,7 @@ def main(config: ReplayFailure) -> None:
         for name in store.list("quarantine", guard.NAMES):
             say(name.removeprefix("quarantine/").removesuffix(".parquet"))
         return
-    limits = {k: v for k in ("timeout_s", "memory_mb") if (v := getattr(config, k)) is not None}
-    found = guard.replay(store, config.key, limits)
+    found = guard.replay(store, config.key, timeout_s=config.timeout_s, memory_mb=config.memory_mb)
     say(f"stage     {found.stage}")
     say(f"it was    {found.was}")
     if found.reason is not None:

@@ -10,6 +10,7 @@ from jobs._curations import open_curation
 from jobs._main import run
 from jobs._ray import ray_session
 from pipeline.curate import audit
+from pipeline.curate.journal import Journal
 from pipeline.curate.run import summary
 from pipeline.lease import hold
 from pipeline.log import logger
@@ -33,9 +34,12 @@ def main(config: Retry) -> None:
     """Retry, or say that there is nothing to retry."""
     store, job, curation = open_curation(config.run_dir)
     with hold(store) as lease:
-        audit.check(store)
+        journal = Journal(store)
+        audit.check(journal)
         with ray_session(job.ray, verbose=config.verbose):
-            tried, ledger = curation.retry(store, lease, every=config.every, accept_plan=config.accept_plan)
+            tried, ledger = curation.retry(
+                store, lease, journal=journal, every=config.every, accept_plan=config.accept_plan
+            )
     logger.info(f"retry: {tried} inputs were worked on again" if tried else "retry: nothing to retry")
     summary(curation.name, ledger)
 

@@ -14,12 +14,13 @@ from jobs._curations import open_curation
 from jobs._main import run
 from jobs._ray import ray_session
 from pipeline.curate import audit, export, forget
+from pipeline.curate.journal import Journal
 from pipeline.curate.revoke import Kind, Revocation
 from pipeline.curate.run import summary
 from pipeline.lease import hold
 from pipeline.log import say
 from pipeline.redact import redacted_text
-from pipeline.storage import CorruptFileError, Store
+from pipeline.storage import CorruptFileError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +56,15 @@ def main(config: Revoke) -> None:
         raise ValueError("nothing to revoke; name a --host, --url, --key, --license or --sha256")
     store, job, curation = open_curation(config.run_dir)
     with hold(store) as lease:
-        audit.check(store, but="revocations/")  # one that was lost is mended by revoking the same again
-        _tell(store, wanted)
+        journal = Journal(store)
+        audit.check(journal, but="revocations/")  # one that was lost is mended by revoking the same again
+        _tell(journal, wanted)
         with ray_session(job.ray, verbose=config.verbose):
-            summary(curation.name, curation.revoke(store, wanted, lease))
+            summary(curation.name, curation.revoke(store, wanted, lease, journal=journal))
 
 
-def _tell(store: Store, wanted: list[Revocation]) -> None:
-    hits = forget.hits(store, wanted)
+def _tell(journal: Journal, wanted: list[Revocation]) -> None:
+    hits = forget.hits(journal, wanted)
     missed = [
         f"--{revocation.kind} {redacted_text(revocation.value)}"
         for revocation, hit in zip(wanted, hits, strict=True)
@@ -70,10 +72,10 @@ def _tell(store: Store, wanted: list[Revocation]) -> None:
     ]
     if missed:
         raise ValueError(
-            f"{' and '.join(missed)}: no input or row of {store.url} is named so, and nothing was revoked; "
+            f"{' and '.join(missed)}: no input or row of {journal.store.url} is named so, and nothing was revoked; "
             "jobs.rows lists what there is"
         )
-    index = _index(store)
+    index = _index(journal)
     for revocation, hit in zip(wanted, hits, strict=True):
         files = set(hit.files)
         if index is not None:
@@ -83,9 +85,9 @@ def _tell(store: Store, wanted: list[Revocation]) -> None:
         say(f"{named}: {hit.inputs} inputs, {len(hit.keys)} rows, in {len(files)} files")
 
 
-def _index(store: Store) -> pa.Table | None:
+def _index(journal: Journal) -> pa.Table | None:
     try:
-        return export.read_index(store)
+        return export.read_index(journal)
     except CorruptFileError:  # it was damaged, and is made again with the export
         return None
 

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from jobs._main import run
 from pipeline.curate import decide
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import Ledger
 from pipeline.log import clean, logger, say
-from pipeline.manifest import read_sealed
 from pipeline.ranges import check_range
 from pipeline.records import LEDGER, VERDICT
 from pipeline.storage import Store, parquet_bytes
@@ -50,10 +51,11 @@ class Rows:
 
 def main(config: Rows) -> None:
     """Print or write them."""
-    store = Store(config.run_dir)
-    if not store.exists(LEDGER):
+    journal = Journal(Store(config.run_dir))
+    ledger = journal.find(LEDGER, Ledger)
+    if ledger is None:
         raise ValueError(f"{config.run_dir} is no finished curation run: it has no {LEDGER}; run its job (again) first")
-    whole = decide.verdicts(store, read_sealed(store, LEDGER)["verdicts"], _COLUMNS)
+    whole = decide.verdicts(journal, ledger.verdicts, _COLUMNS)
     table = whole
     for name in ("state", "reason", "unit"):
         if (value := getattr(config, name)) is not None:
@@ -65,17 +67,13 @@ def main(config: Rows) -> None:
     else:
         _show(table, config.limit)
     if table.num_rows == 0:
-        ends = Counter(map(_end, whole["state"].to_pylist(), whole["reason"].to_pylist()))
+        ends = Counter(decide.ending(row) for row in whole.select(["state", "reason"]).to_pylist())
         logger.info("rows there are: %s", ", ".join(f"{number} {end}" for end, number in sorted(ends.items())))
-
-
-def _end(state: str, reason: str | None) -> str:
-    return f"{state} {reason or ''}".rstrip()
 
 
 def _show(table: pa.Table, limit: int) -> None:
     for row in table.slice(0, limit).to_pylist():
-        parts = (f"{_end(row['state'], row['reason']):<34}", row["key"], row["url"], clean(row["detail"] or "", 200))
+        parts = (f"{decide.ending(row):<34}", row["key"], row["url"], clean(row["detail"] or "", 200))
         say("  ".join(part for part in parts if part), limit=800)
     hidden = max(0, table.num_rows - limit)
     more = f", of which {hidden} are not shown; see --limit and --out" if hidden else ""

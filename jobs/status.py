@@ -6,7 +6,6 @@ python -m jobs.status RUN
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,9 +14,10 @@ from jobs._main import run
 from jobs.audit import begun, options
 from pipeline import lease
 from pipeline.curate import audit, decide, waves
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import Book, Ledger
 from pipeline.log import say
-from pipeline.manifest import read_sealed
-from pipeline.records import LEDGER, STATES
+from pipeline.records import INPUTS, LEDGER, STATES
 from pipeline.storage import Store
 
 _SHOWN = 20
@@ -35,7 +35,8 @@ def main(config: Status) -> None:
     """Print what is damaged, the inputs, then one table per unit."""
     store = begun(config.run_dir)
     busy = _holder(store)
-    found = audit.audit(store, limit_bytes=audit.QUICK_BYTES)
+    journal = Journal(store)
+    found = audit.audit(journal, limit_bytes=audit.QUICK_BYTES)
     findings = (*found.findings, *options(store))
     if busy is not None:  # what is made from the waves is being made
         say(f"held by {busy}, which works on it")
@@ -45,7 +46,7 @@ def main(config: Status) -> None:
     if len(findings) > _SHOWN:
         say(f"… and {len(findings) - _SHOWN} more: python -m jobs.audit {config.run_dir}")
     try:
-        sound = _show(store) and not findings
+        sound = _show(journal) and not findings
     except ValueError as error:  # of a damaged file, or for want of one
         say(f"not shown: {error}", limit=1000)
         sound = False
@@ -65,40 +66,41 @@ def _holder(store: Store) -> lease.Holder | None:
         return None
 
 
-def _show(store: Store) -> bool:
+def _show(journal: Journal) -> bool:
     """Print the books; False if they do not balance."""
-    inputs = waves.read_inputs(store, ["key"])
+    inputs = waves.read_inputs(journal, ["key"])
     if inputs is None:
-        raise ValueError(f"{waves.INPUTS} is missing")
-    manifests = waves.every_manifest(store)
-    done = sum(wave["inputs"] for wave in manifests if wave["round"] == 0)
+        raise ValueError(f"{INPUTS} is missing")
+    manifests = waves.every_manifest(journal)
+    done = sum(wave.inputs for wave in manifests if wave.round == 0)
     again = len(waves.superseded(manifests))
     say(
         f"{inputs.num_rows} inputs: {done} in committed waves, {inputs.num_rows - done} pending"
         + (f"; {again} were worked on again" if again else "")
     )
     balanced = done <= inputs.num_rows
-    if store.exists(LEDGER):
-        ledger = read_sealed(store, LEDGER)
+    ledger = journal.find(LEDGER, Ledger)
+    if ledger is not None:
         table = decide.verdicts(
-            store, ledger["verdicts"], ["unit", "state", "reason", "retryable", "duration_s", "size_bytes"]
+            journal, ledger.verdicts, ["unit", "state", "reason", "retryable", "duration_s", "size_bytes"]
         )
-        balanced &= ledger["steps"].get(ledger["unit"], {"in": 0})["in"] == done == inputs.num_rows
-        for unit, book in ledger["steps"].items():
+        counted = ledger.steps[ledger.unit].in_ if ledger.unit in ledger.steps else 0
+        balanced &= counted == done == inputs.num_rows
+        for unit, book in ledger.steps.items():
             _show_unit(unit, book, table.filter(pc.equal(table["unit"], unit)))
-            balanced &= decide.balances(book)
+            balanced &= book.balances()
     else:
-        for name, rows in sorted(sum((Counter(wave["counts"]) for wave in manifests), Counter()).items()):
+        for name, rows in sorted(sum((Counter(wave.counts) for wave in manifests), Counter()).items()):
             say(f"{name.replace('/', ' '):<34} {rows:>8}")
     if not balanced:
         say("THE BOOKS DO NOT BALANCE")
     return balanced
 
 
-def _show_unit(unit: str, book: dict[str, Any], table: pa.Table) -> None:
+def _show_unit(unit: str, book: Book, table: pa.Table) -> None:
     say()
     say(f"{unit:<34} {'rows':>8} {'hours':>9} {'MB':>9}")
-    _line("in", book["in"], sum(book["hours"].values()), sum(book["bytes"].values()))
+    _line("in", book.in_, sum(book.hours.values()), sum(book.bytes.values()))
     retryable = table.set_column(3, "retryable", pc.cast(pc.fill_null(table["retryable"], False), pa.int64()))
     groups = (
         retryable.group_by(["state", "reason"])
@@ -117,8 +119,8 @@ def _show_unit(unit: str, book: dict[str, Any], table: pa.Table) -> None:
                 group["size_bytes_sum"] or 0,
                 note,
             )
-        rows = book["kept"] if state == "kept" else sum(book[state].values())
-        _line(f"{state:<9} in all", rows, book["hours"].get(state, 0), book["bytes"].get(state, 0))
+        rows = book.kept if state == "kept" else sum(book.gone[state].values())
+        _line(f"{state:<9} in all", rows, book.hours.get(state, 0), book.bytes.get(state, 0))
 
 
 def _line(name: str, rows: int, hours: float, size_bytes: int, note: str = "") -> None:

@@ -27,6 +27,9 @@ from pipeline.redact import redacted_option
 
 T = TypeVar("T")
 
+NULL = {"null": True}
+"""Metadata of a field that `to_json` writes as null where it is None."""
+
 _BOX = re.compile(r"[╭╮╰╯│─┌┐└┘]+|-{10,}")  # the frame that tyro draws around a message
 
 _LINE_LIMIT = 2000  # characters; what is longer was not written by us
@@ -73,10 +76,15 @@ def fail(message: str) -> NoReturn:
 
 
 def to_json(value: object) -> Any:
-    """A dataclass, or what one may hold, as JSON types, nested as it is; fields that are None are left out."""
+    """A dataclass, or what one may hold, as JSON types, nested as it is. A field that is None is left out, unless its
+    metadata is NULL; `in_` is the key `in`: names that Python keeps for itself have a `_` behind them."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {name: to_json(inner) for name, inner in fields.items() if inner is not None}
+        entries = {}
+        for field in dataclasses.fields(value):
+            entry = getattr(value, field.name)
+            if entry is not None or field.metadata == NULL:
+                entries[field.name.removesuffix("_")] = to_json(entry)
+        return entries
     if isinstance(value, Mapping):
         return {name: to_json(inner) for name, inner in value.items()}
     if isinstance(value, tuple | list):
@@ -95,7 +103,12 @@ def from_json(kind: type[T], value: object) -> T:
 def dumps(config: object) -> bytes:
     """The bytes of `config.json`: stable, so that an unchanged config rewrites nothing. URLs in it lose their
     secrets."""
-    return (json.dumps(_redacted(to_json(config)), indent=2, ensure_ascii=False) + "\n").encode()
+    return json_bytes(_redacted(to_json(config)))
+
+
+def json_bytes(value: object) -> bytes:
+    """A dataclass, or what one may hold, as a JSON text: indented, for people to read, and with one line end."""
+    return (json.dumps(to_json(value), indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _redacted(value: object) -> object:
@@ -111,11 +124,12 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(to_json(value), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def difference(old: Mapping[str, object], new: Mapping[str, object], prefix: str = "") -> list[str]:
-    """Where two nested dicts differ, as `section.key: old -> new`."""
+def difference(old: object, new: object, prefix: str = "") -> list[str]:
+    """Where two dataclasses, or nested dicts, differ, as `section.key: old -> new`."""
     lines = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
+    before, after = to_json(old), to_json(new)
+    for key in sorted(before.keys() | after.keys()):
+        a, b = before.get(key), after.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             lines += difference(a, b, f"{prefix}{key}.")
         elif a != b:
@@ -173,18 +187,20 @@ def _dataclass_of(kind: type, value: object, where: str) -> object:
         raise ValueError(f"{prefix}{unknown[0][:_VALUE_LIMIT]} is not known")
     entries = {key: _of_type(hints[key], entry, f"{prefix}{key}") for key, entry in value.items()}
     for field in dataclasses.fields(kind):
-        if field.name in entries or not (field.default is field.default_factory is dataclasses.MISSING):
+        key = field.name.removesuffix("_")
+        if key in entries or not (field.default is field.default_factory is dataclasses.MISSING):
             continue
-        if NoneType not in get_args(hints[field.name]):
-            raise ValueError(f"{prefix}{field.name} is missing")
-        entries[field.name] = None  # `to_json` leaves it out
-    return kind(**entries)
+        if NoneType not in get_args(hints[key]):
+            raise ValueError(f"{prefix}{key} is missing")
+        entries[key] = None  # `to_json` may leave it out
+    names = {field.name.removesuffix("_"): field.name for field in dataclasses.fields(kind)}
+    return kind(**{names[key]: entry for key, entry in entries.items()})
 
 
 @functools.cache
 def _hints(kind: type) -> dict[str, object]:
     hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return {field.name.removesuffix("_"): hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _read_file(name: str) -> dict[str, object]:

@@ -10,6 +10,7 @@ small request a file.
 import json
 import math
 import os
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pipeline.manifest import read_manifest
@@ -53,25 +54,26 @@ def parsed(data: bytes, name: str) -> dict[str, Any]:
     return value
 
 
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A JSON object, for `json.loads`; ValueError if a key comes twice: two readers would take two different ones."""
-    if len(found := dict(pairs)) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         raise ValueError("a key comes twice")
-    return found
+    return entries
 
 
 def manifest(store: Store, name: str) -> dict[str, Any] | None:
     """What `read_manifest` gives, with every entry of `files` checked."""
     try:
         check_limit(store, name, MANIFEST_BYTES)
-        found = read_manifest(store, name)
+        entries = read_manifest(store, name)
     except FileNotFoundError:
         return None
     except RecursionError as error:  # the seal of a value that is nested as deeply as JSON can be
         raise CorruptFileError(f"{store.url}/{name} is no manifest: {error}") from error
-    for file in found["files"] if found else ():
+    for file in entries["files"] if entries else ():
         check_file(file, f"{store.url}/{name}")
-    return found
+    return entries
 
 
 def check_file(file: File, name: str) -> None:
@@ -96,9 +98,9 @@ def check_size(store: Store, file: File) -> None:
         )
 
 
-def check_types(values: dict[str, Any], wanted: dict[str, type], name: str) -> None:
-    """CorruptFileError for the first of the keys `wanted` that the object `name` lacks, or has of another type."""
-    for key, kind in wanted.items():
+def check_types(values: Mapping[str, object], kinds: Mapping[str, type], name: str) -> None:
+    """CorruptFileError for the first of these keys that the object `name` lacks, or has of another type."""
+    for key, kind in kinds.items():
         if key not in values:
             raise CorruptFileError(f"{name} has no {key}; name another folder")
         if type(values[key]) is not kind:
@@ -107,7 +109,7 @@ def check_types(values: dict[str, Any], wanted: dict[str, type], name: str) -> N
             )
 
 
-def config_of(kind: type[T], values: Any, name: str) -> T:
+def config_of(kind: type[T], values: object, name: str) -> T:
     """A network's config (a dataclass) out of the JSON of the file `name`; CorruptFileError if it is none."""
     hints = get_type_hints(kind)
     try:
@@ -123,7 +125,7 @@ def config_of(kind: type[T], values: Any, name: str) -> T:
         ) from error
 
 
-def shown(value: Any, limit: int = 60) -> str:
+def shown(value: object, limit: int = 60) -> str:
     """A value as it may stand in a message: on one line, and short."""
     text = repr(value) if isinstance(value, str | int | float) else json.dumps(value, default=repr)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
@@ -135,17 +137,17 @@ def _size(store: Store, name: str) -> int:
     return store.size_bytes(name)
 
 
-def _number(hint: Any, key: str, value: Any) -> Any:
+def _number(hint: object, key: str, value: object) -> object:
     """`value`, or the tuple of a list, if it is of the type `hint` and within what a network can have."""
     if get_origin(hint) is tuple:
         if not isinstance(value, list) or len(value) > _NUMBERS:
             raise ValueError(f"{key} is {shown(value)}")
         return tuple(_number(get_args(hint)[0], key, each) for each in value)
-    kind: Any = type(get_args(hint)[0]) if get_origin(hint) is Literal else hint
+    kind = type(get_args(hint)[0]) if get_origin(hint) is Literal else hint
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind or (kind is int and not 0 <= value < _INTEGER):
+    if type(value) is not kind or (type(value) is int and not 0 <= value < _INTEGER):
         raise ValueError(f"{key} is {shown(value)}")
-    if kind is float and not (math.isfinite(value) and value > 0):
+    if isinstance(value, float) and not (math.isfinite(value) and value > 0):
         raise ValueError(f"{key} is {value}")
     return value

@@ -18,22 +18,21 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from pipeline import signals
+from pipeline.config import from_json, json_bytes
 from pipeline.log import clean, logger
-from pipeline.storage import Store
+from pipeline.storage import TEMPORARY, Store
 
 BEAT_S = 10.0
 EXPIRY_S = 60.0
 _FOLDER = "lease"
 _NAME = re.compile(_FOLDER + r"/(\d{6,})\.json")  # file servers and people leave files of other names there
 _ATTEMPTS = 20
-_KINDS: dict[Any, tuple[type, ...]] = {str: (str,), int: (int,), float: (int, float), bool: (bool,)}  # as JSON has them
 
 
 class HeldError(ValueError):
@@ -101,7 +100,7 @@ class Lease:
 
     def beat(self, *, released: bool = False) -> None:
         """Say that we are alive, or that we are done."""
-        self.store.write(self.name, _bytes(replace(self.holder, beat_s=time.time(), released=released)))
+        self.store.write(self.name, json_bytes(replace(self.holder, beat_s=time.time(), released=released)))
 
 
 @contextlib.contextmanager
@@ -125,10 +124,10 @@ def holder(store: Store) -> Holder | None:
     """Who holds the run now; None if nobody does."""
     epoch = _latest(store)
     try:
-        found = _read(store, epoch) if epoch else None
+        latest = _read(store, epoch) if epoch else None
     except FileNotFoundError:  # succeeded since it was listed
         return holder(store)
-    return found if found is not None and found.is_alive() else None
+    return latest if latest is not None and latest.is_alive() else None
 
 
 def _take(store: Store) -> Lease:
@@ -141,30 +140,43 @@ def _take(store: Store) -> Lease:
         if holder is not None and holder.is_alive():
             raise HeldError(f"{store.url} is held by {holder}; wait for it, or end it and run this again")
         lease = Lease(store=store, epoch=epoch + 1, holder=_me())
-        if not store.create(lease.name, _bytes(lease.holder)):  # another driver was a moment faster: which one?
+        if not store.create(lease.name, json_bytes(lease.holder)):  # another driver was a moment faster: which one?
             continue
         if holder is not None and not holder.released:
             logger.warning("taking over from %s, which is dead", holder)
-        for old in _epochs(store):
-            if old < epoch:  # the one before us stays, so that whoever held it can see that it is over
-                store.delete(_name(old))
+        _tidy(store, epoch)
         return lease
     raise HeldError(f"{store.url} changed hands {_ATTEMPTS} times while this driver tried to hold it; run it again")
 
 
+def _tidy(store: Store, before: int) -> None:
+    """Delete the leases older than the one before ours, which stays so that whoever held it can see that it is over;
+    and what was never written of any but ours: whoever still writes it has been succeeded."""
+    for name in store.sizes(_FOLDER, temporary=None):
+        whole, is_unfinished, _ = name.partition(TEMPORARY)
+        match = _NAME.fullmatch(whole)
+        oldest_kept = before + 1 if is_unfinished else before
+        if match and int(match[1]) < oldest_kept:
+            store.delete(name)
+
+
 def _read(store: Store, epoch: int) -> Holder:
     """A holder as it wrote itself down; ValueError, with what mends it, if that is none of ours."""
-    at = f"{store.url}/{_name(epoch)}"
     try:
-        written = json.loads(store.read(_name(epoch)))
-        if not all(type(written[field.name]) in _KINDS[field.type] for field in fields(Holder)):
-            raise TypeError
-        return Holder(**written)
-    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        return parsed(store.read(_name(epoch)))
+    except ValueError as error:
         raise ValueError(
-            f"{at} is not a lease that this version wrote; if no other driver works on the run, delete it and run "
-            "this again"
+            f"{store.url}/{_name(epoch)} is not a lease that this version wrote; if no other driver works "
+            "on the run, delete it and run this again"
         ) from error
+
+
+def parsed(data: bytes) -> Holder:
+    """A holder as it wrote itself down; ValueError if that is none of ours."""
+    try:
+        return from_json(Holder, json.loads(data))
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
 
 
 def _beat(lease: Lease, stop: threading.Event) -> None:
@@ -200,10 +212,6 @@ def _machine() -> str:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{boot_id}:{os.stat('/proc/self/ns/pid').st_ino}"
     return f"{socket.gethostname()}:{psutil.boot_time()}"
-
-
-def _bytes(holder: Holder) -> bytes:
-    return (json.dumps(asdict(holder), indent=1) + "\n").encode()
 
 
 def _name(epoch: int) -> str:

@@ -12,8 +12,8 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import IO, Any, TypeVar
+from collections.abc import Iterable, Iterator, Sized
+from typing import IO, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 T = TypeVar("T")
@@ -137,8 +137,8 @@ class Progress:
             left = f"{_duration((self.total - self.done) / rate)} left"
         else:
             left = ""
-        words = [f"{self.name:<15} {self.done:g}{total} {self.unit}", f"{rate:.3g} {self.unit}/s", left, self._note]
-        line = _escape("  ".join(word for word in words if word))
+        parts = [f"{self.name:<15} {self.done:g}{total} {self.unit}", f"{rate:.3g} {self.unit}/s", left, self._note]
+        line = _escape("  ".join(part for part in parts if part))
         if self._tty:
             self._file.write(f"\r\x1b[2K{line}" + ("\n" if end else ""))
         else:
@@ -148,7 +148,7 @@ class Progress:
 
 def track(items: Iterable[T], name: str, unit: str, total: int | None = None) -> Iterator[T]:
     """Yield `items`, showing progress."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with Progress(name, total, unit) as progress:
         for item in items:
@@ -168,7 +168,7 @@ class JsonLines:
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
-    def write(self, **values: Any) -> None:
+    def write(self, **values: object) -> None:
         """Append one record."""
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()

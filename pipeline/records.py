@@ -17,6 +17,13 @@ asked us to wait; `dropped` is a verdict of a rule about good input."""
 
 LEDGER = "ledger.json"
 """Where a finished curation run says where every row ended."""
+CONFIG = "config.json"
+"""The resolved options that a run was last worked on with."""
+INPUTS = "inputs.json"
+"""The manifest of a run's inputs."""
+EXPORT = "export/manifest.json"
+"""The manifest of what a run exported."""
+CARD = "export/README.md"
 PAYLOAD = ("audio", "image", "transcript", "text", "caption")
 """Columns that hold what was published: media and words. They lie apart from the scores, and go when a row is
 revoked."""
@@ -171,6 +178,36 @@ CODES = pa.schema(
     ]
 )
 """One sample as integers: `codes` in raster order, `shape` (h, w) or (t,), under the tokenizer named by its digest."""
+
+
+def plan_name(number: int) -> str:
+    """The manifest of the plan of a round; 0 is the run itself."""
+    return f"plans/{number:03d}.json" if number else "plan.json"
+
+
+def wave_name(number: int, wave: int) -> str:
+    """The manifest of a wave of a round."""
+    return f"waves/{number:03d}-{wave:06d}.json"
+
+
+def verdicts_name(name: str) -> str:
+    """The manifest of the verdicts of this name."""
+    return f"verdicts/{name}.json"
+
+
+def fingerprint_name(number: int) -> str:
+    """The record of a fingerprint that a run went on under."""
+    return f"fingerprints/{number:03d}.json"
+
+
+def revocation_name(number: int) -> str:
+    """The record of a revocation."""
+    return f"revocations/{number:06d}.json"
+
+
+def quarantine_name(key: str) -> str:
+    """The bundle of a row that killed or hung the process that worked on it."""
+    return f"quarantine/{key}.parquet"
 
 
 def key_of(*parts: str) -> str:

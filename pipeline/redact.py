@@ -49,6 +49,8 @@ _TELLING = re.compile(
 )
 _UUID = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f])", re.IGNORECASE)
 _TIMESTAMP = re.compile(r"[A-Za-z]{0,4}(?:19|20)\d{6}(?:[Tt]?\d{4,9})?[Zz]?")  # also as cameras name files
+# A playlist of YouTube is public and named by chance; without its name two of them would be one listing.
+_PLAYLIST = re.compile(r"(?:PL|UU|FL|OLAK5uy_)[\w-]{16,40}", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9]{16,}")
 _RUN = re.compile(r"[A-Za-z0-9_+/=-]{20,}")
 _CHANGE = re.compile(r"[a-z](?=[A-Z0-9])|[0-9](?=[A-Za-z])|[A-Z](?=[0-9])")
@@ -89,17 +91,17 @@ def _until_stable(cut: Callable[[str], str], text: str) -> str:
 
 def _url_once(url: str) -> str:
     head, mark, query = url.partition("#")[0].partition("?")
-    found = _AUTHORITY.match(head)
-    if found is None:
+    authority = _AUTHORITY.match(head)
+    if authority is None:
         path = head[user.end() :] if (user := _BARE_USER.match(head)) else head
         return _path(path) + mark + _query(query)
-    host, path, is_sound = _host(found[2], head[found.end() :])
-    head = found[1] + host + path
+    host, path, is_sound = _host(authority[2], head[authority.end() :])
+    head = authority[1] + host + path
     try:
         urlsplit(head)
     except ValueError:
         is_sound = False
-    return found[1] + host + _path(path) + (mark + _query(query) if is_sound else "")
+    return authority[1] + host + _path(path) + (mark + _query(query) if is_sound else "")
 
 
 def _host(authority: str, path: str) -> tuple[str, str, bool]:
@@ -119,17 +121,17 @@ def _path(path: str) -> str:
     return _STEP.sub(_step, _INNER_USER.sub(r"\1", path))
 
 
-def _step(found: re.Match[str]) -> str:
+def _step(match: re.Match[str]) -> str:
     """`;name=value`, or `/name=value` where no doubt is left: datasets name folders so (`/key=7/`)."""
-    mark, step = found.groups()
+    mark, step = match.groups()
     name, equals, value = step.partition("=")
     if "%" in step and _names_secret(plain := _plain(step)) | ("@" in plain and "//" in plain):
         is_url = "://" in plain or "%" in name
         return f"{mark}{'' if is_url else name}={REDACTED}"
     if not equals or not value:
-        return found[0]
+        return match[0]
     is_secret = _is_secret_name(name, value) if mark == ";" else _NAME_PARTS.search(_glued(name)) or name[:4] == "hdnt"
-    return f"{mark}{name}={REDACTED}" if is_secret or _is_secret_value(value) else found[0]
+    return f"{mark}{name}={REDACTED}" if is_secret or _is_secret_value(value) else match[0]
 
 
 def _query(query: str) -> str:
@@ -149,6 +151,8 @@ def _parameter(part: str, beside: frozenset[str]) -> str:
             done.append(REDACTED if is_secret else piece)
         elif name.lower() in beside or _is_secret_name(_plain(name), value):
             return ";".join([*done, f"{name}={REDACTED}"])
+        elif name == "list" and _PLAYLIST.fullmatch(value):
+            done.append(piece)
         else:
             done.append(f"{name}={REDACTED}" if _is_secret_value(value) else piece)
         if equals and not value and i + 1 < len(pieces) and _is_secret_name(_plain(name), value):
@@ -242,27 +246,27 @@ def redacted_text(text: str) -> str:
 def _text_once(text: str) -> str:
     text = _HEADER.sub(rf"\1\2{REDACTED}", text)
     text = _SCHEME.sub(_credentials, text)
-    text = _PAIR.sub(lambda found: found[1] + REDACTED + found[2][len(found[2].rstrip(_CLOSING)) :], text)
+    text = _PAIR.sub(lambda match: match[1] + REDACTED + match[2][len(match[2].rstrip(_CLOSING)) :], text)
     text = _URL.sub(_url_within, text)
     return _KEY.sub(REDACTED, text)
 
 
 def redacted_option(text: str) -> str:
     """An option's value: a URL or KIND=URL, which may hold spaces and quotes, or else a text."""
-    if found := _OPTION.match(text):
-        return text[: found.end() - 2] + redacted_url(text[found.end() - 2 :])
+    if start := _OPTION.match(text):
+        return text[: start.end() - 2] + redacted_url(text[start.end() - 2 :])
     return redacted_text(text)
 
 
-def _url_within(found: re.Match[str]) -> str:
-    url = found[0].rstrip(_CLOSING)
-    rest = found[0][len(url) :]
+def _url_within(match: re.Match[str]) -> str:
+    url = match[0].rstrip(_CLOSING)
+    rest = match[0][len(url) :]
     if url[:1] == "%":
         return (f"%2F%2F{REDACTED}" if _is_secret_value(url) else url) + rest
     return redacted_url(url) + rest
 
 
-def _credentials(found: re.Match[str]) -> str:
+def _credentials(match: re.Match[str]) -> str:
     """The word alone is prose ("basic training"); what follows has a digit, padding or mixed case, or is long."""
-    is_prose = re.search("[0-9=]|[a-z][A-Z]", found[3]) is None and len(found[3]) < 24
-    return found[0] if is_prose else f"{found[1]}{found[2]}{REDACTED}"
+    is_prose = re.search("[0-9=]|[a-z][A-Z]", match[3]) is None and len(match[3]) < 24
+    return match[0] if is_prose else f"{match[1]}{match[2]}{REDACTED}"

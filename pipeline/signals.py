@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 QUIET = "TRIPTYCH_QUIET_STOP"
 """Set in the environment of a command that another one runs: only that one says that it was stopped."""
@@ -207,7 +207,7 @@ def _words(number: int) -> str:
     return f"stopped by {signal.Signals(number).name}"
 
 
-def _unraisable(args: Any) -> None:
+def _unraisable(args: "sys.UnraisableHookArgs") -> None:
     """`Stopped` was raised where Python must drop it, as in a `__del__`: it is raised again, but not in this hook,
     which would drop it for good."""
     if isinstance(args.exc_value, Stopped):

@@ -27,6 +27,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.config import json_bytes
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -156,16 +158,16 @@ class Store:
         return sorted(self.sizes(folder, pattern))
 
     @_os_errors
-    def sizes(self, folder: str = "", pattern: str = ".*", *, temporary: bool = False) -> dict[str, int]:
-        """Name -> bytes of all objects under a folder, by one listing; `temporary` for those that were never
-        finished."""
+    def sizes(self, folder: str = "", pattern: str = ".*", *, temporary: bool | None = False) -> dict[str, int]:
+        """Name -> bytes of all objects under a folder, by one listing; `temporary` for those that were never finished,
+        None for both."""
         top = f"{self._root}/{folder}".rstrip("/")
         inside = _local_sizes(top) if self.is_local else self._remote_sizes(top)
         prefix = f"{folder}/" if folder else ""
         return {
             f"{prefix}{rest}": size_bytes
             for rest, size_bytes in inside.items()
-            if (TEMPORARY in rest) == temporary and re.fullmatch(pattern, rest, re.DOTALL)
+            if temporary in (None, TEMPORARY in rest) and re.fullmatch(pattern, rest, re.DOTALL)
         }
 
     def _remote_sizes(self, top: str) -> dict[str, int]:
@@ -282,15 +284,15 @@ def _unless_gone(error: OSError) -> None:
 
 def _unviewed(data: memoryview) -> bytearray:
     """A copy that clients of object stores accept, made in pieces: other threads are not held up."""
-    out = bytearray(len(data))
-    for at in range(0, len(data), 1 << 24):
-        out[at : at + (1 << 24)] = data[at : at + (1 << 24)]
-    return out
+    copy = bytearray(len(data))
+    for start in range(0, len(data), 1 << 24):
+        copy[start : start + (1 << 24)] = data[start : start + (1 << 24)]
+    return copy
 
 
-def write_json(store: Store, name: str, value: Any) -> File:
+def write_json(store: Store, name: str, value: object) -> File:
     """Write a JSON object, indented, unless the very bytes are there already."""
-    return write_changed(store, name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    return write_changed(store, name, json_bytes(value))
 
 
 def write_changed(store: Store, name: str, data: bytes) -> File:

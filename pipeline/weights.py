@@ -60,13 +60,13 @@ def load(store: Store, file: File, build: Callable[[], M]) -> M:
     """The network that `build` makes, with the weights of a committed file."""
     name = f"{store.url}/{file.path}"
     _check_fit(header(store, file), build, name)
-    found = _tensors(store, file)
+    weights = _tensors(store, file)
     module = build()
-    module.load_state_dict(found)
+    module.load_state_dict(weights)
     for key, value in module.state_dict().items():
         if not value.isfinite().all():
             _bad(name, f"{shown(key)} holds values that are not finite", "train the network again")
-        if not torch.equal(value, found[key]):  # two names of one tensor
+        if not torch.equal(value, weights[key]):  # two names of one tensor
             _bad(name, f"{shown(key)} differs from the tensor that it is tied to", "export it again")
     return module
 
@@ -121,29 +121,38 @@ class _AtMost(TorchFunctionMode):
         super().__init__()
         self.left = left
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         if func in (torch.empty, torch.ones, torch.zeros):  # so every layer makes its parameters
             self.left -= 1
             if self.left < 0:
                 raise ValueError("it has more tensors than the file")
         if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"]
+            return (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
 
 
-def _check_fit(found: dict[str, Entry], build: Callable[[], nn.Module], name: str) -> None:
+def _check_fit(held: dict[str, Entry], build: Callable[[], nn.Module], name: str) -> None:
     """CorruptFileError unless `build` makes a network of just these tensors; takes no memory for it."""
     try:
-        with torch.device("meta"), _AtMost(2 * len(found) + 64):  # twice: a tied tensor is made before it is tied
-            wanted = {key: Entry(dtype=t.dtype, shape=tuple(t.shape)) for key, t in build().state_dict().items()}
+        with (
+            torch.device("meta"),
+            _AtMost(2 * len(held) + 64),
+        ):  # twice: a tied tensor is made before it is tied
+            needed = {key: Entry(dtype=t.dtype, shape=tuple(t.shape)) for key, t in build().state_dict().items()}
     except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:  # sizes that no tensor can have
         _bad(name, f"the network of the config beside it cannot be made: {error!s:.160}")
-    for key in sorted(wanted.keys() | found.keys()):
-        if key not in wanted:
+    for key in sorted(needed.keys() | held.keys()):
+        if key not in needed:
             _bad(name, f"it holds {shown(key)}, which the network of the config beside it has not")
-        if wanted[key] != (there := found.get(key)):
-            what = f"holds {shown(key)} as {there}" if there else f"lacks {shown(key)}"
-            _bad(name, f"it {what}, and the config beside it asks for {wanted[key]}")
+        if needed[key] != (there := held.get(key)):
+            problem = f"holds {shown(key)} as {there}" if there else f"lacks {shown(key)}"
+            _bad(name, f"it {problem}, and the config beside it asks for {needed[key]}")
 
 
 def _tensors(store: Store, file: File) -> dict[str, Tensor]:

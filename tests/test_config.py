@@ -164,7 +164,7 @@ def test_a_run_from_its_saved_config_has_the_same_plan(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_bytes(config.dumps(job))
         saved = config.load(schema, [str(tmp_path / "config.json")])
         plan, again = (module.curation(one).fingerprint("") for one in (job, saved))
-        assert plan == again and plan["sources"] == [f"{kind}=https://h/l?id=7&sig=REDACTED", f"{kind}=https://h/m"]
+        assert plan == again and plan.sources == (f"{kind}=https://h/l?id=7&sig=REDACTED", f"{kind}=https://h/m")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +196,22 @@ def test_a_dataclass_survives_its_json() -> None:
     assert config.from_json(Tree, value | {"parent": "p", "leaves": []}).parent == "p"
     whole = config.from_json(Leaf, {"name": "a", "size_bytes": 1, "share": 1})
     assert type(whole.share) is float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Book:
+    in_: int
+    tar: str | None = field(metadata=config.NULL)
+
+
+def test_a_key_may_be_a_word_of_python_and_a_null_may_be_written() -> None:
+    book = Book(in_=3, tar=None)
+    assert config.to_json(book) == {"in": 3, "tar": None}
+    assert config.from_json(Book, {"in": 3, "tar": None}) == config.from_json(Book, {"in": 3}) == book
+    with pytest.raises(ValueError, match="in_ is not known"):
+        config.from_json(Book, {"in_": 3})
+    with pytest.raises(ValueError, match="in is missing"):
+        config.from_json(Book, {"tar": "x"})
 
 
 @pytest.mark.parametrize(

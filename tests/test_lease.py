@@ -56,6 +56,19 @@ def test_of_many_at_once_one_holds_the_run(store: Store) -> None:
     assert len(won) == 1 and len(refused) == 4
 
 
+def test_what_a_killed_driver_never_finished_goes_with_the_next_one(tmp_path: Path) -> None:
+    """Of a lease that was succeeded; what is written of the one that holds now is whoever writes it's."""
+    store = Store(str(tmp_path))
+    dead = [f"lease/{epoch:06d}.json.tmp-0123456789ab" for epoch in (1, 2)]
+    for name in [*dead, "lease/000003.json.tmp-0123456789ab", "lease/notes.tmp-0123456789ab"]:
+        store.write(name, b"half")
+    for _ in range(3):
+        with hold(store):
+            pass
+    assert not any(map(store.exists, dead))
+    assert store.exists("lease/000003.json.tmp-0123456789ab") and store.exists("lease/notes.tmp-0123456789ab")
+
+
 def test_a_killed_holder_on_this_machine_is_succeeded_at_once(store: Store) -> None:
     script = (
         "import sys, time\nfrom pipeline.lease import hold\nfrom pipeline.storage import Store\n"

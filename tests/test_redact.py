@@ -23,6 +23,8 @@ KEPT = [
     "https://blog.example/wp-content/a.jpg?resize=640%2C480&ssl=1",
     "https://images.unsplash.com/photo-1518791841217-8f162f1e1131?ixlib=rb-4.0.3&auto=format&fit=crop&w=600&q=80",
     "https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=42s",
+    "https://www.youtube.com/playlist?list=PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf",
+    "https://www.youtube.com/watch?v=dQw4w9WgXcQ&list=PL590L5WQmH8fJ54F369BLDSqIwcs-TCfs",
     "https://archive.org/download/gd1977-05-08.shure57.stevens.29303.flac16/gd77-05-08d1t01.mp3",
     "https://archive.org/download/x/y.zip/z.png?cnt=0",
     "https://upload.wikimedia.org/wikipedia/commons/thumb/a/a9/Example.jpg/640px-Example.jpg",

@@ -12,6 +12,7 @@ from pipeline.bench.command import last_line, must_run, run
 from pipeline.bench.report import Bench, Line
 from pipeline.chaos.verify import examine
 from pipeline.curate import waves
+from pipeline.curate.journal import Journal
 from pipeline.storage import Store
 
 _ROOM_BYTES = 48 << 10  # to begin, not to end: the example writes some 100 kB
@@ -36,7 +37,7 @@ def measure(config: DiskFull, command: str) -> Iterator[Line]:
             disk = os.statvfs(small)
             filler.write_bytes(bytes(disk.f_bavail * disk.f_bsize - _ROOM_BYTES))
             full = run(command, url)
-            visible = len(waves.committed(Store(url)))
+            visible = len(waves.committed(Journal(Store(url))))
             filler.unlink()
             after = run(command, url)
             is_equal = after.returncode == 0 and examine(Store(url)).exported == examine(Store(healthy)).exported

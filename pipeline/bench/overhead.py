@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipeline.bench.report import Bench, Line, medians, rounded
 from pipeline.chaos.example import Cut
 from pipeline.curate import waves
+from pipeline.curate.journal import Journal
 from pipeline.curate.through import through
 from pipeline.curate.work import start
 from pipeline.records import CLIP, INPUT, key_of
@@ -62,7 +63,7 @@ def measure(config: Overhead) -> Iterator[Line]:
 
 def _as_waves(folder: str, inputs: pa.Table, cut: waves.WaveConfig) -> float:
     began_s = time.monotonic()
-    waves.run(Store(folder), inputs, waves.Step(name="waves", dag=_work, config=cut))
+    waves.run(Journal(Store(folder)), inputs, waves.Step(name="waves", dag=_work, config=cut))
     return time.monotonic() - began_s
 
 

@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from pipeline.bench.report import Bench, Line
 from pipeline.chaos import example
-from pipeline.curate import decide, export, plan, waves
+from pipeline.curate import decide, plan, waves
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import ExportManifest, Ledger, VerdictManifest, WaveManifest
 from pipeline.curate.run import Curation
-from pipeline.manifest import commit, write_sealed
-from pipeline.records import INPUT, LEDGER, VERDICT
+from pipeline.records import CARD, EXPORT, INPUT, LEDGER, VERDICT, verdicts_name, wave_name
 from pipeline.storage import File, Store, write_parquet
 
 _WAVE_ROWS = 2048
@@ -58,7 +59,7 @@ def measure(config: Resume) -> Iterator[Line]:
             driver = [sys.executable, "-c", _DRIVER, folder, str(inputs), str(_WAVE_ROWS)]
             said = subprocess.run(driver, capture_output=True, text=True, check=True).stdout
             seconds, peak_mb = map(float, said.split())
-            number = len(waves.committed(Store(folder)))
+            number = len(waves.committed(Journal(Store(folder))))
         yield {"inputs": inputs, "waves": number, "resume_s": round(seconds, 2), "peak_mb": round(peak_mb)}
 
 
@@ -69,32 +70,42 @@ def finished_run(store: Store, toy: Curation, inputs: int) -> None:
     columns["key"] = keys
     columns["order"] = pa.array(range(inputs))
     columns["url"] = pa.array([f"https://example.org/{i}" for i in range(inputs)])
-    table = waves.write_inputs(store, pa.table(columns, schema=INPUT))
-    plan.bind(store, toy.fingerprint(plan.keys_digest(table["key"])))
-    for number, wave in enumerate(plan.pin(store, table["key"], np.ones(inputs), toy.waves.wave_rows)):
-        _write_wave(store, number, wave.rows)
-    _write_books(store, toy)
+    journal = Journal(store)
+    table = waves.write_inputs(journal, pa.table(columns, schema=INPUT))
+    plan.bind(journal, toy.fingerprint(plan.keys_digest(table["key"])))
+    for number, wave in enumerate(plan.pin(journal, table["key"], np.ones(inputs), toy.waves.wave_rows)):
+        journal.create(wave_name(0, number), _wave(store, number, wave.rows))
+    _write_books(journal, toy)
 
 
-def _write_wave(store: Store, number: int, inputs: int) -> None:
+def _wave(store: Store, number: int, inputs: int) -> WaveManifest:
     kinds = {"scores": _SCORES_BYTES, "payload": _PAYLOAD_BYTES}
     files = [
         _zeros(store, f"rows/000-{number:06d}-0/{part:016x}.{kind}.parquet", size_bytes)
         for part in range(_PARTS)
         for kind, size_bytes in kinds.items()
     ]
-    name = waves.name_of({"round": 0, "wave": number})
-    commit(store, name, files, round=0, wave=number, inputs=inputs, counts={"episode/scored/": inputs})
+    return WaveManifest(files=tuple(files), round=0, wave=number, inputs=inputs, counts={"episode/scored/": inputs})
 
 
-def _write_books(store: Store, toy: Curation) -> None:
-    name = decide.name_of(store, toy.rules)
-    verdicts = write_parquet(store, f"verdicts/{name}-{{sha256}}.parquet", VERDICT.empty_table())
-    commit(store, f"verdicts/{name}.json", [verdicts], rules=[decide.describe(rule) for rule in toy.rules])
-    write_sealed(store, export.MANIFEST, {"made_from": toy.wanted(name), "files": [], "webdataset": [], "shards": []})
-    export_sha256 = hashlib.sha256(store.read(export.MANIFEST)).hexdigest()
-    ledger = {"verdicts": name, "unit": toy.unit, "exported_rows": 0, "steps": {}, "export_sha256": export_sha256}
-    write_sealed(store, LEDGER, ledger)
+def _write_books(journal: Journal, toy: Curation) -> None:
+    name = decide.name_of(journal, toy.rules)
+    verdicts = write_parquet(journal.store, f"verdicts/{name}-{{sha256}}.parquet", VERDICT.empty_table())
+    journal.create(verdicts_name(name), VerdictManifest(files=(verdicts,), rules=decide.described(toy.rules)))
+    exported = ExportManifest(
+        made_from=toy.selection(name),
+        rows=0,
+        keys_sha256="",
+        files=(),
+        webdataset=(),
+        shards=(),
+        index=journal.store.write("export/_index-000000000000.arrow", b""),
+        card=journal.store.write(CARD, b""),
+    )
+    journal.replace(EXPORT, exported)
+    export_sha256 = hashlib.sha256(journal.store.read(EXPORT)).hexdigest()
+    ledger = Ledger(verdicts=name, unit=toy.unit, exported_rows=0, steps={}, export_sha256=export_sha256)
+    journal.replace(LEDGER, ledger)
 
 
 def _zeros(store: Store, name: str, size_bytes: int) -> File:

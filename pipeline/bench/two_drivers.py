@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from pipeline.bench.command import last_line, run, words
 from pipeline.bench.report import Bench, Line
-from pipeline.curate import decide
-from pipeline.manifest import read_sealed
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import Ledger
 from pipeline.records import LEDGER
 from pipeline.storage import Store
 
@@ -60,5 +60,5 @@ def _wait_for_lease(store: Store) -> None:
 
 
 def _balances(store: Store) -> bool:
-    books = decide.books(decide.verdicts(store, read_sealed(store, LEDGER)["verdicts"]))
-    return bool(books) and all(map(decide.balances, books.values()))
+    ledger = Journal(store).find(LEDGER, Ledger)
+    return ledger is not None and bool(ledger.steps) and all(book.balances() for book in ledger.steps.values())

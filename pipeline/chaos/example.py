@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from pipeline.curate import audit
 from pipeline.curate.decide import Rules
-from pipeline.curate.export import ExportConfig
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import ExportConfig
 from pipeline.curate.revoke import Revocation
 from pipeline.curate.run import Curation
 from pipeline.curate.stage import Filter, Leave, Row, Split
@@ -127,14 +128,14 @@ def is_done(store: Store, toy: Curation, step: Step) -> bool:
     return step not in ("retry", "revoke") and audit.is_done(store, toy)
 
 
-def do(store: Store, toy: Curation, step: Step, lease: Lease) -> None:
+def do(journal: Journal, toy: Curation, step: Step, lease: Lease) -> None:
     """Do the step, as its job does. Needs Ray."""
     if step == "retry":
-        toy.retry(store, lease)
+        toy.retry(journal.store, lease, journal=journal)
     elif step == "revoke":
-        toy.revoke(store, [REVOKED], lease)
+        toy.revoke(journal.store, [REVOKED], lease, journal=journal)
     else:
-        toy.run(store, lease)
+        toy.run(journal.store, lease, journal=journal)
 
 
 def run_baseline(store: Store, inputs: int = 24) -> None:

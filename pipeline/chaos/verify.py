@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 
 from pipeline.config import digest
 from pipeline.curate import decide, export, plan, sweep, waves
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import Ledger
 from pipeline.curate.stage import Row
-from pipeline.manifest import read_sealed
 from pipeline.records import LEDGER, PAYLOAD
 from pipeline.storage import Store, read_file
 
@@ -26,16 +27,18 @@ class Findings:
 
 def examine(store: Store) -> Findings:
     """Read back everything that a curation run committed, checksums included."""
-    if not store.exists(LEDGER):
+    journal = Journal(store)
+    ledger = journal.find(LEDGER, Ledger)
+    if ledger is None:
         return Findings(rows=Counter(), exported=(), orphan_bytes=0)
-    rows = Counter([*_held(store), *_listed(store)])
-    verdicts = decide.verdicts(store, read_sealed(store, LEDGER)["verdicts"], ["key", "state", "reason"])
+    rows = Counter([*_held(journal), *_listed(journal)])
+    verdicts = decide.verdicts(journal, ledger.verdicts, ["key", "state", "reason"])
     rows.update(f"{row['key']} {row['state']} {row['reason']}" for row in verdicts.to_pylist())
     # As a reader would: whatever shards lie in the folder, not those that the manifest names.
     for name in store.list("export/data", r".*\.parquet"):
         table = pq.read_table(pa.BufferReader(store.read(name)), columns=["key"])
         rows.update(f"exported {key}" for key in table["key"].to_pylist())
-    shards = export.shards(store)
+    shards = export.shards(journal)
     for file in shards:
         read_file(store, file)
     return Findings(
@@ -43,24 +46,24 @@ def examine(store: Store) -> Findings:
     )
 
 
-def _held(store: Store) -> Iterator[str]:
+def _held(journal: Journal) -> Iterator[str]:
     """The rows that stand, and what the waves hold of the media and words of each row, superseded ones included."""
-    manifests = waves.every_manifest(store)
+    manifests = waves.every_manifest(journal)
     latest = waves.superseded(manifests)
     for wave in manifests:
-        for part in waves.parts_of(wave):
-            table = waves.read_part(store, part)
-            yield from table.filter(waves.current(table, wave["round"], latest))["key"].to_pylist()
+        for part in wave.parts:
+            table = waves.read_part(journal.store, part)
+            yield from table.filter(waves.current(table, wave.round, latest))["key"].to_pylist()
             names = [name for name in table.column_names if name in PAYLOAD]
             for key, row in zip(table["key"].to_pylist(), table.select(names).to_pylist(), strict=True):
-                yield f"{key} of round {wave['round']} holds {_digest(row)}"
+                yield f"{key} of round {wave.round} holds {_digest(row)}"
 
 
-def _listed(store: Store) -> Iterator[str]:
+def _listed(journal: Journal) -> Iterator[str]:
     """What the run keeps of its inputs, in each round: captions and secrets in URLs included."""
-    inputs = waves.read_inputs(store)
+    inputs = waves.read_inputs(journal)
     assert inputs is not None
-    rounds = [inputs, *(plan.round_rows(store, number) for number in plan.rounds(store)[1:])]
+    rounds = [inputs, *(plan.round_rows(journal, number) for number in plan.rounds(journal)[1:])]
     for number, table in enumerate(rounds):
         for row in table.to_pylist():
             yield f"{row['key']} is an input of round {number}: {_digest(row)}"
@@ -88,7 +91,7 @@ def compare(findings: Findings, unharmed: Findings) -> tuple[int, int]:
 def _orphans(store: Store) -> int:
     """Bytes of a run's data that nothing names, unfinished files of dead writers included; a lease is not data."""
     sizes = store.sizes()
-    named = {file.path for _, file in sweep.named(store, sizes).files}
+    named = {file.path for _, file in sweep.named(Journal(store)).files}
     data = [
         size_bytes
         for name, size_bytes in sizes.items()

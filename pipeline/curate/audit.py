@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pipeline.curate import decide, export, plan, revoke, sweep
+from pipeline import lease
+from pipeline.curate import decide, sweep
+from pipeline.curate.journal import FINGERPRINTS, REVOCATIONS, Journal
+from pipeline.curate.manifests import Ledger, VerdictManifest
 from pipeline.curate.run import Curation, is_settled
 from pipeline.curate.sweep import Named
-from pipeline.lease import Holder
 from pipeline.log import Progress, logger
-from pipeline.manifest import read_sealed, sealed, write_sealed
-from pipeline.records import LEDGER
+from pipeline.records import CONFIG, EXPORT, LEDGER, fingerprint_name, plan_name, revocation_name, verdicts_name
 from pipeline.storage import CorruptFileError, File, Store
 
 QUICK_BYTES = 1 << 30
@@ -60,33 +61,24 @@ class Audit:
     """How much of it was read; of the rest, presence and size are known."""
 
 
-def audit(store: Store, *, limit_bytes: int | None = None, progress: bool = False) -> Audit:
+def audit(journal: Journal, *, limit_bytes: int | None = None, progress: bool = False) -> Audit:
     """Look at every file of a run and read all of them, or the first `limit_bytes`, scores and manifests before
     media."""
-    sizes = store.sizes()
-    named = sweep.named(store, sizes)
+    sizes = journal.sizes
+    named = sweep.named(journal)
     findings = [_finding(named, name, problem, name) for name, problem in named.damaged.items()]
-    findings += _records(store, named, sizes)
+    findings += _records(journal, named)
     files = sorted(named.files, key=lambda pair: pair[1].path.endswith((".payload.parquet", ".tar")))
-    there = [pair for pair in files if sizes.get(pair[1].path) == pair[1].size_bytes]
     findings += [
-        _finding(
-            named,
-            name,
-            "is missing"
-            if file.path not in sizes
-            else f"has {sizes[file.path]} bytes where its manifest says {file.size_bytes}",
-            file.path,
-        )
+        _finding(named, name, _misfit(file, sizes), file.path)
         for name, file in files
         if sizes.get(file.path) != file.size_bytes
     ]
+    there = [pair for pair in files if sizes.get(pair[1].path) == pair[1].size_bytes]
     ends = itertools.accumulate(file.size_bytes for _, file in there)
     read = [pair for pair, end in zip(there, ends, strict=True) if limit_bytes is None or end <= limit_bytes]
-    findings += [
-        _finding(named, name, "was altered: its sha256 is not that of its manifest", file.path)
-        for name, file in _altered(store, read, progress)
-    ]
+    altered = "was altered: its sha256 is not that of its manifest"
+    findings += [_finding(named, name, altered, file.path) for name, file in _altered(journal.store, read, progress)]
     return Audit(
         findings=(*findings, *_surplus(named, sizes)),
         files=len(files),
@@ -95,32 +87,40 @@ def audit(store: Store, *, limit_bytes: int | None = None, progress: bool = Fals
     )
 
 
+def _misfit(file: File, sizes: dict[str, int]) -> str:
+    if file.path not in sizes:
+        return "is missing"
+    return f"has {sizes[file.path]} bytes where its manifest says {file.size_bytes}"
+
+
 def is_done(store: Store, curation: Curation) -> bool:
-    """True if the curation is finished, and its files are what its manifests say."""
+    """True if the curation is finished, and its files are what its manifests say. Nobody need hold the run."""
+    journal = Journal(store)
     try:
-        return curation.is_finished(store) and not audit(store, limit_bytes=QUICK_BYTES).findings
+        return curation.is_finished(journal) and not audit(journal, limit_bytes=QUICK_BYTES).findings
     except CorruptFileError:
         return False  # `check` names it, once the run is held
 
 
-def check(store: Store, *, only: str = "", but: str | None = None) -> None:
+def check(journal: Journal, *, only: str = "", but: str | None = None) -> None:
     """Before a run is worked on: have what is made from its waves made again where it is damaged, with a warning that
     names it; CorruptFileError for what cannot be.
 
     A command that makes no more than what is called `only` heals no more; one that mends what is called `but` itself is
     not kept from it.
     """
-    findings = audit(store, limit_bytes=QUICK_BYTES).findings
+    findings = audit(journal, limit_bytes=QUICK_BYTES).findings
     beyond = [
         finding for finding in findings if not finding.made_from_waves and not finding.path.startswith(but or "/")
     ]
     if beyond:
-        more = f" (and {len(beyond) - 1} more: python -m jobs.audit {store.url})" if beyond[1:] else ""
-        raise CorruptFileError(f"{store.url}/{beyond[0]}{more}")
-    heal(store, tuple(finding for finding in findings if finding.path.startswith(only)))
+        url = journal.store.url
+        more = f" (and {len(beyond) - 1} more: python -m jobs.audit {url})" if beyond[1:] else ""
+        raise CorruptFileError(f"{url}/{beyond[0]}{more}")
+    heal(journal, tuple(finding for finding in findings if finding.path.startswith(only)))
 
 
-def heal(store: Store, findings: tuple[Finding, ...]) -> None:
+def heal(journal: Journal, findings: tuple[Finding, ...]) -> None:
     """Delete what is damaged and can be made or fetched again, so that the run's job does so. Whoever heals holds the
     run."""
     healed = [finding for finding in findings if finding.made_from_waves or finding.goes]
@@ -129,9 +129,10 @@ def heal(store: Store, findings: tuple[Finding, ...]) -> None:
         logger.warning("healing: %s %s%s", paths[0], problem, f", and {len(paths) - 1} more" if paths[1:] else "")
     for finding in healed:
         for name in finding.goes:
-            store.delete(name)
-        if not finding.goes:
-            write_sealed(store, finding.path, read_sealed(store, finding.path))
+            journal.delete(name)
+        entry = None if finding.goes else journal.entry(finding.path)
+        if entry is not None:
+            journal.replace(finding.path, entry.value)
 
 
 def _problem(finding: Finding) -> str:
@@ -147,9 +148,9 @@ def _finding(named: Named, manifest: str, problem: str, path: str) -> Finding:
         return Finding(path=path, problem=problem, heals=_AGAIN, made_from_waves=True, goes=(path, manifest))
     if not manifest.startswith("waves/"):
         return Finding(path=path, problem=problem, heals=_COPY)
-    number, wave = (int(word) for word in manifest.removeprefix("waves/").removesuffix(".json").split("-"))
-    planned = named.manifests.get(f"plans/{number:03d}.json" if number else "plan.json", {}).get("waves", [])
-    inputs = f"{planned[wave]['rows']} inputs" if wave < len(planned) else "its inputs"
+    number, wave = (int(digits) for digits in manifest.removeprefix("waves/").removesuffix(".json").split("-"))
+    planned = named.plans[number].waves if number in named.plans else ()
+    inputs = f"{planned[wave].rows} inputs" if wave < len(planned) else "its inputs"
     return Finding(
         path=path,
         problem=problem,
@@ -159,13 +160,14 @@ def _finding(named: Named, manifest: str, problem: str, path: str) -> Finding:
     )
 
 
-def _sealed(
-    store: Store, sizes: dict[str, int], form: str, heals: str, goes: tuple[str, ...] = ()
-) -> Iterator[Finding]:
+def _sealed(journal: Journal, form: str, heals: str, goes: tuple[str, ...] = ()) -> Iterator[Finding]:
     """What is wrong with records that are no manifests."""
-    for name in [name for name in sizes if re.fullmatch(form, name)]:
+    names = journal.names(form)
+    journal.read(names)
+    for name in names:
         try:
-            if sealed(read_sealed(store, name)) != store.read(name):
+            entry = journal.entry(name)
+            if entry is not None and entry.is_restyled:
                 yield _restyled(name)
         except CorruptFileError:
             yield Finding(
@@ -186,71 +188,72 @@ def _restyled(name: str) -> Finding:
     )
 
 
-def _records(store: Store, named: Named, sizes: dict[str, int]) -> Iterator[Finding]:
+def _records(journal: Journal, named: Named) -> Iterator[Finding]:
     """The ledger, and the small records beside the manifests."""
+    sizes = journal.sizes
     yield from map(_restyled, named.restyled)
-    yield from _sealed(store, sizes, f"fingerprints/{plan.NAMES}", "delete it and run the job again with --accept-plan")
-    yield from _sealed(
-        store, sizes, f"revocations/{revoke.NAMES}", f"put it back from a copy, or delete it and {_REVOKE}"
-    )
-    if "plan.json" in sizes and "fingerprints/000.json" not in sizes:
+    yield from _sealed(journal, FINGERPRINTS, "delete it and run the job again with --accept-plan")
+    yield from _sealed(journal, REVOCATIONS, f"put it back from a copy, or delete it and {_REVOKE}")
+    if plan_name(0) in sizes and fingerprint_name(0) not in sizes:
         yield Finding(
-            path="fingerprints/000.json",
+            path=fingerprint_name(0),
             problem="is missing",
             made_from_waves=True,
-            goes=("fingerprints/000.json",),
+            goes=(fingerprint_name(0),),
             heals="run its job again: the run is bound to the options that it has then",
         )
-    yield from _unread(store, sizes)
+    yield from _unread(journal.store, sizes)
     if LEDGER not in sizes:
-        if export.MANIFEST in named.manifests:
+        if EXPORT in named.manifests:
             yield Finding(
                 path=LEDGER, problem="is missing", heals="run its job again", made_from_waves=True, goes=(LEDGER,)
             )
         return
-    yield from (damaged := [*_sealed(store, sizes, re.escape(LEDGER), _AGAIN, (LEDGER,))])
+    yield from (damaged := [*_sealed(journal, re.escape(LEDGER), _AGAIN, (LEDGER,))])
     if not any(finding.goes for finding in damaged):
-        yield from _behind(store, named, sizes)
+        yield from _behind(journal, named)
 
 
 def _unread(store: Store, sizes: dict[str, int]) -> Iterator[Finding]:
     """What is written without a seal, and cannot be read."""
     leases = sorted(name for name in sizes if re.fullmatch(r"lease/\d{6,}\.json", name))
     for name, heals in [
-        ("config.json", "run its job again with its options"),
+        (CONFIG, "run its job again with its options"),
         *((name, _LEASE) for name in leases[-1:]),
     ]:
         try:
-            value = json.loads(store.read(name))
-            if name != "config.json":
-                Holder(**value)
+            data = store.read(name)
+            json.loads(data) if name == CONFIG else lease.parsed(data)
         except FileNotFoundError:
             continue
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, RecursionError):
             yield Finding(
                 path=name,
                 problem="is not valid JSON, or none of ours",
                 heals=heals,
-                made_from_waves=name == "config.json",
-                goes=(name,) if name == "config.json" else (),
+                made_from_waves=name == CONFIG,
+                goes=(name,) if name == CONFIG else (),
             )
 
 
-def _behind(store: Store, named: Named, sizes: dict[str, int]) -> Iterator[Finding]:
+def _behind(journal: Journal, named: Named) -> Iterator[Finding]:
     """What the ledger counts and is not there, and what is there and the ledger does not count."""
-    ledger = read_sealed(store, LEDGER)
-    records = [f"revocations/{number:06d}.json" for number in range(ledger.get("revocations", 0))]
-    there = [name for name in sizes if re.fullmatch(f"revocations/{revoke.NAMES}", name)]
-    for name in [name for name in records if name not in sizes][: max(0, len(records) - len(there))]:
+    ledger = journal.find(LEDGER, Ledger)
+    assert ledger is not None
+    records = [revocation_name(number) for number in range(ledger.revocations)]
+    there = journal.names(REVOCATIONS)
+    for name in [name for name in records if name not in there][: max(0, len(records) - len(there))]:
         yield Finding(path=name, problem="is missing", heals=f"put it back from a copy, or {_REVOKE}")
-    verdicts = named.manifests.get(f"verdicts/{ledger['verdicts']}.json")
-    if len(there) < len(records) or verdicts is None or any(not name.startswith("export/") for name in named.damaged):
+    verdicts = named.manifests.get(verdicts_name(ledger.verdicts))
+    if len(there) < len(records) or not isinstance(verdicts, VerdictManifest):
+        return
+    if any(not name.startswith("export/") for name in named.damaged):
         return
     try:
-        is_current = is_settled(store, decide.name_by(store, verdicts["rules"]))
+        is_current = is_settled(journal, decide.name_by(journal, verdicts.rules))
     except CorruptFileError:  # of a revocation, or of the plan: it is named already
         return
-    if not is_current and not named.damaged and export.MANIFEST not in named.restyled:
+    if not is_current and not named.damaged and EXPORT not in named.restyled:
         yield Finding(
             path=LEDGER,
             problem="is older than the waves, the revocations or the export",
@@ -298,7 +301,7 @@ def _surplus(named: Named, sizes: dict[str, int]) -> Iterator[Finding]:
     for name in [
         name for name in sizes if re.fullmatch(r"export/(data/[^._].*|webdataset/[^._].*\.tar)", name, re.DOTALL)
     ]:
-        if name not in known and name not in ours and export.MANIFEST in named.manifests:
+        if name not in known and name not in ours and EXPORT in named.manifests:
             yield Finding(
                 path=name,
                 problem="is no file of this export, and readers of its folder would take it for one",

@@ -7,18 +7,16 @@ there. What the web wrote is text in it: no markup, no control characters, no mo
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import digest
-from pipeline.curate import plan
+from pipeline.curate import decide, plan
+from pipeline.curate.journal import Journal
 from pipeline.log import clean
-from pipeline.manifest import read_manifest
 from pipeline.records import MEANING
-from pipeline.storage import Store
 
 _MOST = 20
 _PLAIN = re.compile(r"(?!.*www)[A-Za-z0-9][A-Za-z0-9 .+-]*", re.IGNORECASE)
@@ -39,10 +37,10 @@ class Described:
     keys_sha256: str
 
 
-def render(store: Store, export: Described, schema: pa.Schema, rows: pa.Table) -> str:
+def render(journal: Journal, export: Described, schema: pa.Schema, rows: pa.Table) -> str:
     """The card as Markdown; `rows` are the exported rows' verdicts, with `url` and `license`."""
-    fingerprints = plan.fingerprints(store)
-    decided = read_manifest(store, f"verdicts/{export.verdicts}.json") or {}
+    fingerprints = plan.fingerprints(journal)
+    verdicts = decide.manifest_of(journal, export.verdicts)
     parts = [
         *_front_matter(export, schema),
         f"# {rows.num_rows} {export.unit} rows",
@@ -67,13 +65,13 @@ def render(store: Store, export: Described, schema: pa.Schema, rows: pa.Table) -
         "",
         "## Rules",
         "",
-        *_rules(decided.get("rules", [])),
+        *_rules(() if verdicts is None else verdicts.rules),
         "",
         "## Identity",
         "",
         f"- verdicts: `{export.verdicts}`",
         f"- sha256 of the keys in order: `{export.keys_sha256}`",
-        *(f"- code: `{digest(found['code'])}`, inputs: `{found['inputs']}`" for found in fingerprints),
+        *(f"- code: `{digest(entries['code'])}`, inputs: `{entries['inputs']}`" for entries in fingerprints),
     ]
     return "\n".join(parts) + "\n"
 
@@ -160,10 +158,10 @@ def _table(counts: Counter[str], name: str) -> list[str]:
     return [f"| {name} | rows |", "|---|---|", *rows, *([f"| all others | {rest} |"] if rest else [])]
 
 
-def _rules(rules: list[dict[str, Any]]) -> list[str]:
+def _rules(rules: tuple[dict[str, object], ...]) -> list[str]:
     lines = []
     for rule in rules:
-        for entry in rule["filters"]:
+        for entry in decide.filters_of(rule):
             options = ", ".join(f"{k}={v}" for k, v in entry.items() if k != "rule")
             lines.append(f"- {rule['unit']}: {entry['rule']}" + (f" ({options})" if options else ""))
         if rule["unique_by"]:

@@ -21,8 +21,20 @@ import pyarrow as pa
 from pipeline.curate.stage import Batch, Stage
 from pipeline.curate.work import groups, table_of
 
+# ---- the protocol: messages of a header (kind, bytes) and a body, of any size ----
+#
+#   parent                                   child
+#   STAGE  pickled (stage, schema, limits)
+#   ROWS   an Arrow stream                   BEGUN  a row's number, before each row: who dies is told by the last one
+#                                            ...
+#                                            DONE   an Arrow stream, or ERROR  a text: the stage is wrong, not a row
+
 HEADER = struct.Struct("<cQ")
-STAGE, ROWS, BEGUN, DONE, ERROR = b"S", b"R", b"B", b"D", b"E"
+STAGE = b"S"
+ROWS = b"R"
+BEGUN = b"B"
+DONE = b"D"
+ERROR = b"E"
 _ALARM_GRACE_S = 30.0  # the parent's own clock comes first
 
 
@@ -56,12 +68,13 @@ def _work(answers: BinaryIO, stage: Stage, schema: pa.Schema, timeout_s: float, 
         send(answers, BEGUN, start.to_bytes(8, "little"))
         signal.setitimer(signal.ITIMER_REAL, timeout_s * len(part) + _ALARM_GRACE_S)
         done += groups(stage, part)
-    out = table_of(done, schema)
+    worked = table_of(done, schema)
     signal.setitimer(signal.ITIMER_REAL, 0)
-    send(answers, DONE, table_bytes(out))
+    send(answers, DONE, table_bytes(worked))
 
 
 def _leave_with(parent: int) -> None:
+    # An orphan's requests never end if another child inherited the pipe: the parent's death is seen by its number.
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
@@ -77,8 +90,8 @@ def main(requests_fd: int, answers_fd: int, trace_fd: int) -> None:
         data = requests.read(size)
         try:
             if kind == STAGE:
-                stage, schema, timeout_s, memory_bytes = pickle.loads(data)
-                if memory_bytes:
+                stage, schema, timeout_s, memory_bytes = pickle.loads(data)  # our parent's, over a pipe of its own
+                if memory_bytes:  # the hard limit stays: the next stage may have more
                     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
             else:
                 _work(answers, stage, schema, timeout_s, table_from(data))

@@ -30,8 +30,8 @@ def libraries(objects: Iterable[object]) -> dict[str, str]:
     names = {name.partition(".")[0] for home in _closure(_homes(objects)) for name in _imports(home)}
     foreign = names - {_OURS} - set(sys.stdlib_module_names)
     distributions = _distributions()
-    found = {distribution for name in foreign for distribution in distributions.get(name, ())}
-    versions = {name: importlib.metadata.version(name) for name in sorted(found)}
+    used = {distribution for name in foreign for distribution in distributions.get(name, ())}
+    versions = {name: importlib.metadata.version(name) for name in sorted(used)}
     return {"python": f"{sys.version_info.major}.{sys.version_info.minor}"} | versions
 
 
@@ -56,7 +56,7 @@ def _closure(homes: frozenset[str]) -> frozenset[str]:
 @functools.cache
 def _imports(name: str) -> frozenset[str]:
     """Every module that a module imports, wherever in it, but for those that it needs for types alone."""
-    found: set[str] = set()
+    modules: set[str] = set()
     waiting: list[ast.AST] = [_tree(name)]
     while waiting:
         node = waiting.pop()
@@ -64,12 +64,14 @@ def _imports(name: str) -> frozenset[str]:
             waiting += node.orelse
             continue
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {node.module} | {module for module in inner if module.startswith(f"{_OURS}.") and _source(module)}
+            modules |= {node.module} | {
+                module for module in inner if module.startswith(f"{_OURS}.") and _source(module)
+            }
         waiting += ast.iter_child_nodes(node)
-    return frozenset(found)
+    return frozenset(modules)
 
 
 @functools.cache

@@ -14,10 +14,12 @@ import pyarrow as pa
 
 from pipeline.config import digest
 from pipeline.curate import code, dedup, revoke, waves
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import Book, VerdictManifest
 from pipeline.curate.stage import Filter, Row, failure, left
+from pipeline.curate.through import tables
 from pipeline.curate.work import to_table
-from pipeline.manifest import commit, read_manifest
-from pipeline.records import PAYLOAD, STATES, VERDICT
+from pipeline.records import PAYLOAD, STATES, VERDICT, verdicts_name
 from pipeline.storage import File, Store, read_table, write_parquet
 
 if TYPE_CHECKING:
@@ -34,74 +36,77 @@ class Rules:
     unique_reason: str = "duplicate"
 
 
-def name_of(store: Store, rules: tuple[Rules, ...]) -> str:
+def name_of(journal: Journal, rules: tuple[Rules, ...]) -> str:
     """The name of the verdicts that these rules, and the revocations so far, give over the committed waves."""
-    return name_by(store, [describe(rule) for rule in rules])
+    return name_by(journal, described(rules))
 
 
-def name_by(store: Store, rules: list[dict[str, Any]]) -> str:
+def name_by(journal: Journal, rules: tuple[dict[str, object], ...]) -> str:
     """As `name_of`, by rules as `describe` gives them and as the manifest of verdicts lists them."""
-    scores = [part.scores.sha256 for part in waves.parts(store)]
-    return digest({"rules": rules, "scores": scores, "revoked": revoke.recorded(store).to_json()})[:12]
+    scores = [part.scores.sha256 for part in waves.parts(journal)]
+    return digest({"rules": rules, "scores": scores, "revoked": revoke.recorded(journal).to_json()})[:12]
 
 
-def decide(store: Store, rules: tuple[Rules, ...], schema: pa.Schema) -> str:
+def decide(journal: Journal, rules: tuple[Rules, ...], schema: pa.Schema) -> str:
     """Judge every committed row; returns the name of the verdict table, which is made if it is not there yet."""
-    name = name_of(store, rules)
-    if read_manifest(store, f"verdicts/{name}.json") is None:
-        parts: Any = _judged(store, rules, schema).iter_batches(batch_size=None, batch_format="pyarrow")
-        table = pa.concat_tables([part.select(VERDICT.names).cast(VERDICT) for part in parts])
+    name = name_of(journal, rules)
+    if manifest_of(journal, name) is None:
+        blocks = tables(_judged(journal, rules, schema))
+        table = pa.concat_tables([block.select(VERDICT.names).cast(VERDICT) for block in blocks])
         table = table.sort_by([("order", "ascending"), ("start_s", "ascending"), ("key", "ascending")])
-        file = write_parquet(store, f"verdicts/{name}-{{sha256}}.parquet", table, row_group_rows=65536)
-        commit(store, f"verdicts/{name}.json", [file], rules=[describe(rule) for rule in rules])
+        file = write_parquet(journal.store, f"verdicts/{name}-{{sha256}}.parquet", table, row_group_rows=65536)
+        journal.create(verdicts_name(name), VerdictManifest(files=(file,), rules=described(rules)))
     return name
 
 
-def verdicts(store: Store, name: str, columns: list[str] | None = None) -> pa.Table:
+def manifest_of(journal: Journal, name: str) -> VerdictManifest | None:
+    """The manifest of the verdicts of this name; None if there are none."""
+    return journal.find(verdicts_name(name), VerdictManifest)
+
+
+def verdicts(journal: Journal, name: str, columns: list[str] | None = None) -> pa.Table:
     """A decided table: records.VERDICT, in the order of the plan."""
-    found = read_manifest(store, f"verdicts/{name}.json")
-    if found is None:
-        raise ValueError(f"{store.url} holds no verdicts named {name!r}; run the curation job to make them")
-    return read_table(store, found["files"][0], columns)
+    manifest = manifest_of(journal, name)
+    if manifest is None:
+        raise ValueError(f"{journal.store.url} holds no verdicts named {name!r}; run the curation job to make them")
+    return read_table(journal.store, manifest.files[0], columns)
 
 
-def books(table: pa.Table) -> dict[str, dict[str, Any]]:
-    """The ledger of a verdict table: unit -> in, kept, and the other states by reason; in rows, seconds and bytes."""
-    units: dict[str, dict[str, Any]] = {}
-    columns = [table[c].to_pylist() for c in ("unit", "state", "reason", "duration_s", "size_bytes")]
+def ending(row: Row) -> str:
+    """How a row ended, as people read it: its state, and its reason if it has one."""
+    return f"{row['state']} {row['reason'] or ''}".strip()
+
+
+def books(table: pa.Table) -> dict[str, Book]:
+    """The ledger of a verdict table: unit -> where its rows ended."""
+    columns = [table[name].to_pylist() for name in ("unit", "state", "reason", "duration_s", "size_bytes")]
+    reasons: dict[str, Counter[tuple[str, str]]] = {}
+    hours: dict[str, dict[str, float]] = {}
+    sizes: dict[str, Counter[str]] = {}
     for unit, state, reason, duration_s, size_bytes in zip(*columns, strict=True):
-        book = units.setdefault(
-            unit,
-            {"in": 0, "kept": 0}
-            | {s: Counter() for s in STATES if s != "kept"}
-            | {"hours": Counter(), "bytes": Counter()},
-        )
-        book["in"] += 1
-        if state == "kept":
-            book["kept"] += 1
-        else:
-            book[state][reason] += 1
-        book["hours"][state] += (duration_s or 0.0) / 3600
-        book["bytes"][state] += size_bytes or 0
-    return {unit: _plain(book) for unit, book in sorted(units.items())}
+        reasons.setdefault(unit, Counter())[state, reason] += 1
+        times = hours.setdefault(unit, {})
+        times[state] = times.get(state, 0.0) + (duration_s or 0.0) / 3600
+        sizes.setdefault(unit, Counter())[state] += size_bytes or 0
+    return {unit: _book(reasons[unit], hours[unit], sizes[unit]) for unit in sorted(reasons)}
 
 
-def balances(book: dict[str, Any]) -> bool:
-    """True if every row that went in ended in exactly one state."""
-    return book["in"] == book["kept"] + sum(sum(book[state].values()) for state in STATES if state != "kept")
+def _book(rows: Counter[tuple[str, str]], hours: dict[str, float], sizes: Counter[str]) -> Book:
+    gone = {state: {reason: n for (end, reason), n in sorted(rows.items()) if end == state} for state in STATES[1:]}
+    return Book(
+        in_=rows.total(),
+        kept=sum(n for (state, _), n in rows.items() if state == "kept"),
+        hours={state: round(hours[state], 6) for state in sorted(hours)},
+        bytes=dict(sorted(sizes.items())),
+        **gone,
+    )
 
 
-def _plain(book: dict[str, Any]) -> dict[str, Any]:
-    book = {k: dict(sorted(v.items())) if isinstance(v, Counter) else v for k, v in book.items()}
-    book["hours"] = {state: round(hours, 6) for state, hours in book["hours"].items()}
-    return book
-
-
-def _judged(store: Store, rules: tuple[Rules, ...], schema: pa.Schema) -> "Dataset":
+def _judged(journal: Journal, rules: tuple[Rules, ...], schema: pa.Schema) -> "Dataset":
     narrow = pa.schema([f for f in schema if f.name not in PAYLOAD] + [VERDICT.field("file"), VERDICT.field("row")])
     by_unit = {rule.unit: rule for rule in rules}
-    revoked = revoke.recorded(store)
-    buckets = dedup.buckets(sum(part.scores.rows for part in waves.parts(store)))
+    revoked = revoke.recorded(journal)
+    buckets = dedup.buckets(sum(part.scores.rows for part in waves.parts(journal)))
 
     def judge(batch: pa.Table) -> Iterator[pa.Table]:
         yield to_table([_verdict(row, by_unit[row["unit"]].filters) for row in batch.to_pylist()], narrow)
@@ -109,7 +114,7 @@ def _judged(store: Store, rules: tuple[Rules, ...], schema: pa.Schema) -> "Datas
     def settle(batch: pa.Table) -> pa.Table:
         return _settle(batch, revoked)
 
-    dataset = scored(store, narrow).map_batches(judge, batch_format="pyarrow", batch_size=None)
+    dataset = scored(journal, narrow).map_batches(judge, batch_format="pyarrow", batch_size=None)
     for rule in rules:
         if rule.unique_by:
             dataset = dedup.drop_duplicates(
@@ -120,7 +125,7 @@ def _judged(store: Store, rules: tuple[Rules, ...], schema: pa.Schema) -> "Datas
     return dataset.map_batches(settle, batch_format="pyarrow", batch_size=None)
 
 
-def scored(store: Store, schema: pa.Schema) -> "Dataset":
+def scored(journal: Journal, schema: pa.Schema) -> "Dataset":
     """The rows that stand, without their payload, each with the `file` of scores that holds it and its `row` there.
     Needs Ray.
 
@@ -128,9 +133,10 @@ def scored(store: Store, schema: pa.Schema) -> "Dataset":
     """
     import ray
 
-    found = waves.every_manifest(store)
-    latest = ray.put(waves.superseded(found))
-    entries = [asdict(part.scores) | {"round": wave["round"]} for wave in found for part in waves.parts_of(wave)]
+    store = journal.store  # the journal stays here: workers read files, not manifests
+    manifests = waves.every_manifest(journal)
+    latest = ray.put(waves.superseded(manifests))
+    entries = [asdict(part.scores) | {"round": wave.round} for wave in manifests for part in wave.parts]
 
     def read(batch: pa.Table) -> Iterator[pa.Table]:
         for entry in batch.to_pylist():
@@ -176,7 +182,12 @@ def _settle(table: pa.Table, revoked: revoke.Revoked) -> pa.Table:
     return revoke.mark(table, revoked, only="kept").select(VERDICT.names)
 
 
-def describe(rule: Rules) -> dict[str, Any]:
+def described(rules: tuple[Rules, ...]) -> tuple[dict[str, object], ...]:
+    """Rule sets as JSON, as the manifest of verdicts lists them."""
+    return tuple(describe(rule) for rule in rules)
+
+
+def describe(rule: Rules) -> dict[str, object]:
     """A rule set as JSON, with the code that its filters use: a filter that was mended judges anew."""
     filters = [{"rule": type(f).__name__} | asdict(cast(Any, f)) for f in rule.filters]
     return {
@@ -186,3 +197,16 @@ def describe(rule: Rules) -> dict[str, Any]:
         "filters": filters,
         "code": digest(code.modules(rule.filters)),
     }
+
+
+def by_unit(rules: tuple[dict[str, object], ...]) -> dict[str, dict[str, object]]:
+    """Rules as `describe` gives them, so that `difference` names the filter and the threshold."""
+    return {
+        str(rule["unit"]): {"unique_by": rule["unique_by"], **{str(entry["rule"]): entry for entry in filters_of(rule)}}
+        for rule in rules
+    }
+
+
+def filters_of(rule: dict[str, object]) -> list[dict[str, object]]:
+    """The filters of a rule set that `describe` gave, each with its name as `rule` and its options."""
+    return cast(list[dict[str, object]], rule["filters"])

@@ -39,18 +39,18 @@ def mark_duplicates(table: pa.Table, by: str, unit: str, reason: str) -> pa.Tabl
     """The table, in which every row with a digest is there, with all but the first of equals dropped."""
     stands = pc.and_(pc.and_(pc.is_null(table["state"]), pc.equal(table["unit"], unit)), pc.is_valid(table[by]))
     rivals = np.flatnonzero(pc.fill_null(stands, False).to_numpy())
-    some = table.select([by, "order", "key"]).take(rivals)
+    standing = table.select([by, "order", "key"]).take(rivals)
     order = pc.sort_indices(
-        some, sort_keys=[(by, "ascending"), ("order", "ascending"), ("key", "ascending")]
+        standing, sort_keys=[(by, "ascending"), ("order", "ascending"), ("key", "ascending")]
     ).to_numpy()
-    digests = some[by].take(order).to_numpy(zero_copy_only=False)
+    digests = standing[by].take(order).to_numpy(zero_copy_only=False)
     follows = np.flatnonzero(digests[1:] == digests[:-1]) + 1  # places of those that have an equal before them
     if not len(follows):
         return table
     is_first = np.ones(len(order), bool)
     is_first[follows] = False
     firsts = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
-    keys = some["key"].take(order[firsts[follows]])
+    keys = standing["key"].take(order[firsts[follows]])
     detail = pc.binary_join_element_wise(f"same {by} as", keys, " ")
     return _leave(table, rivals[order[follows]], reason, detail)
 

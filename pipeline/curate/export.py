@@ -16,25 +16,24 @@ other row, so only the shards that held them are written anew.
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import digest
-from pipeline.curate import card, decide, revoke, waves
-from pipeline.curate.sweep import EXPORT as MANIFEST
-from pipeline.curate.waves import Part
+from pipeline.config import digest, from_json, to_json
+from pipeline.curate import card, revoke, waves
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import ExportConfig, ExportManifest, Part, Selection, ShardFiles
+from pipeline.curate.through import tables
 from pipeline.curate.webdataset import tar_bytes
-from pipeline.manifest import read_manifest, write_sealed
-from pipeline.ranges import check_range
+from pipeline.records import CARD, EXPORT
 from pipeline.storage import CorruptFileError, File, Store, read_file, write_changed, write_parquet
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-CARD = "export/README.md"
 INDEX = pa.schema(
     [
         ("key", pa.string()),
@@ -47,118 +46,105 @@ INDEX = pa.schema(
 _SHARD = pa.schema([("shard", pa.string())])
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """How the kept rows are cut into files."""
-
-    shard_rows: int = 2048
-    """Rows of a shard; the last has fewer."""
-    row_group_rows: int = 64
-    """Rows that a reader fetches at once; small enough that shuffled training reads little it does not use."""
-    webdataset: bool = False
-    """Write each shard as a WebDataset tar as well."""
-
-    def __post_init__(self) -> None:
-        check_range(self, "shard_rows", "row_group_rows", low=1)
+COLUMNS = ("key", "unit", "state", "reason", "file", "row", "url", "license")
+"""Columns of verdicts that an export looks at."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One shard: `made_of` is the digest of all that its bytes depend on, `offsets` where each row begins in its
-    tar."""
+    """One shard, and where each row begins in its tar: that is not in the manifest, but in the index."""
+
+    files: ShardFiles
+    offsets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRows:
+    """What a shard is to be written from: `rows` by their place in their `files` of scores."""
 
     index: int
     made_of: str
-    file: File
-    tar: File | None
-    offsets: tuple[int, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Without the offsets: they are the index's."""
-        return {
-            "index": self.index,
-            "made_of": self.made_of,
-            "file": asdict(self.file),
-            "tar": self.tar and asdict(self.tar),
-        }
+    files: tuple[str, ...]
+    rows: tuple[int, ...]
+    parts: tuple[Part, ...]
 
 
-def is_current(store: Store, wanted: dict[str, Any]) -> bool:
-    """True if what was exported last is what is wanted: `verdicts` by name, `unit` and `columns`."""
-    exported = read_manifest(store, MANIFEST)
-    return exported is not None and exported["made_from"] == wanted
+def manifest_of(journal: Journal) -> ExportManifest | None:
+    """The manifest of what was exported last; None before the first export."""
+    return journal.find(EXPORT, ExportManifest)
 
 
-def shards(store: Store) -> list[File]:
+def is_current(journal: Journal, selection: Selection) -> bool:
+    """True if what was exported last is this selection."""
+    manifest = manifest_of(journal)
+    return manifest is not None and manifest.made_from == selection
+
+
+def shards(journal: Journal) -> list[File]:
     """Every exported file but the manifest and the card; none before the first export."""
-    exported = read_manifest(store, MANIFEST)
-    if exported is None:
-        return []
-    return [*exported["files"], *(File(**file) for file in [*exported["webdataset"], exported["index"]])]
+    manifest = manifest_of(journal)
+    return [] if manifest is None else manifest.data
 
 
-def export(store: Store, wanted: dict[str, Any], schema: pa.Schema, config: ExportConfig) -> list[File]:
-    """Write the kept rows of a unit; returns the Parquet shards in order. Shards that are there are left as they
-    are."""
-    table = decide.verdicts(
-        store, wanted["verdicts"], ["key", "unit", "state", "reason", "file", "row", "url", "license"]
-    )
-    table = table.filter(pc.equal(table["unit"], wanted["unit"]))
-    kept = pc.equal(table["state"], "kept")
-    gap = pc.fill_null(pc.is_in(table["reason"], pa.array([revoke.AFTER, revoke.COPY])), False)
-    made = _shards(store, table.filter(pc.or_(kept, gap)), wanted, schema, config)
-    rows = table.filter(kept)
-    written = sum(shard.file.rows for shard in made)
-    if written != rows.num_rows:
-        raise RuntimeError(f"{rows.num_rows} rows are kept and {written} were written; nothing was exported")
-    _commit(store, wanted, schema, rows, made)
-    return [shard.file for shard in made]
+def export(journal: Journal, selection: Selection, verdicts: pa.Table, schema: pa.Schema) -> tuple[File, ...]:
+    """Write the kept rows of a unit, of which the verdicts are given; returns the Parquet shards in order. Shards that
+    are there are left as they are. Needs Ray."""
+    verdicts = verdicts.select(COLUMNS).filter(pc.equal(verdicts["unit"], selection.unit))
+    is_kept = pc.equal(verdicts["state"], "kept")
+    # A revoked row leaves a gap: the rows after it stay in their shards, and these need not be written anew.
+    is_gap = pc.fill_null(pc.is_in(verdicts["reason"], pa.array([revoke.AFTER, revoke.COPY])), False)
+    written = _shards(journal, verdicts.filter(pc.or_(is_kept, is_gap)), selection, schema)
+    rows = verdicts.filter(is_kept)
+    number = sum(shard.files.file.rows for shard in written)
+    if number != rows.num_rows:
+        raise RuntimeError(f"{rows.num_rows} rows are kept and {number} were written; nothing was exported")
+    return _commit(journal, selection, schema, rows, written).files
 
 
-def _commit(store: Store, wanted: dict[str, Any], schema: pa.Schema, rows: pa.Table, made: list[Shard]) -> None:
+def _commit(
+    journal: Journal, selection: Selection, schema: pa.Schema, rows: pa.Table, written: list[Shard]
+) -> ExportManifest:
     """Write the index and the card, and last the manifest that makes all of it the export."""
-    files = [asdict(shard.file) for shard in made]
-    tars = [asdict(shard.tar) for shard in made if shard.tar]
+    files = tuple(shard.files.file for shard in written)
+    tars = tuple(shard.files.tar for shard in written if shard.files.tar)
     keys_sha256 = digest(rows["key"].to_pylist())
     described = card.Described(
-        unit=wanted["unit"],
-        verdicts=wanted["verdicts"],
-        columns=tuple(wanted["columns"]),
+        unit=selection.unit,
+        verdicts=selection.verdicts,
+        columns=selection.columns,
         has_tars=bool(tars),
-        shards=tuple(file["path"] for file in files),
+        shards=tuple(file.path for file in files),
         keys_sha256=keys_sha256,
     )
-    text = card.render(store, described, schema, rows)
-    write_sealed(
-        store,
-        MANIFEST,
-        {
-            "made_from": wanted,
-            "rows": rows.num_rows,
-            "keys_sha256": keys_sha256,
-            "files": files,
-            "webdataset": tars,
-            "shards": [shard.to_json() for shard in made],
-            "index": asdict(_write_index(store, rows["key"], made)),
-            "card": asdict(write_changed(store, CARD, text.encode())),
-        },
+    text = card.render(journal, described, schema, rows)
+    manifest = ExportManifest(
+        made_from=selection,
+        rows=rows.num_rows,
+        keys_sha256=keys_sha256,
+        files=files,
+        webdataset=tars,
+        shards=tuple(shard.files for shard in written),
+        index=_write_index(journal.store, rows["key"], written),
+        card=write_changed(journal.store, CARD, text.encode()),
     )
+    journal.replace(EXPORT, manifest)
+    return manifest
 
 
-def read_index(store: Store) -> pa.Table | None:
+def read_index(journal: Journal) -> pa.Table | None:
     """Where each exported key lies (INDEX); None if nothing was exported."""
-    exported = read_manifest(store, MANIFEST)
-    if exported is None:
+    manifest = manifest_of(journal)
+    if manifest is None:
         return None
-    with pa.ipc.open_file(pa.BufferReader(read_file(store, File(**exported["index"])))) as reader:
+    with pa.ipc.open_file(pa.BufferReader(read_file(journal.store, manifest.index))) as reader:
         return reader.read_all().cast(INDEX)
 
 
-def _write_index(store: Store, keys: pa.ChunkedArray, made: list[Shard]) -> File:
+def _write_index(store: Store, keys: pa.ChunkedArray, written: list[Shard]) -> File:
     places = [
-        (shard.file.path, row, shard.tar.path if shard.tar else None, offset)
-        for shard in made
-        for row, offset in enumerate(shard.offsets or [None] * shard.file.rows)
+        (shard.files.file.path, row, shard.files.tar.path if shard.files.tar else None, offset)
+        for shard in written
+        for row, offset in enumerate(shard.offsets or [None] * shard.files.file.rows)
     ]
     columns = [
         keys.combine_chunks(),
@@ -174,56 +160,53 @@ def _write_index(store: Store, keys: pa.ChunkedArray, made: list[Shard]) -> File
     return write_changed(store, f"export/_index-{hashlib.sha256(data).hexdigest()[:12]}.arrow", data)
 
 
-def _shards(
-    store: Store, slots: pa.Table, wanted: dict[str, Any], schema: pa.Schema, config: ExportConfig
-) -> list[Shard]:
+# ---- shards: each is named by what it is made of, so those that are there already are told and left ----
+
+
+def _shards(journal: Journal, slots: pa.Table, selection: Selection, schema: pa.Schema) -> list[Shard]:
     """Every shard in order, those that are there already as they are; an empty one if no row is kept."""
-    old = _reusable(store)
+    old = _reusable(journal)
     done: dict[int, Shard] = {}
-    specs = []
+    missing: list[ShardRows] = []
+    config = selection.as_
+    parts = {part.scores.path: part for part in waves.parts(journal)}
     for index, start in enumerate(range(0, slots.num_rows, config.shard_rows)):
-        part = slots.slice(start, config.shard_rows)
-        part = part.filter(pc.equal(part["state"], "kept"))
-        files = part["file"].to_pylist()
+        kept = slots.slice(start, config.shard_rows)
+        kept = kept.filter(pc.equal(kept["state"], "kept"))
+        files = tuple(kept["file"].to_pylist())
         # An input's rows within one wave are always the same, whatever the file is called.
-        made_of = digest(
-            [index, wanted["columns"], asdict(config), part["key"].to_pylist(), [_wave(path) for path in files]]
-        )
+        homes = [_wave(path) for path in files]
+        made_of = digest([index, list(selection.columns), to_json(config), kept["key"].to_pylist(), homes])
         if made_of in old:
             done[index] = old[made_of]
         elif files:
-            specs.append({"index": index, "made_of": made_of, "files": files, "rows": part["row"].to_pylist()})
-    done |= {shard.index: shard for shard in _written(store, specs, wanted["columns"], schema, config)}
-    empty = _columns(schema, wanted["columns"]).empty_table()
-    return [done[index] for index in sorted(done)] or [_shard(store, 0, "", empty, config)]
+            used = tuple(parts[path] for path in dict.fromkeys(files))
+            rows = tuple(kept["row"].to_pylist())
+            missing.append(ShardRows(index=index, made_of=made_of, files=files, rows=rows, parts=used))
+    done |= {shard.files.index: shard for shard in _written(journal.store, missing, selection, schema)}
+    empty = _columns(schema, selection.columns).empty_table()
+    return [done[index] for index in sorted(done)] or [_shard(journal.store, 0, "", empty, config)]
 
 
-def _reusable(store: Store) -> dict[str, Shard]:
+def _reusable(journal: Journal) -> dict[str, Shard]:
     """Shards of the export before by what they were made of, if all their files are there and as large as they were."""
     try:
-        exported = read_manifest(store, MANIFEST)
-        index = read_index(store)
+        manifest = manifest_of(journal)
+        index = read_index(journal)
     except CorruptFileError:
         return {}  # made again, byte for byte
-    if exported is None or index is None:
+    if manifest is None or index is None:
         return {}
-    sizes = store.sizes("export")
+    sizes = journal.store.sizes("export")
     offsets: dict[str, list[int]] = {}
     for tar, offset in zip(index["tar"].to_pylist(), index["tar_offset"].to_pylist(), strict=True):
         if tar:
             offsets.setdefault(tar, []).append(offset)
     old = {}
-    for entry in exported["shards"]:
-        file = File(**entry["file"])
-        tar = entry["tar"] and File(**entry["tar"])
-        if all(sizes.get(there.path) == there.size_bytes for there in (file, tar) if there):
-            old[entry["made_of"]] = Shard(
-                index=entry["index"],
-                made_of=entry["made_of"],
-                file=file,
-                tar=tar,
-                offsets=tuple(offsets.get(tar.path, ())) if tar else (),
-            )
+    for files in manifest.shards:
+        if all(sizes.get(file.path) == file.size_bytes for file in (files.file, files.tar) if file):
+            starts = offsets.get(files.tar.path, ()) if files.tar else ()
+            old[files.made_of] = Shard(files=files, offsets=tuple(starts))
     return old
 
 
@@ -231,58 +214,47 @@ def _wave(path: str) -> str:
     return "-".join(path.split("/")[1].split("-")[:2])
 
 
-def _written(
-    store: Store, specs: list[dict[str, Any]], columns: list[str], schema: pa.Schema, config: ExportConfig
-) -> Iterator[Shard]:
+def _written(store: Store, missing: list[ShardRows], selection: Selection, schema: pa.Schema) -> Iterator[Shard]:
+    """Write shards, a Ray task each; in the order in which they are done."""
     import ray
 
-    if not specs:
+    if not missing:
         return
-    pairs = {part.scores.path: [asdict(part.scores), asdict(part.payload)] for part in waves.parts(store)}
-    items = [
-        {"spec": json.dumps(spec | {"used": [pairs[path] for path in dict.fromkeys(spec["files"])]})} for spec in specs
-    ]
 
-    def write(batch: dict[str, Any]) -> pa.Table:
-        made = [_write_shard(store, json.loads(spec), columns, schema, config) for spec in batch["spec"]]
-        return pa.table(
-            {"shard": [json.dumps(shard.to_json() | {"offsets": shard.offsets}) for shard in made]}, schema=_SHARD
-        )
+    def write(batch: pa.Table) -> pa.Table:
+        rows = [from_json(ShardRows, json.loads(text)) for text in batch["rows"].to_pylist()]
+        shards = [_write_shard(store, each, selection, schema) for each in rows]
+        return pa.table({"shard": [json.dumps(to_json(shard)) for shard in shards]}, schema=_SHARD)
 
+    items = [{"rows": json.dumps(to_json(rows))} for rows in missing]
     dataset: Dataset = ray.data.from_items(items, override_num_blocks=len(items))
-    written: Any = dataset.map_batches(write, batch_size=1).iter_batches(batch_size=None, batch_format="pyarrow")
-    for batch in written:
-        for entry in map(json.loads, batch["shard"].to_pylist()):
-            yield Shard(
-                index=entry["index"],
-                made_of=entry["made_of"],
-                file=File(**entry["file"]),
-                tar=entry["tar"] and File(**entry["tar"]),
-                offsets=tuple(entry["offsets"]),
-            )
+    written = dataset.map_batches(write, batch_size=1, batch_format="pyarrow")
+    for table in tables(written):
+        for text in table["shard"].to_pylist():
+            yield from_json(Shard, json.loads(text))
 
 
-def _write_shard(
-    store: Store, spec: dict[str, Any], columns: list[str], schema: pa.Schema, config: ExportConfig
-) -> Shard:
+def _write_shard(store: Store, rows: ShardRows, selection: Selection, schema: pa.Schema) -> Shard:
+    columns = list(selection.columns)
     picked: list[pa.Table] = []
-    for scores, payload in spec["used"]:
-        places = [i for i, path in enumerate(spec["files"]) if path == scores["path"]]
-        table = waves.read_part(store, Part(scores=File(**scores), payload=File(**payload)), columns)
-        picked.append(table.take([spec["rows"][i] for i in places]).append_column("_place", pa.array(places)))
+    for part in rows.parts:
+        places = [i for i, path in enumerate(rows.files) if path == part.scores.path]
+        table = waves.read_part(store, part, columns)
+        picked.append(table.take([rows.rows[i] for i in places]).append_column("_place", pa.array(places)))
     table = pa.concat_tables(picked).sort_by("_place").select(columns)
-    return _shard(store, spec["index"], spec["made_of"], table.cast(_columns(schema, columns)).combine_chunks(), config)
+    table = table.cast(_columns(schema, selection.columns)).combine_chunks()
+    return _shard(store, rows.index, rows.made_of, table, selection.as_)
 
 
 def _shard(store: Store, index: int, made_of: str, table: pa.Table, config: ExportConfig) -> Shard:
     file = write_parquet(store, f"export/data/shard-{index:05d}-{{sha256}}.parquet", table, config.row_group_rows)
     if not config.webdataset or not table.num_rows:
-        return Shard(index=index, made_of=made_of, file=file, tar=None)
+        return Shard(files=ShardFiles(index=index, made_of=made_of, file=file, tar=None))
     data, offsets = tar_bytes(table)
     tar = store.write(f"export/webdataset/shard-{index:05d}-{hashlib.sha256(data).hexdigest()[:12]}.tar", data)
-    tar = File(path=tar.path, size_bytes=tar.size_bytes, sha256=tar.sha256, rows=table.num_rows)
-    return Shard(index=index, made_of=made_of, file=file, tar=tar, offsets=tuple(offsets))
+    tar = replace(tar, rows=table.num_rows)
+    return Shard(files=ShardFiles(index=index, made_of=made_of, file=file, tar=tar), offsets=tuple(offsets))
 
 
-def _columns(schema: pa.Schema, names: list[str]) -> pa.Schema:
+def _columns(schema: pa.Schema, names: tuple[str, ...]) -> pa.Schema:
     return pa.schema([schema.field(name) for name in names])

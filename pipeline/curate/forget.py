@@ -5,20 +5,20 @@ Guarantees: a file is replaced before the old one is deleted, and what a crash l
 revocations.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.curate import plan, revoke, waves
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import Part
 from pipeline.curate.revoke import Revocation, Revoked
-from pipeline.curate.waves import Part
 from pipeline.lease import Lease
-from pipeline.manifest import read_manifest, write_sealed
-from pipeline.records import PAYLOAD, without_secrets
-from pipeline.storage import CorruptFileError, File, Store, read_table, write_parquet
+from pipeline.records import PAYLOAD, wave_name, without_secrets
+from pipeline.storage import CorruptFileError, Store, read_table, write_parquet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +31,14 @@ class Hit:
     files: frozenset[str]
 
 
-def hits(store: Store, revocations: list[Revocation]) -> list[Hit]:
+def hits(journal: Journal, revocations: list[Revocation]) -> list[Hit]:
     """What each of these concerns, in inputs and in committed rows; copies are not counted."""
     keys: list[set[str]] = [set() for _ in revocations]
     files: list[set[str]] = [set() for _ in revocations]
-    inputs = waves.read_inputs(store, ["key", "url", "page_url", "transcript_url", "license"])
+    inputs = waves.read_inputs(journal, ["key", "url", "page_url", "transcript_url", "license"])
     listed = [] if inputs is None else inputs.to_pylist()
     named = [sum(map(revocation.matches, listed)) for revocation in revocations]
-    for part, table in _scores(store):
+    for part, table in _scores(journal):
         for row in table.to_pylist():
             for i, revocation in enumerate(revocations):
                 if revocation.matches(row):
@@ -47,86 +47,73 @@ def hits(store: Store, revocations: list[Revocation]) -> list[Hit]:
     return [Hit(keys=frozenset(keys[i]), inputs=named[i], files=frozenset(files[i])) for i in range(len(revocations))]
 
 
-def purge(store: Store, lease: Lease) -> int:
+def purge(journal: Journal, lease: Lease) -> int:
     """Take the media and words of what was revoked out of the waves, the inputs and the quarantine; returns how many
     rows of waves had any."""
-    revoked = _with_copies(store)
+    revoked = _with_copies(journal)
     if not revoked:
         return 0
-    for name in store.list("quarantine", r"[0-9a-f]+\.parquet"):
-        if _is_bundle_of(store, name, revoked):
-            store.delete(name)
-    for name in _listings(store):
+    for name in journal.store.list("quarantine", r"[0-9a-f]+\.parquet"):  # workers write there: listed anew
+        if _is_bundle_of(journal.store, name, revoked):
+            journal.delete(name)
+    for number in _rounds(journal):
         lease.check()
-        _rewrite(store, name, lambda table: _without_words(table, revoked))
+        _rewrite(journal, number, lambda table: _without_words(table, revoked))
     purged = 0
-    for wave in waves.every_manifest(store):
-        pairs = [_purged(store, part, revoked) for part in waves.parts_of(wave)]
+    for wave in waves.every_manifest(journal):
+        pairs = [_purged(journal.store, part, revoked) for part in wave.parts]
         rows = sum(number for _, number in pairs)
         if rows:
             purged += rows
             lease.check()
-            files = [asdict(file) for part, _ in pairs for file in (part.scores, part.payload)]
-            write_sealed(store, waves.name_of(wave), wave | {"files": files})
+            files = tuple(file for part, _ in pairs for file in (part.scores, part.payload))
+            journal.replace(wave_name(wave.round, wave.wave), replace(wave, files=files))
     return purged
 
 
-def cut_secrets(store: Store, lease: Lease, fetched_again: set[str]) -> None:
+def cut_secrets(journal: Journal, lease: Lease, fetched_again: set[str]) -> None:
     """Cut the secrets out of the URLs of inputs, but for those that may be `fetched_again`: they are needed there."""
 
     def cut(table: pa.Table) -> pa.Table:
-        needed = pa.array([key in fetched_again for key in _keys(table)])
         clean = without_secrets(table)
         if clean is table:
             return table
-        return pa.table(
-            [
-                pa.array(
-                    [
-                        whole if is_needed else part
-                        for whole, part, is_needed in zip(
-                            table[name].to_pylist(), clean[name].to_pylist(), needed.to_pylist(), strict=True
-                        )
-                    ],
-                    table.schema.field(name).type,
-                )
-                for name in table.column_names
-            ],
-            schema=table.schema,
-        )
+        is_needed = pa.chunked_array([pa.array([key in fetched_again for key in _keys(table)], pa.bool_())])
+        columns = [pc.if_else(is_needed, table[name], clean[name]) for name in table.column_names]
+        return pa.table(columns, schema=table.schema)
 
-    for name in _listings(store):
+    for number in _rounds(journal):
         lease.check()
-        _rewrite(store, name, cut)
+        _rewrite(journal, number, cut)
 
 
-def _scores(store: Store) -> Iterator[tuple[Part, pa.Table]]:
-    for part in waves.parts(store):
-        table = read_table(store, part.scores)
+def _scores(journal: Journal) -> Iterator[tuple[Part, pa.Table]]:
+    for part in waves.parts(journal):
+        table = read_table(journal.store, part.scores)
         yield part, table.select([name for name in revoke.COLUMNS if name in table.column_names])
 
 
-def _with_copies(store: Store) -> Revoked:
+def _with_copies(journal: Journal) -> Revoked:
     """All that was revoked, once what it is copied in has been looked for and recorded."""
-    revoked = revoke.recorded(store)
+    revoked = revoke.recorded(journal)
     if not revoked:
         return revoked
     digests: set[str] = set(revoked.copies)
-    for _, table in _scores(store):
+    for _, table in _scores(journal):
         for row in table.to_pylist():
             if revoked.is_requested(row):
                 digests |= revoke.contents(row)
     inputs: set[str] = set(revoked.inputs)
-    found = replace(revoked, copies=frozenset(digests))
-    for _, table in _scores(store):
+    copied = replace(revoked, copies=frozenset(digests))
+    for _, table in _scores(journal):
         inputs |= {
             row["key"]
             for row in table.to_pylist()
-            if row["key"] == row["input_key"] and found.is_copy(row) and not found.is_requested(row)
+            if row["key"] == row["input_key"] and copied.is_copy(row) and not copied.is_requested(row)
         }
     if digests - revoked.copies or inputs - revoked.inputs:
-        revoke.record_copies(store, digests - revoked.copies, inputs - revoked.inputs)
-    return replace(found, inputs=frozenset(inputs))
+        revoke.record_copies(journal, digests - revoked.copies, inputs - revoked.inputs)
+    return replace(copied, inputs=frozenset(inputs))
 
 
 def _purged(store: Store, part: Part, revoked: Revoked) -> tuple[Part, int]:
@@ -138,15 +125,11 @@ def _purged(store: Store, part: Part, revoked: Revoked) -> tuple[Part, int]:
         table = read_table(store, part.payload)
     except CorruptFileError as error:
         raise CorruptFileError(f"{error}; it holds revoked rows") from error
-    blank = table
-    for name in [name for name in table.column_names if name in PAYLOAD]:
-        left = [None if why else value for why, value in zip(reasons, table[name].to_pylist(), strict=True)]
-        field = table.schema.field(name)
-        blank = blank.set_column(table.schema.get_field_index(name), field, pa.array(left, field.type))
+    blank = _blank(table, reasons)
     if blank.equals(table):
         return part, 0
     folder = part.payload.path.rpartition("/")[0]
-    file: File = write_parquet(store, f"{folder}/purged-{{sha256}}.payload.parquet", blank, row_group_rows=256)
+    file = write_parquet(store, f"{folder}/purged-{{sha256}}.payload.parquet", blank, row_group_rows=256)
     return replace(part, payload=file), sum(why is not None for why in reasons)
 
 
@@ -157,28 +140,33 @@ def _is_bundle_of(store: Store, name: str, revoked: Revoked) -> bool:
         return True
 
 
-def _listings(store: Store) -> list[str]:
-    """Manifests of inputs: those of the run, and those of each round that worked on some again."""
-    return [waves.INPUTS, *store.list("plans", plan.NAMES)]
+def _rounds(journal: Journal) -> list[int]:
+    """The run itself, and each round that worked on some of its inputs again."""
+    return [0, *(number for number in plan.rounds(journal) if number)]
 
 
-def _rewrite(store: Store, name: str, change: Any) -> None:
-    committed = read_manifest(store, name)
-    if committed is None:
+def _rewrite(journal: Journal, number: int, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Change the rows that a round works on."""
+    manifest = waves.inputs_manifest(journal, number)
+    if manifest is None:
         return
-    before = read_table(store, committed["files"][0])
+    before = read_table(journal.store, manifest.files[0])
     after = change(before)
     if not after.equals(before):
-        waves.replace_inputs(store, name, after)
+        waves.replace_inputs(journal, number, after)
 
 
 def _without_words(table: pa.Table, revoked: Revoked) -> pa.Table:
     reasons = revoked.reasons(table)
-    for name in PAYLOAD:
-        if name in table.column_names and any(reasons):
-            field = table.schema.field(name)
-            left = [None if why else value for why, value in zip(reasons, table[name].to_pylist(), strict=True)]
-            table = table.set_column(table.schema.get_field_index(name), field, pa.array(left, field.type))
+    return _blank(table, reasons) if any(reasons) else table
+
+
+def _blank(table: pa.Table, reasons: list[str | None]) -> pa.Table:
+    """The table without the media and words of the rows that have a reason to go."""
+    for name in [name for name in table.column_names if name in PAYLOAD]:
+        field = table.schema.field(name)
+        left = [None if why else value for why, value in zip(reasons, table[name].to_pylist(), strict=True)]
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(left, field.type))
     return table
 
 

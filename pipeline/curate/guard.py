@@ -7,7 +7,6 @@ in turn) is tried once more, alone, in a fresh child. A row that dies twice leav
 and its config, which `replay` runs again. Nothing in a bundle is unpickled.
 """
 
-import dataclasses
 import importlib
 import json
 import os
@@ -18,18 +17,18 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, replace
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import to_json
+from pipeline.config import from_json, to_json
 from pipeline.curate import child
 from pipeline.curate.stage import Batch, Leave, Row, Stage, left
 from pipeline.curate.work import to_table
 from pipeline.ranges import check_range
-from pipeline.records import without_secrets
+from pipeline.records import quarantine_name, without_secrets
 from pipeline.redact import redacted_text
 from pipeline.storage import CorruptFileError, Store, parquet_bytes
 
@@ -62,50 +61,77 @@ class Death(Exception):  # noqa: N818 - what became of a child, not an error of 
 
 
 @dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a child works on rows with: it is told once, and again when any of it changes."""
+
+    stage: Stage
+    schema: pa.Schema
+    limits: GuardConfig
+    gpus: float = 0.0
+    """Those of the stage's resources, as the run has them: CUDA maps more than any limit of address space."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Its limit of address space; 0 for none."""
+        return 0 if self.gpus else self.limits.memory_mb << 20
+
+    def limit_s(self, rows: int) -> float:
+        """Seconds until a child has to say something of so many rows: a stage of batches begins them all at once."""
+        return self.limits.timeout_s * (rows if isinstance(self.stage, Batch) else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Guard:
     """Limits, and the run whose quarantine takes what breaks them."""
 
     limits: GuardConfig
     run_dir: str
 
-    def run(self, stage: Stage, table: pa.Table, schema: pa.Schema) -> pa.Table:
-        """Run a stage over rows that have not left; what it makes of them has `schema`."""
-        with _LOCK:
-            return pa.concat_tables(self._pieces(stage, table, schema))
+    def run(self, stage: Stage, table: pa.Table, schema: pa.Schema, *, gpus: float = 0.0) -> pa.Table:
+        """Run a stage, which has so many GPUs, over rows that have not left; what it makes of them has `schema`."""
+        work = Work(stage=stage, schema=schema, limits=self.limits, gpus=gpus)
+        with _LOCK:  # a worker has one child
+            return pa.concat_tables(self._pieces(work, table))
 
-    def _pieces(self, stage: Stage, table: pa.Table, schema: pa.Schema) -> list[pa.Table]:
+    # ---- bisection: a death is traced to its row; all other rows are worked on as if it had not been there ----
+
+    def _pieces(self, work: Work, table: pa.Table) -> list[pa.Table]:
         if table.num_rows == 0:
             return []
         try:
-            return [_current().work(stage, table, schema, self.limits)]
+            return [_current().work(work, table)]
         except Death as death:
             if table.num_rows == 1:
-                return [self._alone(stage, table, schema)]
-            if not isinstance(stage, Batch):
-                at = death.begun
+                return [self._alone(work, table)]
+            if not isinstance(work.stage, Batch):
+                # The child said which row it began; what it had done of those before it is lost with its answer.
+                row = death.begun
                 return [
-                    *self._pieces(stage, table.slice(0, at), schema),
-                    self._alone(stage, table.slice(at, 1), schema),
-                    *self._pieces(stage, table.slice(at + 1), schema),
+                    *self._pieces(work, table.slice(0, row)),
+                    self._alone(work, table.slice(row, 1)),
+                    *self._pieces(work, table.slice(row + 1)),
                 ]
+        # Nobody can say which row of a batch it was: log2(rows) further deaths do.
         middle = table.num_rows // 2
-        return self._pieces(stage, table.slice(0, middle), schema) + self._pieces(stage, table.slice(middle), schema)
+        return self._pieces(work, table.slice(0, middle)) + self._pieces(work, table.slice(middle))
 
-    def _alone(self, stage: Stage, table: pa.Table, schema: pa.Schema) -> pa.Table:
-        # The second strike is in a process of its own: the first may have been the fault of a row before it.
+    # ---- two strikes: the first may have been the fault of a row before it, in the same process ----
+
+    def _alone(self, work: Work, table: pa.Table) -> pa.Table:
         try:
-            return _current().work(stage, table, schema, self.limits)
+            return _current().work(work, table)
         except Death as death:
             leave = Leave("failed", death.reason, retryable=death.reason == "timeout", detail=death.detail)
             row = table.to_pylist()[0]
-            _quarantine(Store(self.run_dir), stage, table, schema, self.limits, leave)
-            return to_table([left(row, leave)], schema)
+            _quarantine(Store(self.run_dir), work, table, leave)
+            return to_table([left(row, leave)], work.schema)
 
 
 class Child:
     """A process that runs stages; `work` raises Death when it is gone."""
 
     def __init__(self) -> None:
+        # Pipes of our own, so that a stage may print as it likes; the trace is a file, for a crash writes it last.
         requests_out, self._requests = os.pipe()
         self._answers, answers_in = os.pipe()
         self._trace = tempfile.TemporaryFile()  # lives as long as the child
@@ -122,19 +148,19 @@ class Child:
         os.close(answers_in)
         _widen(self._requests)
         _widen(self._answers)
-        self._stage: tuple[Stage, pa.Schema, GuardConfig] | None = None
+        self._work: Work | None = None
         self._begun = 0
 
-    def work(self, stage: Stage, table: pa.Table, schema: pa.Schema, limits: GuardConfig) -> pa.Table:
+    def work(self, work: Work, table: pa.Table) -> pa.Table:
         """Run a stage over rows. RuntimeError: the stage's code is wrong, not a row."""
         self._begun = 0
         try:
-            if self._stage != (stage, schema, limits):
-                self._introduce(stage, schema, limits)
+            if self._work != work:
+                self._introduce(work)
             data = child.table_bytes(table)
             self._write(child.HEADER.pack(child.ROWS, len(data)))
             self._write(data)
-            return self._answer(limits.timeout_s * (table.num_rows if isinstance(stage, Batch) else 1))
+            return self._answer(work.limit_s(table.num_rows))
         except (BrokenPipeError, EOFError):
             raise self._gone() from None
 
@@ -146,14 +172,13 @@ class Child:
             os.close(fd)
         self._trace.close()
 
-    def _introduce(self, stage: Stage, schema: pa.Schema, limits: GuardConfig) -> None:
+    def _introduce(self, work: Work) -> None:
         from ray import cloudpickle  # a private pipe to our own child; classes of a script travel by value
 
-        memory_bytes = 0 if stage.resources.gpus else limits.memory_mb << 20
-        data = cloudpickle.dumps((stage, schema, limits.timeout_s, memory_bytes))
+        data = cloudpickle.dumps((work.stage, work.schema, work.limits.timeout_s, work.memory_bytes))
         self._write(child.HEADER.pack(child.STAGE, len(data)))
         self._write(data)
-        self._stage = (stage, schema, limits)
+        self._work = work
 
     def _write(self, data: bytes | pa.Buffer) -> None:
         view = memoryview(data)
@@ -161,6 +186,7 @@ class Child:
             view = view[os.write(self._requests, view) :]
 
     def _answer(self, limit_s: float) -> pa.Table:
+        # The first answer waits for the imports of a fresh child as well; each row after it has its own time.
         deadline = time.monotonic() + max(limit_s, _START_S if self._begun == 0 else 0.0) + _START_S
         while True:
             kind, size = child.HEADER.unpack(self._read(child.HEADER.size, deadline))
@@ -171,9 +197,8 @@ class Child:
             elif kind == child.DONE:
                 return child.table_from(pa.py_buffer(data))
             else:
-                raise RuntimeError(
-                    f"{type(self._stage[0]).__name__}: {bytes(data).decode()}" if self._stage else "no stage"
-                )
+                assert self._work is not None, "an answer before a stage was introduced"
+                raise RuntimeError(f"{type(self._work.stage).__name__}: {bytes(data).decode()}")
 
     def _read(self, size: int, deadline: float) -> bytes:
         data = bytearray(size)
@@ -188,10 +213,10 @@ class Child:
                 raise Death(
                     "timeout", f"no end in sight after its time limit; {self._where()}".rstrip("; "), self._begun
                 )
-            got = os.readv(self._answers, [view])
-            if not got:
+            number = os.readv(self._answers, [view])
+            if not number:
                 raise EOFError
-            view = view[got:]
+            view = view[number:]
         return bytes(data)
 
     def _gone(self) -> Death:
@@ -207,7 +232,9 @@ class Child:
         return " < ".join(line.strip() for line in lines if line.lstrip().startswith("File"))[:400]
 
 
-_START_S = 60.0  # for a child that still imports what its stage needs
+# ---- one child a worker ----
+
+_START_S = 60.0  # for a child that still imports what its stage needs: torch takes 10 s of a busy machine
 _LOCK = threading.Lock()
 _child: Child | None = None
 
@@ -223,7 +250,7 @@ def _current() -> Child:
     return _child
 
 
-def _has_fileno(stream: Any) -> bool:
+def _has_fileno(stream: TextIO) -> bool:
     try:
         return stream.fileno() >= 0
     except (AttributeError, OSError, ValueError):
@@ -239,21 +266,34 @@ def _widen(fd: int) -> None:
         return
 
 
-def _quarantine(
-    store: Store, stage: Stage, table: pa.Table, schema: pa.Schema, limits: GuardConfig, leave: Leave
-) -> None:
-    facts = {
-        "stage": f"{type(stage).__module__}:{type(stage).__qualname__}",
-        "config": to_json(stage),
-        "reason": leave.reason,
-        "detail": redacted_text(leave.detail),
-        "limits": to_json(limits),
-    }
-    table = without_secrets(table)
-    metadata = {_META: json.dumps(facts).encode(), b"schema": schema.serialize().to_pybytes()}
-    store.write(
-        f"quarantine/{table['key'][0].as_py()}.parquet", parquet_bytes(table.replace_schema_metadata(metadata), 1)
+# ---- quarantine: the row, with all that is needed to run it again ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """What is kept beside a quarantined row."""
+
+    stage: str
+    """MODULE:CLASS."""
+    config: dict[str, object]
+    reason: str
+    detail: str
+    limits: GuardConfig
+    gpus: float = 0.0
+
+
+def _quarantine(store: Store, work: Work, table: pa.Table, leave: Leave) -> None:
+    bundle = Bundle(
+        stage=f"{type(work.stage).__module__}:{type(work.stage).__qualname__}",
+        config=to_json(work.stage),
+        reason=leave.reason,
+        detail=redacted_text(leave.detail),
+        limits=work.limits,
+        gpus=work.gpus,
     )
+    metadata = {_META: json.dumps(to_json(bundle)).encode(), b"schema": work.schema.serialize().to_pybytes()}
+    table = without_secrets(table).replace_schema_metadata(metadata)
+    store.write(quarantine_name(table["key"][0].as_py()), parquet_bytes(table, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,48 +307,39 @@ class Replay:
     detail: str = ""
 
 
-def replay(store: Store, key: str, limits: dict[str, Any] | None = None) -> Replay:
-    """Run a quarantined row once more, in a child, within the limits it broke, those named in `limits` replaced."""
-    name = f"quarantine/{key}.parquet"
+def replay(store: Store, key: str, *, timeout_s: float | None = None, memory_mb: int | None = None) -> Replay:
+    """Run a quarantined row once more, in a child, within the limits it broke, or within those that are given."""
+    name = quarantine_name(key)
     if not store.exists(name):
         raise ValueError(f"{store.url} has no {name}; `jobs.explain` shows where a key ended")
     try:
         table = pq.read_table(pa.BufferReader(store.read(name)))
-        facts = json.loads(table.schema.metadata[_META])
+        bundle = from_json(Bundle, json.loads(table.schema.metadata[_META]))
         schema = pa.ipc.read_schema(pa.py_buffer(table.schema.metadata[b"schema"]))
     except (pa.ArrowException, ValueError, LookupError, TypeError) as error:
         raise CorruptFileError(f"{store.url}/{name} is no bundle, or was altered: {error}; delete it") from error
-    stage = _stage(facts["stage"], facts["config"])
+    limits = replace(
+        bundle.limits,
+        timeout_s=bundle.limits.timeout_s if timeout_s is None else timeout_s,
+        memory_mb=bundle.limits.memory_mb if memory_mb is None else memory_mb,
+    )
+    stage = _stage(bundle)
     started = Child()
     try:
-        out = started.work(
-            stage, table.replace_schema_metadata(None), schema, GuardConfig(**facts["limits"] | (limits or {}))
-        )
+        work = Work(stage=stage, schema=schema, limits=limits, gpus=bundle.gpus)
+        rows = started.work(work, table.replace_schema_metadata(None))
     except Death as death:
-        return Replay(stage=facts["stage"], was=facts["reason"], reason=death.reason, detail=death.detail)
+        return Replay(stage=bundle.stage, was=bundle.reason, reason=death.reason, detail=death.detail)
     finally:
         started.close()
-    return Replay(stage=facts["stage"], was=facts["reason"], rows=tuple(out.to_pylist()))
+    return Replay(stage=bundle.stage, was=bundle.reason, rows=tuple(rows.to_pylist()))
 
 
-def _stage(name: str, config: dict[str, Any]) -> Stage:
-    module, _, qualname = name.partition(":")
+def _stage(bundle: Bundle) -> Stage:
+    module, _, qualname = bundle.stage.partition(":")
     kind: Any = importlib.import_module(module)
     for part in qualname.split("."):
         kind = getattr(kind, part)
     if not (isinstance(kind, type) and issubclass(kind, Stage)):
-        raise ValueError(f"the bundle names {name!r}, which is no stage; was it altered?")
-    return _built(kind, config)
-
-
-def _built(hint: Any, value: Any) -> Any:
-    """A value of JSON as what its type hint says: dataclasses and tuples again."""
-    if value is None:
-        return None
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        hints = get_type_hints(hint)
-        return hint(**{name: _built(hints[name], inner) for name, inner in value.items()})
-    if get_origin(hint) is tuple:
-        return tuple(_built(get_args(hint)[0], inner) for inner in value)
-    inner = [h for h in get_args(hint) if dataclasses.is_dataclass(h)] if isinstance(value, dict) else []
-    return _built(inner[0], value) if inner else value
+        raise ValueError(f"the bundle names {bundle.stage!r}, which is no stage; was it altered?")
+    return from_json(kind, bundle.config)

@@ -4,7 +4,7 @@ Outside a Ray session they are not kept at all; a metric costs microseconds a ba
 """
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -34,16 +34,16 @@ def _in_session() -> bool:
     return ray.is_initialized()
 
 
-def observe(stage: str, out: pa.Table, seconds: float) -> None:
+def observe(stage: str, rows: pa.Table, seconds: float) -> None:
     """Count one batch that left a stage: its rows by state, its bytes, the time it took."""
     if not _in_session():
         return
-    states: list[dict[str, Any]] = out["state"].value_counts().to_pylist() if out.num_rows else []
-    rows = _counter("stage_rows", "Rows that left a stage, by state.", "stage", "state")
+    states = rows["state"].value_counts().to_pylist() if rows.num_rows else []
+    counter = _counter("stage_rows", "Rows that left a stage, by state.", "stage", "state")
     for entry in states:
-        rows.inc(entry["counts"], tags={"stage": stage, "state": entry["values"] or STATE_SCORED})
-    if out.nbytes:
-        _counter("stage_bytes", "Bytes of rows that left a stage.", "stage").inc(out.nbytes, tags={"stage": stage})
+        counter.inc(entry["counts"], tags={"stage": stage, "state": entry["values"] or STATE_SCORED})
+    if rows.nbytes:
+        _counter("stage_bytes", "Bytes of rows that left a stage.", "stage").inc(rows.nbytes, tags={"stage": stage})
     worked = _counter("stage_seconds", "Time that a stage worked, over all workers.", "stage")
     worked.inc(max(seconds, 1e-9), tags={"stage": stage})
 

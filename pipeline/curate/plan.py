@@ -7,31 +7,17 @@ difference.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import difference
+from pipeline.config import difference, digest
+from pipeline.curate.journal import FINGERPRINTS, PLANS, Journal
+from pipeline.curate.manifests import Fingerprint, PlanManifest, PlannedWave
 from pipeline.log import logger
-from pipeline.manifest import commit, read_manifest, read_sealed, sealed
-from pipeline.storage import File, Store, read_table, write_parquet
-
-NAMES = r"\d{3,}\.json"
-"""What plans of rounds and fingerprints are called, within their folders."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wave:
-    """Inputs that commit together: how many, what they are estimated to cost (1 = a usual input), whose keys they
-    are."""
-
-    rows: int
-    cost: float
-    keys_sha256: str
+from pipeline.records import fingerprint_name, plan_name
+from pipeline.storage import read_table, write_parquet
 
 
 def cut(costs: Sequence[float] | np.ndarray, limit: int) -> list[int]:
@@ -65,97 +51,107 @@ def longest_first(costs: np.ndarray) -> np.ndarray | None:
     return None if (costs == costs[:1]).all() else np.argsort(-costs, kind="stable")
 
 
-def pin(store: Store, keys: pa.ChunkedArray, costs: np.ndarray, wave_rows: int) -> list[Wave]:
+def pin(journal: Journal, keys: pa.ChunkedArray, costs: np.ndarray, wave_rows: int) -> tuple[PlannedWave, ...]:
     """Cut inputs into waves and pin the plan; if one is pinned already, that one. `keys` and `costs` are longest
     first."""
-    if (pinned := waves(store, 0)) is None:
-        commit(store, _name(0), [], inputs_sha256=keys_digest(keys), waves=_listing(keys, costs, wave_rows))
-        pinned = waves(store, 0)
+    if (pinned := of_round(journal, 0)) is None:
+        plan = PlanManifest(files=(), inputs_sha256=keys_digest(keys), waves=_planned(keys, costs, wave_rows))
+        journal.create(plan_name(0), plan)
+        pinned = of_round(journal, 0)
     assert pinned is not None
-    if sum(wave.rows for wave in pinned) != len(keys):
+    rows = sum(wave.rows for wave in pinned.waves)
+    if rows != len(keys):
         raise ValueError(
-            f"{store.url}/{_name(0)} plans {sum(w.rows for w in pinned)} inputs, but there are {len(keys)}; "
-            "use a new run_dir"
+            f"{journal.store.url}/{plan_name(0)} plans {rows} inputs, but there are {len(keys)}; use a new run_dir"
         )
-    return pinned
+    return pinned.waves
 
 
-def add_round(store: Store, rows: pa.Table, costs: np.ndarray, wave_rows: int) -> int:
+def add_round(journal: Journal, rows: pa.Table, costs: np.ndarray, wave_rows: int) -> int:
     """Plan to work on some inputs again; their new rows will stand for the old ones. Returns the round's number."""
-    number = len(rounds(store))
-    file = write_parquet(store, "inputs/{sha256}.parquet", rows)
-    commit(store, _name(number), [file], waves=_listing(rows["key"], costs, wave_rows))
+    number = len(rounds(journal))
+    file = write_parquet(journal.store, "inputs/{sha256}.parquet", rows)
+    journal.create(plan_name(number), PlanManifest(files=(file,), waves=_planned(rows["key"], costs, wave_rows)))
     return number
 
 
-def rounds(store: Store) -> list[int]:
+def rounds(journal: Journal) -> list[int]:
     """Numbers of the planned rounds, in order; round 0 is the run itself."""
-    further = [int(name.removeprefix("plans/").removesuffix(".json")) for name in store.list("plans", NAMES)]
-    return [0, *further] if store.exists(_name(0)) else further
+    return sorted(number_of(name) for name in journal.names(PLANS))
 
 
-def waves(store: Store, number: int) -> list[Wave] | None:
-    """The pinned waves of a round; None if there is no such round."""
-    found = read_manifest(store, _name(number))
-    return None if found is None else [Wave(**wave) for wave in found["waves"]]
+def number_of(name: str) -> int:
+    """The round that a plan's manifest is of."""
+    return int(name.removeprefix("plans/").removesuffix(".json")) if "/" in name else 0
 
 
-def round_rows(store: Store, number: int) -> pa.Table:
+def of_round(journal: Journal, number: int) -> PlanManifest | None:
+    """The pinned plan of a round; None if there is no such round."""
+    return journal.find(plan_name(number), PlanManifest)
+
+
+def waves(journal: Journal, number: int) -> tuple[PlannedWave, ...]:
+    """The pinned waves of a round; none if there is no such round."""
+    plan = of_round(journal, number)
+    return () if plan is None else plan.waves
+
+
+def round_rows(journal: Journal, number: int) -> pa.Table:
     """The rows that a later round works on again."""
-    found = read_manifest(store, _name(number))
-    assert found is not None
-    file: File = found["files"][0]
-    return read_table(store, file)
+    plan = of_round(journal, number)
+    assert plan is not None
+    return read_table(journal.store, plan.files[0])
 
 
 def keys_digest(keys: pa.Array | pa.ChunkedArray) -> str:
     """Sha256 (hex) of keys in their order."""
     sha256 = hashlib.sha256()
-    for at in range(0, len(keys), 1 << 14):  # in pieces: a million Python strings at once are 100 MB
-        sha256.update("".join(f"{key}\n" for key in keys.slice(at, 1 << 14).to_pylist()).encode())
+    for start in range(0, len(keys), 1 << 14):  # in pieces: a million Python strings at once are 100 MB
+        sha256.update("".join(f"{key}\n" for key in keys.slice(start, 1 << 14).to_pylist()).encode())
     return sha256.hexdigest()
 
 
-def bind(store: Store, fingerprint: dict[str, Any], *, accept: bool = False) -> None:
+def bind(journal: Journal, fingerprint: Fingerprint, *, accept: bool = False) -> None:
     """Bind a run to its fingerprint, or refuse to go on under another one.
 
     Raises ValueError that shows each difference; `accept` records the new fingerprint beside the old one instead.
     """
-    ours = json.loads(json.dumps(fingerprint))
-    data = sealed(ours)
-    if store.create("fingerprints/000.json", data) or ours in (accepted := fingerprints(store)):
+    if fingerprint_name(0) not in journal.sizes and journal.create(fingerprint_name(0), fingerprint):
         return
-    changes = "; ".join(difference(accepted[-1], ours))
+    accepted = fingerprints(journal)
+    if _is_among(fingerprint, accepted):
+        return
+    changes = "; ".join(difference(accepted[-1], fingerprint))
     if not accept:
         raise ValueError(
-            f"{store.url} was made under another plan ({changes}); use a new run_dir, or pass --accept-plan to "
-            "go on and record it"
+            f"{journal.store.url} was made under another plan ({changes}); use a new run_dir, or pass --accept-plan "
+            "to go on and record it"
         )
-    store.create(f"fingerprints/{len(accepted):03d}.json", data)
+    journal.create(fingerprint_name(len(accepted)), fingerprint)
     logger.warning("going on under a changed plan: %s", changes)
 
 
-def is_bound(store: Store, fingerprint: dict[str, Any]) -> bool:
+def is_bound(journal: Journal, fingerprint: Fingerprint) -> bool:
     """True if the run was made under this very fingerprint."""
-    return json.loads(json.dumps(fingerprint)) in fingerprints(store)
+    return _is_among(fingerprint, fingerprints(journal))
 
 
-def fingerprints(store: Store) -> list[dict[str, Any]]:
-    """Every fingerprint that the run went on under, oldest first."""
-    return [read_sealed(store, name) for name in store.list("fingerprints", NAMES)]
+def fingerprints(journal: Journal) -> list[dict[str, object]]:
+    """Every fingerprint that the run went on under, oldest first, as JSON: another version may have recorded it."""
+    return journal.all(FINGERPRINTS, dict)
 
 
-def _listing(keys: pa.ChunkedArray, costs: np.ndarray, wave_rows: int) -> list[dict[str, Any]]:
+def _is_among(fingerprint: Fingerprint, accepted: list[dict[str, object]]) -> bool:
+    return digest(fingerprint) in map(digest, accepted)
+
+
+def _planned(keys: pa.ChunkedArray, costs: np.ndarray, wave_rows: int) -> tuple[PlannedWave, ...]:
     ends = cut(costs, wave_rows)
-    return [
-        {
-            "rows": end - start,
-            "cost": round(float(costs[start:end].sum()), 3),
-            "keys_sha256": keys_digest(keys.slice(start, end - start)),
-        }
+    return tuple(
+        PlannedWave(
+            rows=end - start,
+            cost=round(float(costs[start:end].sum()), 3),
+            keys_sha256=keys_digest(keys.slice(start, end - start)),
+        )
         for start, end in zip([0, *ends], ends, strict=False)
-    ]
-
-
-def _name(number: int) -> str:
-    return f"plans/{number:03d}.json" if number else "plan.json"
+    )

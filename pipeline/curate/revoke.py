@@ -9,24 +9,23 @@ is a copy of it and goes as well, wherever it was found: who takes a picture bac
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
+from pipeline.config import from_json
 from pipeline.curate.fetch.address import canonical
-from pipeline.curate.stage import Leave
-from pipeline.manifest import read_sealed, sealed
-from pipeline.records import CONTENT
+from pipeline.curate.journal import REVOCATIONS, Journal
+from pipeline.curate.stage import Leave, Row
+from pipeline.records import CONTENT, revocation_name
 from pipeline.redact import redacted_text, redacted_url
-from pipeline.storage import Store
+from pipeline.storage import CorruptFileError
 
 Kind = Literal["host", "url", "key", "license", "sha256"]
 BEFORE = "revoked_before_fetch"
 AFTER = "revoked"
 COPY = "revoked_copy"
-NAMES = r"\d{6,}\.json"
-"""What records of revocations are called, within their folder."""
 _URLS = ("url", "page_url", "transcript_url")
 COLUMNS = ("key", "input_key", *_URLS, "license", *CONTENT)
 """Columns of rows that revocations look at."""
@@ -49,9 +48,18 @@ class Revocation:
             return frozenset({_license(self.value)})
         return _spellings(self.value) if self.kind == "url" else frozenset({self.value.strip()})
 
-    def matches(self, row: dict[str, Any]) -> bool:
+    def matches(self, row: Row) -> bool:
         """True if it concerns this row."""
         return _matches(row, {self.kind: self.values})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """What turned out to hold the content of revoked rows: digests of it, and keys of inputs."""
+
+    kind: Literal["copies"] = "copies"
+    sha256: tuple[str, ...]
+    inputs: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +80,11 @@ class Revoked:
         kinds = {revocation.kind for revocation in self.revocations}
         return {kind: frozenset().union(*(r.values for r in self.revocations if r.kind == kind)) for kind in kinds}
 
-    def is_requested(self, row: dict[str, Any]) -> bool:
+    def is_requested(self, row: Row) -> bool:
         """True if a revocation names the row."""
         return _matches(row, self._values)
 
-    def is_copy(self, row: dict[str, Any]) -> bool:
+    def is_copy(self, row: Row) -> bool:
         """True if the row holds what a revoked row held."""
         return any(row.get(name) in self.inputs for name in ("key", "input_key")) or bool(self.copies & contents(row))
 
@@ -87,41 +95,56 @@ class Revoked:
         rows = table.select([name for name in COLUMNS if name in table.column_names]).to_pylist()
         return [AFTER if self.is_requested(row) else COPY if self.is_copy(row) else None for row in rows]
 
-    def to_json(self) -> list[Any]:
+    def to_json(self) -> list[object]:
         """What the verdicts of a run depend on."""
         return [[asdict(revocation) for revocation in self.revocations], sorted(self.copies), sorted(self.inputs)]
 
 
-def contents(row: dict[str, Any]) -> frozenset[str]:
+def contents(row: Row) -> frozenset[str]:
     """The digests of what a row holds."""
     return frozenset(digest for name in CONTENT if (digest := row.get(name)))
 
 
-def recorded(store: Store) -> Revoked:
+def recorded(journal: Journal) -> Revoked:
     """All that was revoked in a run, in the order of its record."""
-    entries = [read_sealed(store, name) for name in store.list("revocations", NAMES)]
-    copies = [entry for entry in entries if entry["kind"] == "copies"]
+    records = [_record(journal, name) for name in _names(journal)]
+    copies = [record for record in records if isinstance(record, Copies)]
     return Revoked(
-        revocations=tuple(Revocation(**entry) for entry in entries if entry["kind"] != "copies"),
-        copies=frozenset(digest for entry in copies for digest in entry["sha256"]),
-        inputs=frozenset(key for entry in copies for key in entry["inputs"]),
+        revocations=tuple(record for record in records if isinstance(record, Revocation)),
+        copies=frozenset(digest for record in copies for digest in record.sha256),
+        inputs=frozenset(key for record in copies for key in record.inputs),
     )
 
 
-def record(store: Store, revocation: Revocation) -> bool:
+def _names(journal: Journal) -> list[str]:
+    """The records there are, read together."""
+    names = journal.names(REVOCATIONS)
+    journal.read(names)
+    return names
+
+
+def _record(journal: Journal, name: str) -> Revocation | Copies:
+    entries = journal.find(name, dict) or {}
+    try:
+        return from_json(Copies, entries) if entries.get("kind") == "copies" else from_json(Revocation, entries)
+    except ValueError as error:
+        raise CorruptFileError(f"{journal.store.url}/{name} is no revocation of this version: {error}") from error
+
+
+def record(journal: Journal, revocation: Revocation) -> bool:
     """Record a revocation; False if it was recorded before. A secret in a URL is not recorded with it."""
     revocation = Revocation(
         kind=revocation.kind, value=redacted_text(revocation.value), note=redacted_text(revocation.note)
     )
-    if any((old.kind, old.value) == (revocation.kind, revocation.value) for old in recorded(store).revocations):
+    if any((old.kind, old.value) == (revocation.kind, revocation.value) for old in recorded(journal).revocations):
         return False
-    _append(store, asdict(revocation))
+    _append(journal, revocation)
     return True
 
 
-def record_copies(store: Store, sha256: Iterable[str], inputs: Iterable[str]) -> None:
+def record_copies(journal: Journal, sha256: Iterable[str], inputs: Iterable[str]) -> None:
     """Record what is a copy of revoked content, so that it stays away when it is found again."""
-    _append(store, {"kind": "copies", "sha256": sorted(sha256), "inputs": sorted(inputs)})
+    _append(journal, Copies(sha256=tuple(sorted(sha256)), inputs=tuple(sorted(inputs))))
 
 
 def mark(table: pa.Table, revoked: Revoked, *, only: str | None, reason: str | None = None) -> pa.Table:
@@ -139,7 +162,7 @@ def mark(table: pa.Table, revoked: Revoked, *, only: str | None, reason: str | N
     return table
 
 
-def _matches(row: dict[str, Any], values: dict[Kind, frozenset[str]]) -> bool:
+def _matches(row: Row, values: dict[Kind, frozenset[str]]) -> bool:
     if any(row.get(name) in values.get("key", ()) for name in ("key", "input_key")):
         return True
     if any(row.get(name) in values.get("sha256", ()) for name in CONTENT):
@@ -157,12 +180,11 @@ def _is_within(host: str, domains: frozenset[str]) -> bool:
     return any(".".join(labels[i:]) in domains for i in range(len(labels)))
 
 
-def _append(store: Store, entry: dict[str, Any]) -> None:
-    data = sealed(entry)
+def _append(journal: Journal, entry: Revocation | Copies) -> None:
     while True:
-        names = store.list("revocations", NAMES)
+        names = journal.names(REVOCATIONS)
         last = int(names[-1].removeprefix("revocations/").removesuffix(".json")) if names else -1
-        if store.create(f"revocations/{last + 1:06d}.json", data):
+        if journal.create(revocation_name(last + 1), entry):
             return
 
 

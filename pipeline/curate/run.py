@@ -7,25 +7,25 @@ books do not balance is an error.
 """
 
 import contextlib
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import to_json
+from pipeline.config import digest, to_json
 from pipeline.curate import code, decide, export, forget, plan, revoke, sweep, waves
 from pipeline.curate.guard import Guard
+from pipeline.curate.journal import REVOCATIONS, Journal
+from pipeline.curate.manifests import ExportConfig, Fingerprint, Ledger, Selection
 from pipeline.curate.stage import Row, Stage
 from pipeline.curate.through import through
 from pipeline.curate.waves import Step
 from pipeline.curate.work import start
 from pipeline.lease import Lease, hold
 from pipeline.log import clean, logger
-from pipeline.manifest import read_sealed, write_sealed
-from pipeline.records import INPUT, LEDGER, key_of
+from pipeline.records import EXPORT, INPUT, LEDGER, key_of
 from pipeline.redact import is_redacted, redacted_option, redacted_text
 from pipeline.storage import Store
 
@@ -51,78 +51,96 @@ class Curation:
     """What turns inputs into rows with every score; the DAG, and what binds a run to it, are derived from them."""
     guard: Guard | None = None
     """Limits of the processes that stages work in; without one they work in Ray's own."""
-    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    resources: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Name of a stage -> fields of its `Resources` that are not as the stage says itself."""
     rules: tuple[decide.Rules, ...]
     export_unit: str
     export_columns: tuple[str, ...]
     waves: waves.WaveConfig
-    export: export.ExportConfig
+    export: ExportConfig
 
     def __post_init__(self) -> None:
         names = [type(stage).__name__ for stage in self.stages]
         if unknown := [name for name in self.resources if name not in names]:
             raise ValueError(f"there is no stage {unknown[0]!r} to give resources to; name one of {', '.join(names)}")
 
-    def fingerprint(self, inputs_sha256: str) -> dict[str, Any]:
+    def fingerprint(self, inputs_sha256: str) -> Fingerprint:
         """All that the rows depend on: sources, stages in their order with every field, code, libraries, schema, cut.
 
         Thresholds are not part of it, nor are limits and resources: they change no row.
         """
-        stages = {
-            f"{i} {type(stage).__name__}": to_json(stage) | stage.depends_on() for i, stage in enumerate(self.stages)
-        }
-        return {
-            "job": self.name,
-            "sources": [redacted_option(source) for source in self.sources],
-            "stages": stages,
-            "unit": self.unit,
-            "renamed": self.renamed,
-            "waves": to_json(self.waves),
-            "schema": {column.name: str(column.type) for column in self.schema},
-            "code": code.modules(self.stages),
-            "libraries": code.libraries(self.stages),
-            "inputs": inputs_sha256,
-        }
+        return Fingerprint(
+            job=self.name,
+            sources=tuple(redacted_option(source) for source in self.sources),
+            stages={
+                f"{i} {type(stage).__name__}": to_json(stage) | stage.depends_on()
+                for i, stage in enumerate(self.stages)
+            },
+            unit=self.unit,
+            renamed=self.renamed,
+            waves=to_json(self.waves),
+            schema={column.name: str(column.type) for column in self.schema},
+            code=code.modules(self.stages),
+            libraries=code.libraries(self.stages),
+            inputs=inputs_sha256,
+        )
 
-    def is_finished(self, store: Store) -> bool:
+    def is_finished(self, journal: Journal) -> bool:
         """True if this very curation has been done; needs neither Ray nor the network."""
-        inputs = waves.read_inputs(store, ["key"])
-        if inputs is None or not waves.is_complete(store) or not store.exists(LEDGER):
+        ledger = journal.find(LEDGER, Ledger)
+        if ledger is None or not export.is_current(journal, self.selection(ledger.verdicts)):
             return False
-        if not plan.is_bound(store, self.fingerprint(plan.keys_digest(inputs["key"]))):
+        # Other rules give other verdicts: no need to read every wave to know that.
+        verdicts = decide.manifest_of(journal, ledger.verdicts)
+        if verdicts is None or digest(verdicts.rules) != digest(decide.described(self.rules)):
             return False
-        name = decide.name_of(store, self.rules)
-        return is_settled(store, name) and export.is_current(store, self.wanted(name))
+        inputs = waves.read_inputs(journal, ["key"])
+        if inputs is None or not waves.is_complete(journal):
+            return False
+        if not plan.is_bound(journal, self.fingerprint(plan.keys_digest(inputs["key"]))):
+            return False
+        return is_settled(journal, decide.name_of(journal, self.rules))
 
-    def run(self, store: Store, lease: Lease | None = None, *, accept_plan: bool = False) -> dict[str, Any]:
+    # ---- what is done to a run; each opens a journal under the lease unless it is given what was read under it ----
+
+    def run(
+        self, store: Store, lease: Lease | None = None, *, journal: Journal | None = None, accept_plan: bool = False
+    ) -> Ledger:
         """Do what is left to do; returns the ledger. Needs Ray, and holds the run unless it is held already.
 
         Raises ValueError that names another driver which holds it.
         """
         with _held(store, lease) as lease:
-            inputs = waves.read_inputs(store)
+            journal = journal or Journal(store)
+            inputs = waves.read_inputs(journal)
             if inputs is None:
-                inputs = waves.write_inputs(store, self._discover())
+                inputs = waves.write_inputs(journal, self._discover())
             if inputs.num_rows == 0:
                 raise ValueError(f"the sources name no inputs: {', '.join(map(_shown, self.sources))}")
-            self._work(store, lease, inputs, accept_plan)
-            return self._settle(store, lease)
+            self._work(journal, lease, inputs, accept_plan)
+            return self._settle(journal, lease)
 
     def retry(
-        self, store: Store, lease: Lease | None = None, *, every: bool = False, accept_plan: bool = False
-    ) -> tuple[int, dict[str, Any]]:
+        self,
+        store: Store,
+        lease: Lease | None = None,
+        *,
+        journal: Journal | None = None,
+        every: bool = False,
+        accept_plan: bool = False,
+    ) -> tuple[int, Ledger]:
         """Work again on the inputs that are deferred or failed for a reason that may pass, or `every` failed one.
 
         Returns how many there were, and the ledger. Their new rows stand for the old ones; nothing else moves. A round
         that was cut short is ended first.
         """
         with _held(store, lease) as lease:
-            inputs = waves.read_inputs(store)
-            if inputs is None or not waves.is_complete(store, rounds=1):
+            journal = journal or Journal(store)
+            inputs = waves.read_inputs(journal)
+            if inputs is None or not waves.is_complete(journal, rounds=1):
                 raise ValueError(f"{store.url} is not finished; run its job again first")
-            self._work(store, lease, inputs, accept_plan)
-            table = decide.verdicts(store, self.decide(store))
+            self._work(journal, lease, inputs, accept_plan)
+            table = decide.verdicts(journal, self.decide(journal))
             again = pc.equal(table["state"], "failed") if every else _may_pass(table)
             again = pc.or_(pc.equal(table["state"], "deferred"), again)
             rows = self._started(inputs)
@@ -132,56 +150,68 @@ class Curation:
             )
             rows = rows.filter(chosen)
             if rows.num_rows:
-                waves.again(store, rows, self._step(store, lease))
-            return rows.num_rows, self._settle(store, lease)
+                waves.again(journal, rows, self._step(journal, lease))
+            return rows.num_rows, self._settle(journal, lease)
 
-    def revoke(self, store: Store, revocations: list[revoke.Revocation], lease: Lease | None = None) -> dict[str, Any]:
+    def revoke(
+        self,
+        store: Store,
+        revocations: list[revoke.Revocation],
+        lease: Lease | None = None,
+        *,
+        journal: Journal | None = None,
+    ) -> Ledger:
         """Record revocations and obey them, in the waves and in the export; returns the ledger."""
         with _held(store, lease) as lease:
+            journal = journal or Journal(store)
             for revocation in revocations:
-                revoke.record(store, revocation)
-            if not waves.is_complete(store):
+                revoke.record(journal, revocation)
+            if not waves.is_complete(journal):
                 raise ValueError(f"{store.url} is not finished: the revocation is recorded, and its job will obey it")
-            return self._settle(store, lease)
+            return self._settle(journal, lease)
 
-    def decide(self, store: Store) -> str:
+    def decide(self, journal: Journal) -> str:
         """The name of the verdicts of this curation's rules, which are made if they are not there yet. Needs Ray."""
-        return decide.decide(store, self.rules, self.schema)
+        return decide.decide(journal, self.rules, self.schema)
 
-    def _work(self, store: Store, lease: Lease, inputs: pa.Table, accept_plan: bool) -> None:
+    def _work(self, journal: Journal, lease: Lease, inputs: pa.Table, accept_plan: bool) -> None:
         """Every wave of every round that is not committed yet, under the plan that the run is bound to."""
-        plan.bind(store, self.fingerprint(plan.keys_digest(inputs["key"])), accept=accept_plan)
-        waves.run(store, self._started(inputs), self._step(store, lease), expected=inputs["expected_bytes"])
+        plan.bind(journal, self.fingerprint(plan.keys_digest(inputs["key"])), accept=accept_plan)
+        waves.run(journal, self._started(inputs), self._step(journal, lease), expected=inputs["expected_bytes"])
 
-    def _settle(self, store: Store, lease: Lease) -> dict[str, Any]:
+    def _settle(self, journal: Journal, lease: Lease) -> Ledger:
         """From committed waves to a current ledger; each step may be cut short and is then done again."""
-        forget.purge(store, lease)
-        name = self.decide(store)
+        # Obey: what was revoked is taken out of the waves first, so that nothing after this can read it.
+        forget.purge(journal, lease)
+        # Judge. The name says what was judged; verdicts of that name are made once.
+        name = self.decide(journal)
+        table = decide.verdicts(journal, name)
+        # Export, which its manifest makes visible as a whole.
         lease.check()
-        shards = export.export(store, self.wanted(name), self.schema, self.export)
-        table = decide.verdicts(store, name)
+        shards = export.export(journal, self.selection(name), table, self.schema)
+        # Forget: a secret in a URL goes once nothing may fetch that URL again.
         again = table.filter(pc.or_(pc.equal(table["state"], "deferred"), _may_pass(table)))
-        forget.cut_secrets(store, lease, set(again["input_key"].to_pylist()))
+        forget.cut_secrets(journal, lease, set(again["input_key"].to_pylist()))
+        # Sweep before the ledger: a run that has one holds no more than its manifests name.
+        sweep.sweep(journal, lease)
+        ledger = Ledger(
+            verdicts=name,
+            unit=self.unit,
+            exported_rows=sum(file.rows for file in shards),
+            steps=decide.books(table),
+            export_sha256=_export_sha256(journal) or "",
+            rounds=len(plan.rounds(journal)),
+            revocations=len(journal.names(REVOCATIONS)),
+        )
+        # Close: the ledger is the last object; without it the run is not finished and the same command goes on.
         lease.check()
-        sweep.sweep(store)
-        books = decide.books(table)
-        ledger = {
-            "verdicts": name,
-            "unit": self.unit,
-            "exported_rows": sum(file.rows for file in shards),
-            "steps": books,
-            "export_sha256": _digest(store, export.MANIFEST),
-            "rounds": len(plan.rounds(store)),
-            "revocations": len(store.list("revocations", revoke.NAMES)),
-        }
-        lease.check()
-        write_sealed(store, LEDGER, ledger)
-        if unbalanced := [unit for unit, book in books.items() if not decide.balances(book)]:
-            raise RuntimeError(f"the books of {', '.join(unbalanced)} do not balance; see {store.url}/{LEDGER}")
+        journal.replace(LEDGER, ledger)
+        if unbalanced := [unit for unit, book in ledger.steps.items() if not book.balances()]:
+            raise RuntimeError(f"the books of {', '.join(unbalanced)} do not balance; see {journal.store.url}/{LEDGER}")
         return ledger
 
-    def _step(self, store: Store, lease: Lease) -> Step:
-        revoked = revoke.recorded(store)
+    def _step(self, journal: Journal, lease: Lease) -> Step:
+        revoked = revoke.recorded(journal)
         return Step(
             name=self.name,
             dag=self._dag,
@@ -196,14 +226,9 @@ class Curation:
     def _started(self, inputs: pa.Table) -> pa.Table:
         return start(inputs, self.schema, unit=self.unit, **self.renamed)
 
-    def wanted(self, name: str) -> dict[str, Any]:
-        """What an export of the verdicts `name` is to hold."""
-        return {
-            "verdicts": name,
-            "unit": self.export_unit,
-            "columns": list(self.export_columns),
-            "as": to_json(self.export),
-        }
+    def selection(self, verdicts: str) -> Selection:
+        """What an export of the verdicts of this name holds."""
+        return Selection(verdicts=verdicts, unit=self.export_unit, columns=self.export_columns, as_=self.export)
 
     def _discover(self) -> pa.Table:
         import ray
@@ -219,9 +244,9 @@ class Curation:
             ]
 
         listings = [{"source": source, "listing": i} for i, source in enumerate(self.sources)]
-        found = ray.data.from_items(listings, override_num_blocks=len(listings)).flat_map(read).take_all()
-        found.sort(key=lambda row: (row["_listing"], row["_place"]))
-        return _unique([{k: v for k, v in row.items() if k in INPUT.names} for row in found])
+        rows = ray.data.from_items(listings, override_num_blocks=len(listings)).flat_map(read).take_all()
+        rows.sort(key=lambda row: (row["_listing"], row["_place"]))
+        return _unique([{name: row[name] for name in INPUT.names if name in row} for row in rows])
 
 
 def _unique(rows: list[Row]) -> pa.Table:
@@ -236,18 +261,19 @@ def _unique(rows: list[Row]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=INPUT)
 
 
-def is_settled(store: Store, verdicts: str) -> bool:
+def is_settled(journal: Journal, verdicts: str) -> bool:
     """True if the ledger is made of these verdicts and of what is exported now."""
-    ledger = read_sealed(store, LEDGER)
-    return ledger["verdicts"] == verdicts and ledger["export_sha256"] == _digest(store, export.MANIFEST)
+    ledger = journal.find(LEDGER, Ledger)
+    return ledger is not None and (ledger.verdicts, ledger.export_sha256) == (verdicts, _export_sha256(journal))
 
 
 def _held(store: Store, lease: Lease | None) -> contextlib.AbstractContextManager[Lease]:
     return hold(store) if lease is None else contextlib.nullcontext(lease)
 
 
-def _digest(store: Store, name: str) -> str | None:
-    return hashlib.sha256(store.read(name)).hexdigest() if store.exists(name) else None
+def _export_sha256(journal: Journal) -> str | None:
+    entry = journal.entry(EXPORT)
+    return None if entry is None else entry.sha256
 
 
 def _may_pass(table: pa.Table) -> pa.ChunkedArray:
@@ -259,19 +285,9 @@ def _shown(source: str) -> str:
     return clean(redacted_text(source))
 
 
-def summary(name: str, ledger: dict[str, Any]) -> None:
+def summary(name: str, ledger: Ledger) -> None:
     """Say in a few lines where everything went."""
-    for unit, book in ledger["steps"].items():
-        reasons = [
-            f"{reason} {n}"
-            for state in ("dropped", "failed", "unknown", "deferred")
-            for reason, n in book[state].items()
-        ]
-        logger.info(
-            "%s: %d of %d %ss kept%s",
-            name,
-            book["kept"],
-            book["in"],
-            unit,
-            "; " + ", ".join(reasons) if reasons else "",
-        )
+    for unit, book in ledger.steps.items():
+        reasons = [f"{reason} {n}" for rows in book.gone.values() for reason, n in rows.items()]
+        more = "; " + ", ".join(reasons) if reasons else ""
+        logger.info("%s: %d of %d %ss kept%s", name, book.kept, book.in_, unit, more)

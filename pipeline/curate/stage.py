@@ -22,7 +22,7 @@ class Leave(Exception):  # noqa: N818 - control flow of one row, not an error of
         super().__init__(f"{state}: {reason} {detail}".rstrip())
         self.state, self.reason, self.retryable, self.detail = state, reason, retryable, detail
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _leave, (self.state, self.reason, self.retryable, self.detail)
 
 
@@ -41,10 +41,9 @@ def failure(error: Exception) -> Leave:
         return error
     if isinstance(error, MemoryError):
         return Leave("failed", "out_of_memory", detail=str(error)[:500] or "an allocation was refused")
-    words = re.findall(
-        r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
-    )  # metrics take ASCII only
-    return Leave("failed", "_".join(words)[:80] or "error", detail=str(error)[:500])
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
+    code = "_".join(re.findall(r"[a-z0-9]+", name))  # metrics take ASCII only
+    return Leave("failed", code[:80] or "error", detail=str(error)[:500])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,14 +118,14 @@ class Batch(Stage):
         raise NotImplementedError
 
     def rows(self, batch: list[Row]) -> Iterator[Row]:  # noqa: D102 - as in Stage
-        out = self.batch(batch)
-        assert len(out) == len(batch), f"{type(self).__name__} returned {len(out)} rows for {len(batch)}"
-        yield from out
+        answers = self.batch(batch)
+        assert len(answers) == len(batch), f"{type(self).__name__} returned {len(answers)} rows for {len(batch)}"
+        yield from answers
 
 
-def score(row: Row, name: str) -> Any:
+def score(row: Row, name: str) -> float:
     """A stored score; leaves as unknown `<name>_missing` if it was never computed, which is neither good nor bad."""
-    value = row.get(name)
+    value: float | None = row.get(name)
     if value is None:
         raise Leave("unknown", f"{name}_missing")
     return value

@@ -6,27 +6,18 @@ still commit them; so do those that a manifest may name which is missing or cann
 Whoever sweeps holds the run. Cost: one listing of the run.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-from pipeline.curate import plan, waves
-from pipeline.manifest import parse_manifest, read_sealed, sealed
-from pipeline.records import LEDGER
-from pipeline.storage import PROBE, TEMPORARY, CorruptFileError, File, Store
+from pipeline.curate import plan
+from pipeline.curate.journal import MANIFESTS, Journal
+from pipeline.curate.manifests import ExportManifest, Ledger, PlanManifest, WaveManifest
+from pipeline.lease import Lease
+from pipeline.manifest import Manifest
+from pipeline.records import EXPORT, INPUTS, LEDGER, fingerprint_name, plan_name, verdicts_name, wave_name
+from pipeline.storage import PROBE, TEMPORARY, CorruptFileError, File
 
-EXPORT = "export/manifest.json"
-MANIFESTS = (
-    r"inputs\.json",
-    r"plan\.json",
-    rf"plans/{plan.NAMES}",
-    rf"waves/{waves.NAMES}",
-    r"verdicts/[0-9a-f]{12}\.json",
-    re.escape(EXPORT),
-)
-"""Forms of the names under which a curation run commits files."""
 _ATTEMPT = re.compile(r"rows/(\d+)-(\d+)-[0-9a-f]+/(purged-)?[0-9a-f]+\.(scores|payload)\.parquet")
 _DATA = re.compile(
     r"inputs/[0-9a-f]{12}\.parquet|verdicts/[0-9a-f]{12}-[0-9a-f]{12}\.parquet|export/_index-[0-9a-f]{12}\.arrow"
@@ -41,7 +32,7 @@ _UNFINISHED = re.compile(rf"(?!lease/|{re.escape(PROBE)}).*{re.escape(TEMPORARY)
 class Named:
     """What the manifests of a run name, and which of them are missing or cannot be read."""
 
-    manifests: dict[str, dict[str, Any]]
+    manifests: dict[str, Manifest]
     damaged: dict[str, str]
     """Manifest -> what is wrong with it."""
     restyled: tuple[str, ...] = ()
@@ -51,84 +42,99 @@ class Named:
     @property
     def files(self) -> list[tuple[str, File]]:
         """(manifest, file) of all that is named."""
-        return [(name, file) for name, found in self.manifests.items() for file in files_of(found)]
+        return [(name, file) for name, manifest in self.manifests.items() for file in files_of(manifest)]
+
+    @property
+    def plans(self) -> dict[int, PlanManifest]:
+        """Round -> its plan."""
+        return {
+            plan.number_of(name): manifest
+            for name, manifest in self.manifests.items()
+            if isinstance(manifest, PlanManifest)
+        }
+
+    @property
+    def waves(self) -> list[WaveManifest]:
+        """The committed waves."""
+        return [manifest for manifest in self.manifests.values() if isinstance(manifest, WaveManifest)]
 
 
-def files_of(found: dict[str, Any]) -> list[File]:
+def files_of(manifest: Manifest) -> list[File]:
     """Every file that a manifest names: of an export, its tars, its index and its card too."""
-    further = [File(**file) for name in ("webdataset", "index", "card") for file in _listed(found.get(name))]
-    return [*found["files"], *further]
+    return [*manifest.data, manifest.card] if isinstance(manifest, ExportManifest) else [*manifest.files]
 
 
-def named(store: Store, names: Iterable[str]) -> Named:
-    """Read the manifests among these names of a run's objects."""
-    manifests: dict[str, dict[str, Any]] = {}
+def named(journal: Journal) -> Named:
+    """Read the manifests of a run."""
+    manifests: dict[str, Manifest] = {}
     damaged: dict[str, str] = {}
     restyled = []
-    there = set(names)
-    ours = sorted(name for name in there if any(re.fullmatch(form, name) for form in MANIFESTS))
-    for name, data in store.read_many(ours).items():
+    names = journal.names("|".join(MANIFESTS))
+    journal.read(names)
+    for name in names:
         try:
-            manifests[name] = parse_manifest(store, name, data)
+            entry = journal.entry(name)
         except CorruptFileError:
             damaged[name] = "was altered, or is not valid JSON"
             continue
-        if sealed(json.loads(data)) != data:
-            restyled.append(name)
-    damaged |= {name: "is missing" for name in sorted(set(_needed(store, there, manifests)) - there)}
-    return Named(manifests=manifests, damaged=damaged, restyled=tuple(restyled))
+        if entry is not None and isinstance(entry.value, Manifest):
+            manifests[name] = entry.value
+            restyled += [name] if entry.is_restyled else []
+    whole = Named(manifests=manifests, damaged=damaged, restyled=tuple(restyled))
+    missing = sorted(set(_needed(journal, whole)) - journal.sizes.keys())
+    return replace(whole, damaged=damaged | {name: "is missing" for name in missing})
 
 
-def _needed(store: Store, names: set[str], manifests: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _needed(journal: Journal, there: Named) -> Iterator[str]:
     """Manifests that what is there cannot do without: each step commits before the next begins."""
-    plans = {
-        0 if name == "plan.json" else int(name[len("plans/") : -len(".json")]): manifest["waves"]
-        for name, manifest in manifests.items()
-        if name.startswith("plan")
-    }
-    rounds = {*plans, *(manifest["round"] for name, manifest in manifests.items() if name.startswith("waves/"))}
-    if rounds or LEDGER in names or "fingerprints/000.json" in names:
-        yield waves.INPUTS
-    if rounds or LEDGER in names:
-        yield from (
-            "plan.json" if number == 0 else f"plans/{number:03d}.json" for number in range(max(rounds, default=0) + 1)
-        )
+    plans = there.plans
+    rounds = {*plans, *(wave.round for wave in there.waves)}
+    if rounds or LEDGER in journal.sizes or fingerprint_name(0) in journal.sizes:
+        yield INPUTS
+    if rounds or LEDGER in journal.sizes:
+        yield from map(plan_name, range(max(rounds, default=0) + 1))
     try:
-        ledger = read_sealed(store, LEDGER)
-    except (CorruptFileError, FileNotFoundError):
+        ledger = journal.find(LEDGER, Ledger)
+    except CorruptFileError:
+        return
+    if ledger is None:
         return  # what a run without a ledger has not got is not made yet
-    yield from (EXPORT, f"verdicts/{ledger['verdicts']}.json")
-    for number in range(ledger.get("rounds", 1)):
-        yield from (waves.name_of({"round": number, "wave": wave}) for wave in range(len(plans.get(number, ()))))
+    yield from (EXPORT, verdicts_name(ledger.verdicts))
+    for number in range(ledger.rounds):
+        planned = len(plans[number].waves) if number in plans else 0
+        yield from (wave_name(number, wave) for wave in range(planned))
 
 
-def garbage(names: Iterable[str], found: Named) -> list[str]:
+def garbage(names: Iterable[str], there: Named) -> list[str]:
     """Those among these names of objects that are ours and that no manifest names."""
-    known = {file.path for _, file in found.files}
-    settled = {(wave["round"], wave["wave"]) for name, wave in found.manifests.items() if name.startswith("waves/")}
-    unread = any(name.startswith("waves/") for name in found.damaged)
+    known = {file.path for _, file in there.files}
+    settled = {(wave.round, wave.wave) for wave in there.waves}
+    is_unread = any(name.startswith("waves/") for name in there.damaged)
 
     def is_left(name: str) -> bool:
         attempt = _ATTEMPT.fullmatch(name)
         if attempt:
-            return not unread and (int(attempt[1]), int(attempt[2])) in settled
+            return not is_unread and (int(attempt[1]), int(attempt[2])) in settled
         folder = name.split("/")[0]
-        unsure = any(manifest_name.startswith((f"{folder}.", f"{folder}/", "plan")) for manifest_name in found.damaged)
-        return bool(_DATA.fullmatch(name)) and (folder == "verdicts" or not unsure)  # those are made again in a moment
+        is_unsure = any(manifest.startswith((f"{folder}.", f"{folder}/", "plan")) for manifest in there.damaged)
+        return bool(_DATA.fullmatch(name)) and (folder == "verdicts" or not is_unsure)  # those are made in a moment
 
     return [name for name in names if name not in known and is_left(name)]
 
 
-def sweep(store: Store) -> list[str]:
-    """Delete what no manifest names, and what was never written to its end; returns the names."""
-    names = store.list()
-    gone = garbage(names, named(store, names))
+def sweep(journal: Journal, lease: Lease | None = None) -> list[str]:
+    """Delete what no manifest names, and what was never written to its end; returns the names.
+
+    What the journal says is true if the lease is still ours once the run was listed: whoever takes a run over says so
+    before it writes.
+    """
+    unfinished = journal.refresh()
+    names = [*journal.sizes]
+    if lease is not None:
+        lease.check()
+    gone = garbage(names, named(journal))
     gone += [name for name in names if re.fullmatch(rf"{re.escape(PROBE)}[0-9a-f]+", name)]
-    gone += [name for name in store.sizes(temporary=True) if _UNFINISHED.fullmatch(name)]
+    gone += [name for name in unfinished if _UNFINISHED.fullmatch(name)]
     for name in gone:
-        store.delete(name)
+        journal.delete(name)
     return gone
-
-
-def _listed(value: Any) -> list[dict[str, Any]]:
-    return value if isinstance(value, list) else [value] if value else []

@@ -1,9 +1,9 @@
 """The one adapter between stages and Ray Data; every block that leaves a stage has one declared schema."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ def through(
     *stages: Stage,
     schema: pa.Schema,
     guard: Guard | None = None,
-    resources: Mapping[str, Mapping[str, Any]] | None = None,
+    resources: Mapping[str, Mapping[str, object]] | None = None,
 ) -> "Dataset":
     """Send a dataset through stages; every block that leaves one has `schema`.
 
@@ -31,20 +31,26 @@ def through(
     from ray.data import ActorPoolStrategy  # so that stages are tested without starting Ray
 
     for stage in stages:
-        needs = replace(stage.resources, **(resources or {}).get(type(stage).__name__, {}))
-        memory = {} if needs.memory_mb is None else {"memory": needs.memory_mb << 20}
-        compute = ActorPoolStrategy(min_size=needs.workers[0], max_size=needs.workers[1]) if needs.workers else None
+        given = (resources or {}).get(type(stage).__name__, {})
+        needs = replace(stage.resources, **cast(dict[str, Any], given))
         dataset = dataset.map_batches(
             _worker(stage, schema, guard, needs),
             batch_format="pyarrow",
             batch_size=stage.batch_rows,
             zero_copy_batch=True,
-            compute=compute,
+            compute=ActorPoolStrategy(min_size=needs.workers[0], max_size=needs.workers[1]) if needs.workers else None,
             num_cpus=needs.cpus,
             num_gpus=needs.gpus or None,
-            **memory,
+            memory=None if needs.memory_mb is None else needs.memory_mb << 20,
         )
     return dataset
+
+
+def tables(dataset: "Dataset", *, prefetch: int = 1) -> Iterator[pa.Table]:
+    """The blocks of a dataset as they come, in no order; so many of them are fetched ahead."""
+    for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=prefetch):
+        assert isinstance(block, pa.Table)
+        yield block
 
 
 def _worker(
@@ -53,12 +59,13 @@ def _worker(
     def work(table: pa.Table) -> pa.Table:
         started = time.monotonic()
         if guard is None:
-            out = process(stage, table, schema)
+            rows = process(stage, table, schema)
         else:
             gone, waiting = parted(table, schema)
-            out = pa.concat_tables([gone, guard.run(stage, waiting, schema)]) if waiting.num_rows else gone
-        metrics.observe(type(stage).__name__, out, time.monotonic() - started)
-        return out
+            worked = [guard.run(stage, waiting, schema, gpus=needs.gpus)] if waiting.num_rows else []
+            rows = pa.concat_tables([gone, *worked])
+        metrics.observe(type(stage).__name__, rows, time.monotonic() - started)
+        return rows
 
     class Worker:
         def __call__(self, table: pa.Table) -> pa.Table:

@@ -18,39 +18,30 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.config import from_json, to_json
 from pipeline.curate import metrics, plan
+from pipeline.curate.journal import WAVES, Journal
+from pipeline.curate.manifests import Part, WaveManifest
+from pipeline.curate.through import tables
 from pipeline.lease import Lease
 from pipeline.log import Progress, cause_of, logger
-from pipeline.manifest import commit, read_manifest, read_manifests, write_sealed
+from pipeline.manifest import Manifest
 from pipeline.ranges import check_range
-from pipeline.records import PAYLOAD, without_secrets
+from pipeline.records import INPUTS, PAYLOAD, plan_name, wave_name, without_secrets
 from pipeline.storage import File, Store, read_table, write_parquet
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
 KEY_SPACE = 1 << 128
-INPUTS = "inputs.json"
-NAMES = r"\d{3,}-\d{6,}\.json"
-"""What manifests of waves are called, within their folder."""
-_WRITTEN = pa.schema(
-    [("part", pa.string()), ("counts", pa.string()), ("inputs", pa.int64()), ("keys_sum", pa.string())]
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """Rows of a wave, in two files of as many rows: `payload` has their media and words, `scores` all else."""
-
-    scores: File
-    payload: File
+_WRITTEN = pa.schema([("written", pa.string())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,52 +72,45 @@ class Step:
     """Marks inputs that must not be worked on."""
 
 
-def run(store: Store, inputs: pa.Table, step: Step, *, expected: pa.ChunkedArray | None = None) -> None:
+def run(journal: Journal, inputs: pa.Table, step: Step, *, expected: pa.ChunkedArray | None = None) -> None:
     """Run every wave that has no manifest yet; `expected` says of each input how large or long it is, where known."""
     costs = np.ones(inputs.num_rows) if expected is None else plan.estimate(expected)
     if (order := plan.longest_first(costs)) is not None:
         inputs, costs = inputs.take(order), costs[order]
-    plan.pin(store, inputs["key"], costs, step.config.wave_rows)
-    _run_round(store, 0, inputs, costs, step)
-    for number in plan.rounds(store)[1:]:
-        if len(committed(store, number)) != len(plan.waves(store, number) or ()):
-            rows = plan.round_rows(store, number)
-            _run_round(store, number, rows, np.ones(rows.num_rows), step)
+    plan.pin(journal, inputs["key"], costs, step.config.wave_rows)
+    _run_round(journal, 0, inputs, costs, step)
+    for number in plan.rounds(journal)[1:]:
+        if len(committed(journal, number)) != len(plan.waves(journal, number)):
+            rows = plan.round_rows(journal, number)
+            _run_round(journal, number, rows, np.ones(rows.num_rows), step)
 
 
-def again(store: Store, rows: pa.Table, step: Step) -> None:
+def again(journal: Journal, rows: pa.Table, step: Step) -> None:
     """Work on some inputs again, in a round of its own."""
-    number = plan.add_round(store, rows, np.ones(rows.num_rows), step.config.wave_rows)
-    _run_round(store, number, rows, np.ones(rows.num_rows), step)
+    number = plan.add_round(journal, rows, np.ones(rows.num_rows), step.config.wave_rows)
+    _run_round(journal, number, rows, np.ones(rows.num_rows), step)
 
 
-def committed(store: Store, number: int = 0) -> set[int]:
+def committed(journal: Journal, number: int = 0) -> set[int]:
     """Numbers of the visible waves of a round."""
-    return {wave for round_, wave in _listed(store) if round_ == number}
+    return {wave for round_, wave in _visible(journal) if round_ == number}
 
 
-def is_complete(store: Store, rounds: int | None = None) -> bool:
+def is_complete(journal: Journal, rounds: int | None = None) -> bool:
     """True if every wave of every round has its manifest, or of the first `rounds` of them."""
-    there = set(_listed(store))
-    numbers = plan.rounds(store)[:rounds]
-    planned = {(number, wave) for number in numbers for wave in range(len(plan.waves(store, number) or ()))}
-    return bool(numbers) and planned <= there
+    numbers = plan.rounds(journal)[:rounds]
+    planned = {(number, wave) for number in numbers for wave in range(len(plan.waves(journal, number)))}
+    return bool(numbers) and planned <= _visible(journal)
 
 
-def every_manifest(store: Store) -> list[dict[str, Any]]:
+def every_manifest(journal: Journal) -> list[WaveManifest]:
     """The manifests of all committed waves, by round and number."""
-    return read_manifests(store, [_manifest_name(*wave) for wave in _listed(store)])
+    return sorted(journal.all(WAVES, WaveManifest), key=lambda wave: (wave.round, wave.wave))
 
 
-def parts_of(wave: dict[str, Any]) -> list[Part]:
-    """The parts that a wave's manifest names, in its order."""
-    files = wave["files"]
-    return [Part(scores=scores, payload=payload) for scores, payload in zip(files[::2], files[1::2], strict=True)]
-
-
-def parts(store: Store) -> list[Part]:
+def parts(journal: Journal) -> list[Part]:
     """Every committed part of the step, in wave order; what no manifest names does not exist."""
-    return [part for wave in every_manifest(store) for part in parts_of(wave)]
+    return [part for wave in every_manifest(journal) for part in wave.parts]
 
 
 def read_part(store: Store, part: Part, columns: list[str] | None = None) -> pa.Table:
@@ -143,9 +127,9 @@ def read_part(store: Store, part: Part, columns: list[str] | None = None) -> pa.
     return pa.table(joined).select(columns or list(joined))
 
 
-def superseded(found: list[dict[str, Any]]) -> dict[str, int]:
+def superseded(manifests: list[WaveManifest]) -> dict[str, int]:
     """Input key -> the last round that worked on it, for those inputs that were worked on again."""
-    return {key: wave["round"] for wave in found for key in wave.get("keys", ())}
+    return {key: wave.round for wave in manifests for key in wave.keys or ()}
 
 
 def current(rows: pa.Table, number: int, latest: dict[str, int]) -> pa.Array:
@@ -155,34 +139,36 @@ def current(rows: pa.Table, number: int, latest: dict[str, int]) -> pa.Array:
     return pa.array([latest.get(key, 0) <= number for key in rows["input_key"].to_pylist()], pa.bool_())
 
 
-def write_inputs(store: Store, rows: pa.Table) -> pa.Table:
+def write_inputs(journal: Journal, rows: pa.Table) -> pa.Table:
     """Commit the step's inputs once; whoever comes second gets what is committed."""
-    commit(store, INPUTS, [_write_inputs(store, rows)])
-    inputs = read_inputs(store)
+    if journal.create(INPUTS, Manifest(files=(_write_inputs(journal.store, rows),))):
+        return rows
+    inputs = read_inputs(journal)
     assert inputs is not None
     return inputs
 
 
-def replace_inputs(store: Store, name: str, rows: pa.Table) -> None:
-    """Put other rows, of the same keys in the same order, in the place of those that the manifest `name` commits."""
-    committed = read_manifest(store, name)
-    assert committed is not None
-    write_sealed(store, name, committed | {"files": [asdict(_write_inputs(store, rows))]})
+def inputs_manifest(journal: Journal, number: int) -> Manifest | None:
+    """What commits the rows that a round works on; None if there is no such round, or no inputs yet."""
+    return journal.find(plan_name(number), plan.PlanManifest) if number else journal.find(INPUTS, Manifest)
 
 
-def read_inputs(store: Store, columns: list[str] | None = None) -> pa.Table | None:
+def replace_inputs(journal: Journal, number: int, rows: pa.Table) -> None:
+    """Put other rows, of the same keys in the same order, in the place of those that a round works on."""
+    manifest = inputs_manifest(journal, number)
+    assert manifest is not None
+    name = plan_name(number) if number else INPUTS
+    journal.replace(name, replace(manifest, files=(_write_inputs(journal.store, rows),)))
+
+
+def read_inputs(journal: Journal, columns: list[str] | None = None) -> pa.Table | None:
     """The committed inputs, or None if none were committed yet."""
-    found = read_manifest(store, INPUTS)
-    return None if found is None else read_table(store, found["files"][0], columns)
+    manifest = inputs_manifest(journal, 0)
+    return None if manifest is None else read_table(journal.store, manifest.files[0], columns)
 
 
 def _write_inputs(store: Store, rows: pa.Table) -> File:
     return write_parquet(store, "inputs/{sha256}.parquet", rows, row_group_rows=65536)
-
-
-def name_of(found: dict[str, Any]) -> str:
-    """The name of a wave's manifest."""
-    return _manifest_name(found["round"], found["wave"])
 
 
 def counts(table: pa.Table) -> Counter[tuple[str, str, str]]:
@@ -191,75 +177,116 @@ def counts(table: pa.Table) -> Counter[tuple[str, str, str]]:
     return Counter((unit, state or "scored", reason or "") for unit, state, reason in zip(*columns, strict=True))
 
 
-def _run_round(store: Store, number: int, inputs: pa.Table, costs: np.ndarray, step: Step) -> None:
-    done, at = committed(store, number), 0
+# ---- one round: its waves in the order of the plan ----
+
+
+def _run_round(journal: Journal, number: int, inputs: pa.Table, costs: np.ndarray, step: Step) -> None:
+    done = committed(journal, number)
+    planned = plan.waves(journal, number)
+    start = 0
     waiting = inputs.num_rows
     with Progress(step.name, inputs.num_rows, "inputs") as progress:
-        planned = plan.waves(store, number) or []
         progress.start_at(sum(wave.rows for i, wave in enumerate(planned) if i in done))
         for i, wave in enumerate(planned):
-            rows, cost = inputs.slice(at, wave.rows), costs[at : at + wave.rows]
-            at += wave.rows
+            rows, end = inputs.slice(start, wave.rows), start + wave.rows
             if i not in done:
                 metrics.queue(step.name, waiting)
+                # The plan is pinned and the inputs are committed: only damage or another version tears them apart.
                 if plan.keys_digest(rows["key"]) != wave.keys_sha256:
-                    raise RuntimeError(f"wave {i} of the plan of {store.url} names other inputs than those committed")
-                _run_wave(store, (number, i), rows, cost, step, progress)
+                    raise RuntimeError(
+                        f"wave {i} of the plan of {journal.store.url} names other inputs than those committed"
+                    )
+                _run_wave(journal, Attempt(number=number, wave=i), rows, costs[start:end], step, progress)
             waiting -= wave.rows
+            start = end
     metrics.queue(step.name, 0)
 
 
+# ---- one wave: written under the prefix of an attempt, checked, and made visible by one exclusive create ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A try at a wave of a round; its files lie under a prefix that no other try has."""
+
+    number: int
+    wave: int
+    token: str = field(default_factory=lambda: secrets.token_hex(6))
+
+    @property
+    def folder(self) -> str:
+        """Where its files lie."""
+        return f"rows/{self.number:03d}-{self.wave:06d}-{self.token}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What the sink tells of a block that it wrote as a part."""
+
+    part: Part
+    counts: dict[str, int]
+    """Rows by unit/state/reason."""
+    inputs: int
+    """Rows that stand for an input, not for a part of one."""
+    keys_sum: str
+    """Decimal; more than 64 bits."""
+
+
 def _run_wave(
-    store: Store, at: tuple[int, int], rows: pa.Table, costs: np.ndarray, step: Step, progress: Progress
+    journal: Journal, attempt: Attempt, rows: pa.Table, costs: np.ndarray, step: Step, progress: Progress
 ) -> None:
     started = time.monotonic()
-    work = rows if step.refuse is None else step.refuse(rows)
-    splits = _splits(work, plan.cut(costs, step.config.split_rows))
-    written = list(_written(store, f"rows/{_wave_name(*at)}-{secrets.token_hex(6)}", splits, step, progress))
-    _check_books(at[1], rows, written)
-    totals: Counter[str] = Counter()
-    for row in written:
-        totals.update(json.loads(row["counts"]))
-    pairs = sorted(
-        ([File(**file) for file in json.loads(row["part"])] for row in written),
-        key=lambda pair: (pair[0].sha256, pair[0].path),
-    )
-    files = [file for pair in pairs for file in pair]
-    facts: dict[str, Any] = {
-        "round": at[0],
-        "wave": at[1],
-        "inputs": rows.num_rows,
-        "counts": dict(sorted(totals.items())),
-    }
-    if at[0]:
-        facts["keys"] = rows["key"].to_pylist()
+    # Work: what is revoked is marked before a stage sees it, so it is not fetched again.
+    allowed = rows if step.refuse is None else step.refuse(rows)
+    splits = _splits(allowed, plan.cut(costs, step.config.split_rows))
+    written = list(_written(journal.store, attempt.folder, splits, step, progress))
+    # Check: a wave that lost or doubled an input is never committed, whatever the cause.
+    _check_books(attempt.wave, rows, written)
+    # Commit: a driver that was succeeded finds out here; of two that were not told apart the create lets one through.
     if step.lease is not None:
         step.lease.check()
-        facts["epoch"] = step.lease.epoch
-    if not commit(store, _manifest_name(*at), files, **facts):
-        logger.warning("wave %d was committed by another driver; this attempt is void", at[1])
+    manifest = _manifest(attempt, rows, written, None if step.lease is None else step.lease.epoch)
+    if not journal.create(wave_name(attempt.number, attempt.wave), manifest):
+        logger.warning("wave %d was committed by another driver; this attempt is void", attempt.wave)
         return
-    metrics.committed(step.name, totals, sum(file.size_bytes for file in files), time.monotonic() - started)
+    size_bytes = sum(file.size_bytes for file in manifest.files)
+    metrics.committed(step.name, manifest.counts, size_bytes, time.monotonic() - started)
+
+
+def _manifest(attempt: Attempt, rows: pa.Table, written: list[Written], epoch: int | None) -> WaveManifest:
+    """In the order of the parts' digests: which block arrives first is chance."""
+    totals: Counter[str] = Counter()
+    for block in written:
+        totals.update(block.counts)
+    parts = sorted((block.part for block in written), key=lambda part: (part.scores.sha256, part.scores.path))
+    return WaveManifest(
+        files=tuple(file for part in parts for file in (part.scores, part.payload)),
+        round=attempt.number,
+        wave=attempt.wave,
+        inputs=rows.num_rows,
+        counts=dict(sorted(totals.items())),
+        keys=tuple(rows["key"].to_pylist()) if attempt.number else None,
+        epoch=epoch,
+    )
 
 
 def _splits(rows: pa.Table, ends: list[int]) -> list[pa.Table]:
     return [rows.slice(start, end - start).combine_chunks() for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _written(
-    store: Store, attempt: str, splits: list[pa.Table], step: Step, progress: Progress
-) -> Iterator[dict[str, Any]]:
+def _written(store: Store, folder: str, splits: list[pa.Table], step: Step, progress: Progress) -> Iterator[Written]:
     """Work on the inputs; what the sink says of each part that it wrote."""
     import ray
 
-    results: Any = step.dag(ray.data.from_arrow(splits)).map_batches(
-        _Sink(store, attempt), batch_format="pyarrow", batch_size=None, zero_copy_batch=True
+    blocks = step.dag(ray.data.from_arrow(splits)).map_batches(
+        _Sink(store, folder), batch_format="pyarrow", batch_size=None, zero_copy_batch=True
     )
     try:
-        for batch in results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for row in batch.to_pylist():
-                progress.advance(row["inputs"])
-                yield row
+        for table in tables(blocks, prefetch=0):
+            for text in table["written"].to_pylist():
+                block = from_json(Written, json.loads(text))
+                progress.advance(block.inputs)
+                yield block
     except Exception as error:
         cause = cause_of(error)
         if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
@@ -267,41 +294,38 @@ def _written(
         raise
 
 
-def _check_books(wave: int, rows: pa.Table, written: list[dict[str, Any]]) -> None:
+def _check_books(wave: int, rows: pa.Table, written: list[Written]) -> None:
     """Refuse to commit a wave that lost or doubled an input, whatever the cause."""
-    got = sum(row["inputs"] for row in written)
-    keys_sum = sum(int(row["keys_sum"]) for row in written) % KEY_SPACE
-    if got != rows.num_rows or keys_sum != _keys_sum(rows["key"]):
-        raise RuntimeError(f"wave {wave}: {rows.num_rows} inputs went in and {got} came out; nothing was committed")
+    number = sum(block.inputs for block in written)
+    keys_sum = sum(int(block.keys_sum) for block in written) % KEY_SPACE
+    if number != rows.num_rows or keys_sum != _keys_sum(rows["key"]):
+        raise RuntimeError(f"wave {wave}: {rows.num_rows} inputs went in and {number} came out; nothing was committed")
 
 
 class _Sink:
     """Writes each block as one part of the attempt and passes on only what the manifest needs to know of it."""
 
-    def __init__(self, store: Store, attempt: str) -> None:
-        self.store, self.attempt = store, attempt
+    def __init__(self, store: Store, folder: str) -> None:
+        self.store, self.folder = store, folder
         self.__name__ = "Write"
 
     def __call__(self, table: pa.Table) -> pa.Table:
         if table.num_rows == 0:
             return _WRITTEN.empty_table()
         # A retried Ray task writes another part; only the part whose row arrives is ever committed.
-        stem = f"{self.attempt}/{secrets.token_hex(8)}"
+        stem = f"{self.folder}/{secrets.token_hex(8)}"
         payload = [name for name in table.column_names if name in PAYLOAD]
         scores = without_secrets(table.drop_columns(payload))
-        pair = [
-            write_parquet(self.store, f"{stem}.scores.parquet", scores, row_group_rows=65536),
-            write_parquet(self.store, f"{stem}.payload.parquet", table.select(["key", *payload]), row_group_rows=256),
-        ]
+        part = Part(
+            scores=write_parquet(self.store, f"{stem}.scores.parquet", scores, row_group_rows=65536),
+            payload=write_parquet(
+                self.store, f"{stem}.payload.parquet", table.select(["key", *payload]), row_group_rows=256
+            ),
+        )
         own = table.filter(pc.equal(table["key"], table["input_key"]))
-        tally = {"/".join(key): n for key, n in counts(table).items()}
-        row = {
-            "part": json.dumps([asdict(file) for file in pair]),
-            "counts": json.dumps(tally),
-            "inputs": own.num_rows,
-            "keys_sum": str(_keys_sum(own["key"])),
-        }
-        return pa.Table.from_pylist([row], schema=_WRITTEN)
+        tally = {"/".join(key): number for key, number in counts(table).items()}
+        written = Written(part=part, counts=tally, inputs=own.num_rows, keys_sum=str(_keys_sum(own["key"])))
+        return pa.table({"written": [json.dumps(to_json(written))]}, schema=_WRITTEN)
 
 
 def _keys_sum(keys: pa.ChunkedArray) -> int:
@@ -309,14 +333,6 @@ def _keys_sum(keys: pa.ChunkedArray) -> int:
     return sum(int(key, 16) for key in keys.to_pylist()) % KEY_SPACE
 
 
-def _listed(store: Store) -> list[tuple[int, int]]:
-    names = sorted(name.removeprefix("waves/").removesuffix(".json") for name in store.list("waves", NAMES))
-    return [(int(number), int(wave)) for number, _, wave in (name.partition("-") for name in names)]
-
-
-def _wave_name(number: int, wave: int) -> str:
-    return f"{number:03d}-{wave:06d}"
-
-
-def _manifest_name(number: int, wave: int) -> str:
-    return f"waves/{_wave_name(number, wave)}.json"
+def _visible(journal: Journal) -> set[tuple[int, int]]:
+    names = (name.removeprefix("waves/").removesuffix(".json") for name in journal.names(WAVES))
+    return {(int(number), int(wave)) for number, _, wave in (name.partition("-") for name in names)}

@@ -8,9 +8,10 @@ that is missing is "", a number that is missing is left out.
 import io
 import json
 import tarfile
-from typing import Any
 
 import pyarrow as pa
+
+from pipeline.curate.stage import Row
 
 EXTENSIONS = {"audio": "flac", "image": "png", "text": "txt", "caption": "txt"}
 
@@ -39,7 +40,7 @@ def tar_bytes(table: pa.Table) -> tuple[bytes, list[int]]:
     return buffer.getvalue(), starts
 
 
-def _json(row: dict[str, Any], is_text: dict[str, bool]) -> str:
+def _json(row: Row, is_text: dict[str, bool]) -> str:
     values = {
         name: "" if value is None and is_text[name] else value
         for name, value in row.items()

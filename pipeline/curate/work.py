@@ -12,10 +12,10 @@ from pipeline.curate.stage import Batch, Row, Stage, failure, left
 
 def apply(stage: Stage, rows: list[Row]) -> list[Row]:
     """Run a stage over rows, without Ray: those that left pass by, and an error costs the one row that caused it."""
-    out = [row for row in rows if row.get("state") is not None]
-    for _, made in groups(stage, [row for row in rows if row.get("state") is None]):
-        out += made
-    return out
+    after = [row for row in rows if row.get("state") is not None]
+    for _, parts in groups(stage, [row for row in rows if row.get("state") is None]):
+        after += parts
+    return after
 
 
 def groups(stage: Stage, rows: list[Row]) -> list[tuple[Row, list[Row]]]:
@@ -29,12 +29,10 @@ def _bisect(stage: Stage, rows: list[Row]) -> list[tuple[Row, list[Row]]]:
     if not rows:
         return []
     try:
-        made = list(stage.rows(rows))
-        return (
-            [(row, [out]) for row, out in zip(rows, made, strict=True)]
-            if isinstance(stage, Batch)
-            else [(rows[0], made)]
-        )
+        worked = list(stage.rows(rows))
+        if isinstance(stage, Batch):
+            return [(row, [answer]) for row, answer in zip(rows, worked, strict=True)]
+        return [(rows[0], worked)]
     except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a row
         if len(rows) == 1:
             return [(rows[0], [left(rows[0], failure(error))])]
@@ -66,7 +64,7 @@ def to_table(rows: list[Row], schema: pa.Schema) -> pa.Table:
 def table_of(done: list[tuple[Row, list[Row]]], schema: pa.Schema) -> pa.Table:
     """What became of rows as a table; a value that its column cannot hold costs the one row it was made from."""
     try:
-        return to_table([row for _, made in done for row in made], schema)
+        return to_table([row for _, parts in done for row in parts], schema)
     except (pa.ArrowException, UnicodeError, ValueError, TypeError, OverflowError) as error:
         if len(done) == 1:
             return to_table([left(done[0][0], failure(error))], schema)

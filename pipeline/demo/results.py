@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.curate import decide, waves
+from pipeline.curate import decide, export, waves
+from pipeline.curate.journal import Journal
 from pipeline.curate.stage import Row
 from pipeline.demo.report import Fact, Generated, Ledger, Reconstruction, Report, Sample, Step
-from pipeline.manifest import read_manifest
 from pipeline.page.chart import Chart, Line
-from pipeline.records import STATES
+from pipeline.records import LEDGER, STATES
 from pipeline.storage import Store, read_json, read_table, write_json
 from pipeline.tokenize.pixels import to_png
 from pipeline.train import metrics
@@ -37,7 +37,7 @@ class Results:
 
 def collect(store: Store, *, wall_s: float, peak_rss_gb: float) -> Results:
     """Read everything below a finished demo run."""
-    ledgers = {corpus: read_json(store.sub(corpus), "ledger.json") for corpus in CORPORA}
+    ledgers = {corpus: read_json(store.sub(corpus), LEDGER) for corpus in CORPORA}
     curation = {corpus: _book(ledgers[corpus]["steps"][unit]) for corpus, unit in CORPORA.items()}
     curation["speech"]["clips"] = _book(ledgers["speech"]["steps"]["clip"])
     evaluation = read_json(store.sub("evaluation"), "metrics.json")
@@ -50,8 +50,8 @@ def collect(store: Store, *, wall_s: float, peak_rss_gb: float) -> Results:
         charts=tuple(_charts(store)),
         reconstructions=tuple(_reconstructions(store.sub("evaluation/reconstructions"))),
         generated=tuple(_generated(store.sub("evaluation/generated"))),
-        kept=tuple(_kept(store.sub("speech"))),
-        left=tuple([*_left(store.sub("speech")), *_left(store.sub("images"))]),
+        kept=tuple(_kept(Journal(store.sub("speech")))),
+        left=tuple([*_left(Journal(store.sub("speech"))), *_left(Journal(store.sub("images")))]),
     )
     return Results(figures={**run, "curation": curation, **evaluation}, evaluation=evaluation, page=page)
 
@@ -137,18 +137,18 @@ def _generated(store: Store) -> Iterator[Generated]:
         yield Generated(prompt=prompt, images=tuple(images))
 
 
-def _kept(store: Store) -> Iterator[Sample]:
-    files = read_json(store, "export/manifest.json")["files"]
-    if files:
-        for row in _rows(store, files[0]["path"], ["audio", "text", "url", "duration_s"])[:_KEPT]:
+def _kept(journal: Journal) -> Iterator[Sample]:
+    exported = export.manifest_of(journal)
+    if exported is not None and exported.files:
+        for row in _rows(journal, exported.files[0].path, ["audio", "text", "url", "duration_s"])[:_KEPT]:
             yield Sample(
                 text=row["text"] or "", url=row["url"] or "", note=f"{row['duration_s']:.1f} s", media=row["audio"]
             )
 
 
-def _left(store: Store) -> Iterator[Sample]:
+def _left(journal: Journal) -> Iterator[Sample]:
     """A few rows for each way to leave, with their media where a wave holds them."""
-    table = decide.verdicts(store, read_json(store, "ledger.json")["verdicts"])
+    table = decide.verdicts(journal, read_json(journal.store, LEDGER)["verdicts"])
     table = table.filter(
         pc.and_(pc.not_equal(table["state"], "kept"), pc.not_equal(table["reason"], "episode_dropped"))
     )
@@ -158,7 +158,7 @@ def _left(store: Store) -> Iterator[Sample]:
         shown[way] = shown.get(way, 0) + 1
         if shown[way] > _PER_REASON:
             continue
-        row = _rows(store, verdict["file"])[verdict["row"]]
+        row = _rows(journal, verdict["file"])[verdict["row"]]
         is_image = verdict["unit"] == "image"
         media = row["image"] if is_image else row["audio"]
         is_shown = bool(media) and (not is_image or media.startswith(b"\x89PNG"))
@@ -174,12 +174,11 @@ def _left(store: Store) -> Iterator[Sample]:
         )
 
 
-def _rows(store: Store, path: str, columns: list[str] | None = None) -> list[Row]:
+def _rows(journal: Journal, path: str, columns: list[str] | None = None) -> list[Row]:
     """Rows of an exported shard, or of the part of a wave that has these scores."""
-    exported = read_manifest(store, "export/manifest.json")
-    for file in exported["files"] if exported else ():
+    exported = export.manifest_of(journal)
+    for file in exported.files if exported else ():
         if file.path == path:
-            return read_table(store, file, columns).to_pylist()
-    return waves.read_part(
-        store, next(part for part in waves.parts(store) if part.scores.path == path), columns
-    ).to_pylist()
+            return read_table(journal.store, file, columns).to_pylist()
+    part = next(part for part in waves.parts(journal) if part.scores.path == path)
+    return waves.read_part(journal.store, part, columns).to_pylist()

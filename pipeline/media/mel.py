@@ -144,7 +144,9 @@ def _istft(spectrum: NDArray[np.complex64], spec: MelSpec) -> Floats:
     window = _window(spec)
     frames = np.fft.irfft(spectrum, spec.n_fft).astype(np.float32, copy=False) * window  # (N, n_fft)
     weight = _overlap_add(np.broadcast_to(window**2, frames.shape), spec.hop_length)
-    return _overlap_add(frames, spec.hop_length) / np.maximum(weight, np.float32(1e-8))
+    signal = _overlap_add(frames, spec.hop_length)
+    signal /= np.maximum(weight, np.float32(1e-8))  # the window is 0 at the first sample
+    return signal
 
 
 def _overlap_add(frames: Floats, hop: int) -> Floats:

@@ -7,6 +7,7 @@ import pytest
 from pipeline.bench.resume import Resume, finished_run, measure
 from pipeline.chaos import example
 from pipeline.curate import waves
+from pipeline.curate.journal import Journal
 from pipeline.storage import Store
 
 
@@ -19,15 +20,15 @@ def test_a_finished_run_is_found_finished_by_its_manifests(
     read: list[str] = []
     whole = Store.read
     monkeypatch.setattr(Store, "read", lambda self, name: read.append(name) or whole(self, name))
-    assert toy.is_finished(store)
-    number = len(waves.committed(store))
+    assert toy.is_finished(Journal(store))
+    number = len(waves.committed(Journal(store)))
     assert (
         number == -(-size // 2048)
         and len(read) < 2 * number + 12
         and not any(name.startswith("rows/") for name in read)
     )
     store.delete("waves/000-000000.json")
-    assert not toy.is_finished(store)
+    assert not toy.is_finished(Journal(store))
 
 
 def test_a_resume_is_timed_in_a_driver_of_its_own() -> None:

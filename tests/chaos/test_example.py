@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pipeline.chaos import example, verify
 from pipeline.curate import decide, waves
+from pipeline.curate.journal import Journal
 from pipeline.lease import hold
-from pipeline.manifest import read_sealed
 from pipeline.storage import Store
+from tests.curate.finished import ledger_of
 
 
 def test_the_listing_is_stable_and_the_baseline_fans_out_and_filters() -> None:
@@ -25,8 +26,8 @@ def test_the_listing_is_stable_and_the_baseline_fans_out_and_filters() -> None:
 def do(store: Store, step: example.Step) -> dict[str, Counter[str]]:
     """The books of the example after a step: unit -> reason -> rows."""
     with hold(store) as lease:
-        example.do(store, example.curation(step=step), step, lease)
-    table = decide.verdicts(store, read_sealed(store, "ledger.json")["verdicts"], ["unit", "state", "reason"])
+        example.do(Journal(store), example.curation(step=step), step, lease)
+    table = decide.verdicts(Journal(store), ledger_of(store).verdicts, ["unit", "state", "reason"])
     books: dict[str, Counter[str]] = {"episode": Counter(), "clip": Counter()}
     for unit, state, reason in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
         books[unit][reason or state] += 1
@@ -38,7 +39,7 @@ def test_each_step_changes_the_run_and_ends_where_a_whole_run_does(tmp_path: Pat
     assert do(store, "first")["episode"] == {"kept": 10, "key_error": 2, "retry_later": 6, "timeout": 6}
     back = do(store, "retry")
     assert back == do(other, "run") and back["episode"] == {"kept": 19, "key_error": 3, "duplicate_audio": 2}
-    assert len(waves.committed(store, 1)) == 2, "a round can be cut short between two waves"
+    assert len(waves.committed(Journal(store), 1)) == 2, "a round can be cut short between two waves"
     whole, again = verify.examine(other), verify.examine(store)
     assert whole.exported == again.exported
     assert verify.compare(again, whole)[0] == 11 * 3, "the clips of 11 inputs that came back are held by round 1"

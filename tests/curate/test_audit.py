@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from pipeline.curate import audit, export, plan, waves
-from pipeline.manifest import commit, read_sealed, write_sealed
-from pipeline.records import LEDGER
+from pipeline.curate.journal import Journal
+from pipeline.manifest import Manifest, read_sealed, write_sealed
+from pipeline.records import INPUTS, LEDGER
 from pipeline.storage import Store
 from tests.curate import toy
+from tests.curate.finished import ledger_of
 from tests.jobs.toy_job import Ended, Toy, as_job, call, job, made
 
 AGAIN, FETCHED, COPY = "run its job again", "are fetched again", "put it back from a copy"
@@ -78,7 +80,7 @@ def copied(run: Store, folder: Path) -> Store:
 
 def one(store: Store, kind: str) -> str:
     """The name of an object of this kind that the ledger is made of."""
-    ours = read_sealed(store, LEDGER)["verdicts"]
+    ours = ledger_of(store).verdicts
     names = [name for name in store.list() if re.fullmatch(kind, name)]
     return next((name for name in names if ours in name), names[len(names) // 2])
 
@@ -176,7 +178,7 @@ def test_no_command_that_changes_a_run_leaves_it_damaged(
         assert (
             ended.status == 2
             or name != "decide"
-            or not [finding for finding in audit.audit(store).findings if not finding.made_from_waves]
+            or not [finding for finding in audit.audit(Journal(store)).findings if not finding.made_from_waves]
         )
 
 
@@ -227,14 +229,14 @@ def test_the_job_makes_again_what_is_made_from_waves(
 def test_waves_heal_once_the_user_says_so(finished: tuple[Store, Toy], store: Store, kind: str, damage: str) -> None:
     if whole(kind, damage):
         return
-    before, keys = bytes_of(store, "export"), export.read_index(store)["key"].to_pylist()
+    before, keys = bytes_of(store, "export"), export.read_index(Journal(store))["key"].to_pylist()
     name = one(store, kind)
     DAMAGES[damage](Path(store.url) / name)
     healed = call("audit", store, heal=True)
     assert healed.status == 1 and f"healing: {name} " in healed.err
     assert "2 inputs are fetched again" in healed.out or "/001" not in name
     assert job(store, finished[1]).status == 0 and call("audit", store).status == 0
-    assert export.read_index(store)["key"].to_pylist() == keys
+    assert export.read_index(Journal(store))["key"].to_pylist() == keys
     # Of what was revoked before it was fetched there are no clips, so they leave no gap in their shard.
     assert "000-000000" in name or bytes_of(store, "export") == before
 
@@ -308,20 +310,20 @@ def test_what_another_attempt_left_costs_no_wave(finished: tuple[Store, Toy], st
 
 def test_a_retry_that_was_cut_short_is_no_damage(finished: tuple[Store, Toy], store: Store) -> None:
     config = finished[1]
-    rows = toy.curation(config.back)._started(waves.read_inputs(store)).slice(9, 1)
-    plan.add_round(store, rows, np.ones(1), 16)
+    rows = toy.curation(config.back)._started(waves.read_inputs(Journal(store))).slice(9, 1)
+    plan.add_round(Journal(store), rows, np.ones(1), 16)
     assert call("status", store).status == 0
-    assert job(store, config).status == 0 and len(waves.every_manifest(store)) == 4
+    assert job(store, config).status == 0 and len(waves.every_manifest(Journal(store))) == 4
     assert call("audit", store).status == 0
 
 
 def test_a_revocation_that_is_lost_is_revoked_again(finished: tuple[Store, Toy], store: Store) -> None:
     lost = read_sealed(store, "revocations/000000.json")
-    keys = export.read_index(store)["key"].to_pylist()
+    keys = export.read_index(Journal(store))["key"].to_pylist()
     store.delete("revocations/000000.json")
     assert call("retry", store).status == job(store, finished[1]).status == 2
     assert call("revoke", store, **{lost["kind"]: (lost["value"],)}).status == 0
-    assert call("audit", store).status == 0 and export.read_index(store)["key"].to_pylist() == keys
+    assert call("audit", store).status == 0 and export.read_index(Journal(store))["key"].to_pylist() == keys
 
 
 def test_a_missing_manifest_takes_nothing_with_it(store: Store) -> None:
@@ -333,7 +335,7 @@ def test_a_missing_manifest_takes_nothing_with_it(store: Store) -> None:
 
 
 def test_of_a_large_run_so_much_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = audit.audit(store, limit_bytes=60_000)
+    found = audit.audit(Journal(store), limit_bytes=60_000)
     assert not found.findings and 0 < found.read_bytes <= 60_000 < found.size_bytes
     monkeypatch.setattr(audit, "QUICK_BYTES", 60_000)
     shown = call("status", store)
@@ -347,12 +349,12 @@ def test_of_a_large_run_so_much_is_read(store: Store, monkeypatch: pytest.Monkey
 
 def test_a_run_that_has_not_begun_is_no_damage(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    assert not audit.audit(store).findings
-    audit.check(store)
+    assert not audit.audit(Journal(store)).findings
+    audit.check(Journal(store))
     ended = call("audit", store)
     assert ended.status == 2 and "is no curation run" in ended.err
-    commit(store, waves.INPUTS, [])
-    assert not audit.audit(store).findings
+    Journal(store).create(INPUTS, Manifest(files=()))
+    assert not audit.audit(Journal(store)).findings
     write_sealed(store, "fingerprints/000.json", {"job": "toy", "config": {}})
-    store.delete(waves.INPUTS)
-    assert [finding.path for finding in audit.audit(store).findings] == [waves.INPUTS]
+    store.delete(INPUTS)
+    assert [finding.path for finding in audit.audit(Journal(store)).findings] == [INPUTS]

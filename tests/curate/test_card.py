@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from pipeline.curate import card
+from pipeline.curate.journal import Journal
 from pipeline.records import CLIP, IMAGE, MEANING
 from pipeline.storage import Store
 
@@ -25,7 +26,10 @@ EXPORT = card.Described(
 
 def rendered(tmp_path, licenses: list[str | None], urls: list[str]) -> str:
     return card.render(
-        Store(str(tmp_path)), EXPORT, SCHEMA, pa.table({"license": pa.array(licenses, pa.string()), "url": urls})
+        Journal(Store(str(tmp_path))),
+        EXPORT,
+        SCHEMA,
+        pa.table({"license": pa.array(licenses, pa.string()), "url": urls}),
     )
 
 

@@ -15,6 +15,7 @@ from pipeline.curate import code, waves
 from pipeline.curate.decide import Rules
 from pipeline.curate.export import ExportConfig
 from pipeline.curate.image.decode import DecodeImage
+from pipeline.curate.journal import Journal
 from pipeline.curate.run import Curation
 from pipeline.curate.stage import Map, Row
 from pipeline.records import IMAGE, INPUT, key_of
@@ -24,11 +25,13 @@ from tests.commands import command
 ROOT = Path(__file__).parents[2]
 PRINT = """
 import json, sys
+from pipeline.config import to_json
 from jobs import curate_images
 config = curate_images.CurateImages(run_dir="x", sources=("list=https://example.org/l.csv",))
 curation = curate_images.curation(config)
 from pipeline.curate import decide
-print(json.dumps({"plan": curation.fingerprint(""), "rules": [decide.describe(rule) for rule in curation.rules]}))
+plan = to_json(curation.fingerprint(""))
+print(json.dumps({"plan": plan, "rules": [decide.describe(rule) for rule in curation.rules]}))
 """
 
 
@@ -89,12 +92,12 @@ def test_a_run_is_not_gone_on_with_under_another_scoring(
     with pytest.raises(KeyboardInterrupt):
         curation(Score()).run(store)
     monkeypatch.setattr(waves, "_run_wave", real)
-    assert waves.committed(store) == {0}
+    assert waves.committed(Journal(store)) == {0}
     with pytest.raises(ValueError, match=r"stages\.0 Score\.offset: 0\.0 -> 7\.0"):
         curation(Score(offset=7.0)).run(store)
     with pytest.raises(ValueError, match=r"stages\.0 Model"):
         curation(Model(sha256="a"), Score()).run(store)
-    assert curation(Score()).run(store)["steps"]["image"]["kept"] == 8
+    assert curation(Score()).run(store).steps["image"].kept == 8
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Verdicts and books, without Ray; `test_waves` has them end to end."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -44,8 +44,8 @@ def test_books_count_rows_hours_and_bytes_and_balance() -> None:
     ]
     books = decide.books(pa.Table.from_pylist(rows, schema=VERDICT))
     clip = books["clip"]
-    assert (clip["in"], clip["kept"], clip["dropped"], clip["failed"]) == (3, 1, {"odd": 2}, {})
-    assert clip["hours"] == {"dropped": 0.5, "kept": 1.0} and clip["bytes"] == {"dropped": 5, "kept": 10}
-    assert books["episode"]["failed"] == {"http_404": 1}
-    assert all(decide.balances(book) for book in books.values())
-    assert not decide.balances(clip | {"kept": 0})
+    assert (clip.in_, clip.kept, clip.dropped, clip.failed) == (3, 1, {"odd": 2}, {})
+    assert clip.hours == {"dropped": 0.5, "kept": 1.0} and clip.bytes == {"dropped": 5, "kept": 10}
+    assert books["episode"].failed == {"http_404": 1}
+    assert all(book.balances() for book in books.values())
+    assert not replace(clip, kept=0).balances()

@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.curate import diff
+from pipeline.curate.journal import Journal
 from pipeline.storage import Store
 from tests.curate.finished import finished
 
@@ -30,16 +31,16 @@ def test_every_kind_of_difference(tmp_path) -> None:
             SAME | {"key": "new"},
         ],
     )
-    assert [(c.key, c.why, c.before, c.after) for c in diff.rows(a, b)] == [
+    assert [(c.key, c.why, c.before, c.after) for c in diff.rows(Journal(a), Journal(b))] == [
         ("gone", "only_in_a", "kept", "absent"),
         ("threshold", "verdict", "kept", "dropped image_flat"),
         ("bytes", "content", "sha256=a", "sha256=b"),
         ("flaky", "error", "failed timeout", "kept"),
         ("new", "only_in_b", "absent", "kept"),
     ]
-    assert list(diff.rows(a, a)) == []
+    assert list(diff.rows(Journal(a), Journal(a))) == []
 
 
 def test_an_unfinished_run_is_named(tmp_path) -> None:
     with pytest.raises(ValueError, match="no finished curation run"):
-        list(diff.rows(Store(str(tmp_path)), Store(str(tmp_path))))
+        list(diff.rows(Journal(Store(str(tmp_path))), Journal(Store(str(tmp_path)))))

@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.curate.explain import matching
+from pipeline.curate.journal import Journal
 from tests.curate.finished import finished
 
 
@@ -17,9 +18,9 @@ def test_a_url_is_found_in_any_spelling_inputs_first(tmp_path) -> None:
         ],
     )
     for spelling in (url, "https://example.org/café.jpg", "HTTPS://EXAMPLE.org:443/caf%c3%a9.jpg#top"):
-        assert [row["key"] for row in matching(store, spelling, "v1")] == ["e", "c"]
+        assert [row["key"] for row in matching(Journal(store), spelling, "0123456789ab")] == ["e", "c"]
     with pytest.raises(ValueError, match="no row of .* was had from https://example.org/other"):
-        matching(store, "https://example.org/other", "v1")
+        matching(Journal(store), "https://example.org/other", "0123456789ab")
 
 
 def test_a_key_must_name_exactly_one_row(tmp_path) -> None:
@@ -27,6 +28,6 @@ def test_a_key_must_name_exactly_one_row(tmp_path) -> None:
         f"{tmp_path}/a", [{"key": "ab1", "unit": "image", "state": "kept"}, {"key": "ab2", "unit": "image"}]
     )
     with pytest.raises(ValueError, match="2 rows of .* begins with 'ab': ab1, ab2"):
-        matching(store, "ab", "v1")
+        matching(Journal(store), "ab", "0123456789ab")
     with pytest.raises(ValueError, match="0 rows of"):
-        matching(store, "x", "v1")
+        matching(Journal(store), "x", "0123456789ab")

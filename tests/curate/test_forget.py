@@ -5,24 +5,24 @@ from pathlib import Path
 import pytest
 
 from pipeline.curate import decide, export, forget, revoke, sweep, waves
+from pipeline.curate.journal import Journal
 from pipeline.curate.revoke import Revocation
 from pipeline.lease import hold
-from pipeline.manifest import read_sealed
-from pipeline.records import LEDGER
 from pipeline.storage import Store
+from tests.curate.finished import ledger_of
 from tests.curate.toy import curation, listing
 
 
 def ends(store: Store) -> dict[int, tuple[str, str | None]]:
     """Episode's number -> how it ended."""
-    table = decide.verdicts(store, read_sealed(store, LEDGER)["verdicts"])
+    table = decide.verdicts(Journal(store), ledger_of(store).verdicts)
     return {row["order"]: (row["state"], row["reason"]) for row in table.to_pylist() if row["unit"] == "episode"}
 
 
 def held(store: Store) -> set[int]:
     """Numbers of the episodes of which any medium or word is left."""
     numbers = set()
-    for part in waves.parts(store):
+    for part in waves.parts(Journal(store)):
         for row in waves.read_part(store, part).to_pylist():
             if row["audio"] is not None or row["text"] is not None:
                 numbers.add(row["order"])
@@ -43,12 +43,12 @@ def test_copies_of_what_is_revoked_go_whichever_is_named(
     if victim == 20:
         assert ends(store)[2] == ("dropped", "revoked_copy"), "it was the one that was kept"
     toy.run(store)
-    assert held(store) == before - gone and sweep.sweep(store) == []
+    assert held(store) == before - gone and sweep.sweep(Journal(store)) == []
 
 
 def _exported(store: Store) -> list[dict]:
-    keys = set(export.read_index(store)["key"].to_pylist())
-    rows = [row for part in waves.parts(store) for row in waves.read_part(store, part).to_pylist()]
+    keys = set(export.read_index(Journal(store))["key"].to_pylist())
+    rows = [row for part in waves.parts(Journal(store)) for row in waves.read_part(store, part).to_pylist()]
     return [row for row in rows if row["key"] in keys]
 
 
@@ -68,7 +68,7 @@ def test_a_copy_that_a_later_round_fetches_goes_as_well(store: Store, finished: 
 
 def test_hits_count_inputs_rows_and_files(store: Store) -> None:
     hits = forget.hits(
-        store,
+        Journal(store),
         [
             Revocation(kind="host", value="h1.example.org"),
             Revocation(kind="host", value="H1.Example.ORG."),
@@ -83,16 +83,16 @@ def test_hits_count_inputs_rows_and_files(store: Store) -> None:
 
 def test_secrets_stay_while_they_are_needed(store: Store) -> None:
     with hold(store) as lease:
-        table = waves.read_inputs(store)
+        table = waves.read_inputs(Journal(store))
         signed = [f"{url}?Signature=0123456789abcdef{i}" for i, url in enumerate(table["url"].to_pylist())]
         position = table.schema.get_field_index("url")
-        waves.replace_inputs(store, waves.INPUTS, table.set_column(position, table.schema.field("url"), [signed]))
+        waves.replace_inputs(Journal(store), 0, table.set_column(position, table.schema.field("url"), [signed]))
         needed = listing("a")[5]["key"]
-        forget.cut_secrets(store, lease, {needed})
-        urls = dict(zip(table["key"].to_pylist(), waves.read_inputs(store)["url"].to_pylist(), strict=True))
+        forget.cut_secrets(Journal(store), lease, {needed})
+        urls = dict(zip(table["key"].to_pylist(), waves.read_inputs(Journal(store))["url"].to_pylist(), strict=True))
         assert urls.pop(needed) == signed[5] and all(url.endswith("?Signature=REDACTED") for url in urls.values())
-        assert waves.read_inputs(store).drop_columns("url").equals(table.drop_columns("url"))
-        sweep.sweep(store)
+        assert waves.read_inputs(Journal(store)).drop_columns("url").equals(table.drop_columns("url"))
+        sweep.sweep(Journal(store))
     assert len(store.list("inputs")) == 1, "what held the secrets is gone"
 
 

@@ -1,5 +1,6 @@
 """One bad row costs one row, whatever it does to the process it is worked on in."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from pipeline.curate.through import through
 from pipeline.curate.work import start
 from pipeline.records import CLIP, INPUT, key_of
 from pipeline.storage import Store
-from tests.curate.poison import Harm, HarmBatch
+from tests.curate.poison import Harm, HarmBatch, Reserve
 
 POISON = {100: "raise", 350: "exit", 600: "memory", 850: "hang"}
 REASONS = {"raise": "key_error", "exit": "worker_killed", "memory": "out_of_memory", "hang": "timeout"}
@@ -56,7 +57,8 @@ def test_a_quarantined_row_can_be_replayed(tmp_path: Path, how: str, stage: Stag
     again = guard.replay(store, key)
     assert (again.was, again.reason, again.rows) == (REASONS[how], REASONS[how], ())
     healed = table.set_column(table.schema.get_field_index("text"), "text", pa.array(["good"]))
-    guard._quarantine(store, stage, healed, CLIP, GuardConfig(), guard.Leave("failed", "timeout"))
+    work = guard.Work(stage=stage, schema=CLIP, limits=GuardConfig())
+    guard._quarantine(store, work, healed, guard.Leave("failed", "timeout"))
     assert guard.replay(store, key).rows[0]["duration_s"] == 1.0
     with pytest.raises(ValueError, match="has no quarantine/none"):
         guard.replay(store, "none")
@@ -64,7 +66,16 @@ def test_a_quarantined_row_can_be_replayed(tmp_path: Path, how: str, stage: Stag
 
 def test_a_bundle_cannot_name_what_is_no_stage() -> None:
     with pytest.raises(ValueError, match="no stage"):
-        guard._stage("os:getcwd", {})
+        guard._stage(guard.Bundle(stage="os:getcwd", config={}, reason="", detail="", limits=GuardConfig()))
+
+
+def test_a_stage_that_the_run_gives_gpus_has_no_limit_of_address_space(tmp_path: Path) -> None:
+    """CUDA maps more than any limit; what counts is what the run asks for (`--resources`), not the stage's own."""
+    work = guard.Work(stage=Harm(), schema=CLIP, limits=GuardConfig(memory_mb=4096))
+    assert work.memory_bytes == 4096 << 20 and replace(work, gpus=1.0).memory_bytes == 0
+    for gpus, reason in ((0.0, "oserror"), (1.0, None)):
+        row = limited(tmp_path, 60.0).run(Reserve(), rows(1, {}), CLIP, gpus=gpus).to_pylist()[0]
+        assert row["reason"] == reason
 
 
 def test_a_wrong_stage_is_an_error_of_the_run(tmp_path: Path) -> None:

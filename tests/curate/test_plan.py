@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.curate import plan
+from pipeline.curate.journal import Journal
 from pipeline.storage import Store
 
 
@@ -43,21 +44,21 @@ def test_every_cut_keeps_its_limits() -> None:
 
 def test_a_pinned_plan_stays_whatever_is_asked_later(tmp_path: Path) -> None:
     store, keys = Store(str(tmp_path)), pa.chunked_array([[f"{i:032x}" for i in range(10)]])
-    first = plan.pin(store, keys, np.ones(10), 4)
+    first = plan.pin(Journal(store), keys, np.ones(10), 4)
     assert [wave.rows for wave in first] == [4, 4, 2]
-    assert plan.pin(store, keys, np.ones(10), 5) == first
+    assert plan.pin(Journal(store), keys, np.ones(10), 5) == first
     assert first[1].keys_sha256 == plan.keys_digest(keys.slice(4, 4)) != first[0].keys_sha256
     with pytest.raises(ValueError, match="plans 10 inputs, but there are 9"):
-        plan.pin(store, keys.slice(1), np.ones(9), 4)
+        plan.pin(Journal(store), keys.slice(1), np.ones(9), 4)
 
 
 def test_a_changed_plan_is_refused_with_the_difference(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     one, two, three = ({"job": "toy", "stages": {"0 Cut": {"min_s": n, "sizes": (1, n)}}} for n in (1, 2, 3))
-    plan.bind(store, one)
-    plan.bind(store, one)
+    plan.bind(Journal(store), one)
+    plan.bind(Journal(store), one)
     with pytest.raises(ValueError, match=r"stages\.0 Cut\.min_s: 1 -> 2.*--accept-plan"):
-        plan.bind(store, two)
-    plan.bind(store, two, accept=True)
-    plan.bind(store, two)
-    assert plan.is_bound(store, one) and not plan.is_bound(store, three)
+        plan.bind(Journal(store), two)
+    plan.bind(Journal(store), two, accept=True)
+    plan.bind(Journal(store), two)
+    assert plan.is_bound(Journal(store), one) and not plan.is_bound(Journal(store), three)

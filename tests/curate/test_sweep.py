@@ -9,10 +9,21 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.curate import sweep, waves
-from pipeline.manifest import commit, write_sealed
-from pipeline.records import LEDGER
+from pipeline.curate import sweep
+from pipeline.curate.journal import Journal
+from pipeline.curate.manifests import (
+    ExportConfig,
+    ExportManifest,
+    PlanManifest,
+    PlannedWave,
+    Selection,
+    VerdictManifest,
+    WaveManifest,
+)
+from pipeline.manifest import Manifest
+from pipeline.records import EXPORT, INPUTS, LEDGER
 from pipeline.storage import File, Store, write_parquet
+from tests.curate.finished import ledger
 from tests.jobs.toy_job import Toy, as_job, job
 
 ROWS = pa.table({"key": ["a"]})
@@ -21,25 +32,33 @@ ROWS = pa.table({"key": ["a"]})
 def committed(store: Store) -> list[str]:
     """A run in the form that a curation leaves it, of two planned waves of which one is committed; returns its
     names."""
-    commit(store, waves.INPUTS, [write_parquet(store, "inputs/{sha256}.parquet", ROWS)])
-    commit(store, "plan.json", [], waves=[{"rows": 1, "cost": 1.0, "keys_sha256": ""}] * 2)
+    journal = Journal(store)
+    journal.create(INPUTS, Manifest(files=(write_parquet(store, "inputs/{sha256}.parquet", ROWS),)))
+    planned = PlannedWave(rows=1, cost=1.0, keys_sha256="")
+    journal.create("plan.json", PlanManifest(files=(), waves=(planned, planned)))
     pair = [
         write_parquet(store, f"rows/000-000000-aaaaaaaaaaaa/0123456789abcdef.{kind}.parquet", ROWS)
         for kind in ("scores", "payload")
     ]
-    commit(store, "waves/000-000000.json", pair, round=0, wave=0, inputs=1, counts={})
-    commit(
-        store,
-        "verdicts/0123456789ab.json",
-        [write_parquet(store, "verdicts/0123456789ab-{sha256}.parquet", ROWS)],
-        rules=[],
-    )
+    journal.create("waves/000-000000.json", WaveManifest(files=tuple(pair), round=0, wave=0, inputs=1, counts={}))
+    verdicts = write_parquet(store, "verdicts/0123456789ab-{sha256}.parquet", ROWS)
+    journal.create("verdicts/0123456789ab.json", VerdictManifest(files=(verdicts,), rules=()))
     export(store, [write_parquet(store, "export/data/shard-00000-{sha256}.parquet", ROWS)])
     return store.list()
 
 
 def export(store: Store, files: list[File]) -> None:
-    write_sealed(store, sweep.EXPORT, {"files": [vars(file) for file in files], "webdataset": [], "shards": []})
+    manifest = ExportManifest(
+        made_from=Selection(verdicts="0123456789ab", unit="clip", columns=("key",), as_=ExportConfig()),
+        rows=1,
+        keys_sha256="",
+        files=tuple(files),
+        webdataset=(),
+        shards=(),
+        index=files[0],
+        card=files[0],
+    )
+    Journal(store).replace(EXPORT, manifest)
 
 
 @pytest.fixture
@@ -138,13 +157,13 @@ def test_what_no_manifest_names_goes_and_nothing_else(store: Store) -> None:
     for name in [*SURPLUS, *UNFINISHED, *KEPT, *strange]:
         if name not in named:
             store.write(name, name.encode())
-    gone = sweep.sweep(store)
+    gone = sweep.sweep(Journal(store))
     ours = "rows/000-000000-aaaaaaaaaaaa/0123456789ab.scores.parquet"  # of our form, and of a committed wave
     assert sorted(gone) == sorted([*SURPLUS, *UNFINISHED, ours])
     assert not any(Path(store.path(name)).exists() for name in gone)
     assert all(store.read(name) == before[name] for name in named)
     assert all(store.read(name) == name.encode() for name in [*KEPT, *strange] if name != ours)
-    assert sweep.sweep(store) == []
+    assert sweep.sweep(Journal(store)) == []
 
 
 @pytest.mark.parametrize(
@@ -155,18 +174,18 @@ def test_what_no_manifest_names_goes_and_nothing_else(store: Store) -> None:
         ("plan.json", "rows/"),
         ("plan.json", "export/"),
         ("waves/000-000000.json", "rows/"),
-        (sweep.EXPORT, "export/"),
+        (EXPORT, "export/"),
     ],
 )
 @pytest.mark.parametrize("harm", ["deleted", "emptied"])
 def test_what_a_manifest_may_name_that_cannot_be_read_stays(store: Store, manifest: str, keeps: str, harm: str) -> None:
     named = committed(store)
-    write_sealed(store, LEDGER, {"verdicts": "0123456789ab"})
+    Journal(store).replace(LEDGER, ledger("0123456789ab"))
     if harm == "deleted":
         store.delete(manifest)
     else:
         store.write(manifest, b"")
-    assert [name for name in sweep.sweep(store) if name.startswith(keeps)] == []
+    assert [name for name in sweep.sweep(Journal(store)) if name.startswith(keeps)] == []
     assert [name for name in named if not store.exists(name)] == ([manifest] if harm == "deleted" else [])
 
 
@@ -174,12 +193,12 @@ def test_a_run_that_was_cut_short_loses_nothing_that_it_needs(store: Store) -> N
     """Before the ledger, what is not there is not made yet; a crash before a manifest leaves files that are in nobody's
     way."""
     write_parquet(store, "inputs/{sha256}.parquet", ROWS)
-    assert len(sweep.sweep(store)) == 1
+    assert len(sweep.sweep(Journal(store))) == 1
     committed(store)
-    store.delete(sweep.EXPORT)
+    store.delete(EXPORT)
     store.delete("verdicts/0123456789ab.json")
-    assert sorted(name.split("/")[0] for name in sweep.sweep(store)) == ["export", "verdicts"]
-    assert sweep.named(store, store.list()).damaged == {}
+    assert sorted(name.split("/")[0] for name in sweep.sweep(Journal(store))) == ["export", "verdicts"]
+    assert sweep.named(Journal(store)).damaged == {}
 
 
 @pytest.fixture(scope="module")

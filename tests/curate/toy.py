@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.curate import decide, export, waves
+from pipeline.curate import decide, waves
+from pipeline.curate.manifests import ExportConfig
 from pipeline.curate.run import Curation
 from pipeline.curate.stage import Filter, Leave, Map, Row, Split
 from pipeline.curate.work import start
@@ -96,5 +97,5 @@ def curation(back: str, min_s: float = 1.5) -> Curation:
         export_unit="clip",
         export_columns=("key", "audio", "text", "url", "license"),
         waves=waves.WaveConfig(wave_rows=16, split_rows=4),
-        export=export.ExportConfig(shard_rows=5, webdataset=True),
+        export=ExportConfig(shard_rows=5, webdataset=True),
     )

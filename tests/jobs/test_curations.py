@@ -15,10 +15,10 @@ from pipeline.chaos import example
 from pipeline.config import dumps
 from pipeline.curate import plan
 from pipeline.curate.guard import Guard, GuardConfig
-from pipeline.curate.run import LEDGER
+from pipeline.curate.journal import Journal
 from pipeline.curate.work import start
 from pipeline.manifest import read_sealed, write_sealed
-from pipeline.records import CLIP, INPUT, key_of
+from pipeline.records import CLIP, INPUT, LEDGER, key_of
 from pipeline.storage import Store
 from tests.commands import command
 from tests.curate.poison import Harm
@@ -47,7 +47,7 @@ def test_a_run_is_opened_with_the_options_it_was_made_with(tmp_path: Path) -> No
     made = CurateImages(run_dir="elsewhere", sources=("list=https://example.org/l.csv",))
     made = dataclasses.replace(made, small=dataclasses.replace(made.small, min_side_px=99))
     store.write("config.json", dumps(made))
-    plan.bind(store, {"job": "curate_images"})
+    plan.bind(Journal(store), {"job": "curate_images"})
     _, config, curation = open_curation(store.url, ["--flat.min-entropy-bits", "2.5"])
     assert (config.run_dir, config.small.min_side_px, config.flat.min_entropy_bits) == (store.url, 99, 2.5)
     assert curation.name == "curate_images" and config.flat in curation.rules[0].filters
@@ -56,7 +56,7 @@ def test_a_run_is_opened_with_the_options_it_was_made_with(tmp_path: Path) -> No
     with pytest.raises(ValueError, match="config.json holds no table of options; run curate_images again"):
         open_curation(store.url)
     store.write("config.json", saved)
-    plan.bind(store, {"job": "my_job"}, accept=True)
+    plan.bind(Journal(store), {"job": "my_job"}, accept=True)
     with pytest.raises(ValueError, match="made by 'my_job', which is none of curate_images, curate_speech"):
         open_curation(store.url)
     assert set(_curations.JOBS) == {"curate_images", "curate_speech"}

@@ -14,6 +14,7 @@ import pytest
 import ray
 
 from pipeline.curate import decide
+from pipeline.curate.journal import Journal
 from pipeline.demo import corpus
 from pipeline.manifest import read_manifest
 from pipeline.storage import Store, read_json, read_table
@@ -67,7 +68,7 @@ def test_each_planted_trouble_is_found_under_its_reason(finished: tuple[Store, i
     store, port = finished
     found = {}
     for name in ("images", "speech"):
-        table = decide.verdicts(store.sub(name), read_json(store.sub(name), "ledger.json")["verdicts"])
+        table = decide.verdicts(Journal(store.sub(name)), read_json(store.sub(name), "ledger.json")["verdicts"])
         for row in table.to_pylist():
             if row["key"] == row["input_key"] and row["state"] != "kept":
                 found[row["url"].split("/", 3)[3]] = (row["state"], row["reason"])
@@ -78,7 +79,7 @@ def test_each_planted_trouble_is_found_under_its_reason(finished: tuple[Store, i
 def test_the_report_carries_every_figure(finished: tuple[Store, int]) -> None:
     report = read_json(finished[0], "report.json")
     for book in (report["curation"]["images"], report["curation"]["speech"], report["curation"]["speech"]["clips"]):
-        assert decide.balances(book)
+        assert book.balances()
     assert (report["curation"]["images"]["in"], report["curation"]["images"]["kept"]) == (1448, 1437)
     assert (report["curation"]["speech"]["in"], report["curation"]["speech"]["kept"]) == (21, 12)
     assert report["wall_s"] > 0 and 0.5 < report["peak_rss_gb"] < 10

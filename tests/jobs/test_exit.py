@@ -29,11 +29,12 @@ from PIL import Image
 from jobs import curate_images, curate_speech
 from pipeline.config import load
 from pipeline.curate import export, revoke, waves
+from pipeline.curate.journal import Journal
 from pipeline.curate.run import Curation
 from pipeline.records import PAYLOAD
 from pipeline.storage import Store
-from tests.curate.audio.conftest import encode, voice
 from tests.curate.fetch.conftest import Web, site  # noqa: F401 - a fixture
+from tests.media.sounds import encode, voice
 
 FETCH = [
     "--fetch.allow-private",
@@ -180,14 +181,14 @@ def read_everywhere(store: Store, medium: str) -> list[dict[str, Any]]:
 
 def _check_folder(store: Store, keys: list[str]) -> None:
     """Nothing lies there that is not named, and the index says where each key is."""
-    named = {file.path for file in export.shards(store)} | {"export/manifest.json", "export/README.md"}
+    named = {file.path for file in export.shards(Journal(store))} | {"export/manifest.json", "export/README.md"}
     assert set(store.list("export")) == named
-    for place in export.read_index(store).to_pylist():
+    for place in export.read_index(Journal(store)).to_pylist():
         table = pq.read_table(f"{store.url}/{place['shard']}")
         assert table["key"][place["row"]].as_py() == place["key"]
         with tarfile.open(fileobj=io.BytesIO(store.read(place["tar"])[place["tar_offset"] :])) as tar:
             assert tar.next().name.startswith(place["key"])
-    assert sorted(export.read_index(store)["key"].to_pylist()) == keys
+    assert sorted(export.read_index(Journal(store))["key"].to_pylist()) == keys
 
 
 def everything(store: Store) -> Iterator[tuple[str, bytes]]:
@@ -212,7 +213,7 @@ def everything(store: Store) -> Iterator[tuple[str, bytes]]:
 def payload_of(store: Store, url: str) -> list[bytes]:
     """The media and words of a row's input and of its parts, as the waves hold them."""
     found = []
-    for part in waves.parts(store):
+    for part in waves.parts(Journal(store)):
         for row in waves.read_part(store, part).to_pylist():
             if row["url"] == url:
                 found += [row[name] for name in PAYLOAD if row.get(name)]
@@ -251,7 +252,7 @@ def test_pictures_in_every_reader_after_each_step(web: Web, tmp_path: Path, loca
     rows = read_everywhere(store, "image")
     assert len(rows) == 9 and not any("6.png" in row["url"] for row in rows), "no copy of it takes its place"
     assert holding(store, needles) == []
-    assert curation.is_finished(store)
+    assert curation.is_finished(Journal(store))
 
 
 def test_clips_in_every_reader_after_each_step(web: Web, tmp_path: Path, local_ray: None) -> None:

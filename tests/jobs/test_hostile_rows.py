@@ -19,13 +19,14 @@ import pytest
 
 from pipeline.curate import decide, export, guard, waves
 from pipeline.curate.guard import GuardConfig
+from pipeline.curate.journal import Journal
 from pipeline.curate.run import Curation
 from pipeline.curate.stage import Leave, Map, Row
 from pipeline.curate.work import start
-from pipeline.manifest import read_sealed
-from pipeline.records import CLIP, INPUT, LEDGER
+from pipeline.records import CARD, CLIP, INPUT
 from pipeline.storage import Store, parquet_bytes, read_file
 from tests.curate import toy
+from tests.curate.finished import ledger_of
 from tests.jobs.toy_job import Ended, Toy, as_job, call, job
 
 NASTY = [
@@ -135,7 +136,8 @@ def run(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
 
 def quarantine(store: Store, number: int, leave: Leave) -> None:
     row = start(pa.Table.from_pylist([listing("a")[number] | {"order": number}], schema=INPUT), CLIP, unit="episode")
-    guard._quarantine(store, Speak(), row, CLIP, GuardConfig(timeout_s=30.0, memory_mb=4096), leave)
+    limits = GuardConfig(timeout_s=30.0, memory_mb=4096)
+    guard._quarantine(store, guard.Work(stage=Speak(), schema=CLIP, limits=limits), row, leave)
 
 
 @pytest.fixture
@@ -150,11 +152,11 @@ def loud(text: str) -> list[str]:
 
 
 def verdicts(store: Store) -> list[Row]:
-    return decide.verdicts(store, read_sealed(store, LEDGER)["verdicts"]).to_pylist()
+    return decide.verdicts(Journal(store), ledger_of(store).verdicts).to_pylist()
 
 
 def test_the_rows_are_as_hostile_as_they_are_meant_to_be(run: tuple[Store, Ended]) -> None:
-    rows = [row for part in waves.parts(run[0]) for row in waves.read_part(run[0], part).to_pylist()]
+    rows = [row for part in waves.parts(Journal(run[0])) for row in waves.read_part(run[0], part).to_pylist()]
     assert {row["license"] for row in rows} == set(NASTY)
     for name in ("url", "page_url", "license", "detail", "transcript", "text", "language", "reason"):
         assert len(loud("".join(row[name] or "" for row in rows))) > 10, name
@@ -243,7 +245,8 @@ def test_a_bundle_keeps_no_secret_and_one_that_is_none_is_named(store: Store) ->
     url = "https://user:hunter2@example.org/a?X-Amz-Signature=0123456789abcdef0123456789abcdef"
     row = listing("a")[0] | {"order": 0, "url": url, "page_url": url}
     rows = start(pa.Table.from_pylist([row], schema=INPUT), CLIP, unit="episode")
-    guard._quarantine(store, Speak(), rows, CLIP, GuardConfig(), Leave("failed", "x", detail=f"{url} timed out"))
+    work = guard.Work(stage=Speak(), schema=CLIP, limits=GuardConfig())
+    guard._quarantine(store, work, rows, Leave("failed", "x", detail=f"{url} timed out"))
     table = pq.read_table(io.BytesIO(store.read(f"quarantine/{row['key']}.parquet")))
     assert not re.search("hunter2|0123456789abcdef", f"{table.to_pylist()} {table.schema.metadata}")
     store.write("quarantine/notes.parquet", b"not ours")
@@ -281,7 +284,7 @@ def test_differences_as_json_are_one_object_a_line(run: tuple[Store, Ended], sto
 
 
 def test_the_card_shows_their_words_and_nothing_else(run: tuple[Store, Ended]) -> None:
-    card = run[0].read(export.CARD).decode()
+    card = run[0].read(CARD).decode()
     assert loud(card) == [] and not re.search(r"<\w|\]\(|!\[|javascript:|onerror=", card)
     front, body = re.fullmatch(r"---\n(.*?)\n---\n(.*)", card, re.DOTALL).groups()
     yaml = pytest.importorskip("yaml")
@@ -296,11 +299,11 @@ def test_the_card_shows_their_words_and_nothing_else(run: tuple[Store, Ended]) -
 
 
 def test_the_tars_hold_json_that_says_what_they_wrote(run: tuple[Store, Ended]) -> None:
-    found = read_sealed(run[0], export.MANIFEST)
+    found = export.manifest_of(Journal(run[0]))
     said = {row["key"]: row for row in verdicts(run[0])}
     number = 0
-    for file in found["webdataset"]:
-        with tarfile.open(fileobj=io.BytesIO(read_file(run[0], export.File(**file)))) as tar:
+    for file in found.webdataset:
+        with tarfile.open(fileobj=io.BytesIO(read_file(run[0], file))) as tar:
             for member in tar.getmembers():
                 assert re.fullmatch(r"[0-9a-f]{32}\.(json|txt|flac)", member.name)
                 if member.name.endswith(".json"):
@@ -311,4 +314,4 @@ def test_the_tars_hold_json_that_says_what_they_wrote(run: tuple[Store, Ended]) 
                         "text",
                     }
                     number += 1
-    assert number == found["rows"] > 10
+    assert number == found.rows > 10

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.curate import decide
-from pipeline.manifest import read_sealed
-from pipeline.records import LEDGER
+from pipeline.curate.journal import Journal
 from pipeline.storage import Store
 from tests.curate import toy
+from tests.curate.finished import ledger_of
 from tests.jobs.toy_job import as_job, call, job, made
 
 ALL = "a::b [1]*?ünï-日本 #%41"
@@ -42,7 +42,7 @@ def is_as_good(store: Store, plain: Store, tmp_path: Path, monkeypatch: pytest.M
     ):
         ended = call(name, store, **options)
         assert ended.status == 0, (name, ended)
-    for row in decide.verdicts(store, read_sealed(store, LEDGER)["verdicts"]).to_pylist()[:3]:
+    for row in decide.verdicts(Journal(store), ledger_of(store).verdicts).to_pylist()[:3]:
         assert f"key       {row['key']}" in call("explain", store, row=row["key"]).out
     assert call("explain", store, row=toy.listing("a")[1]["url"]).status == 0
     assert "nothing left to do" in job(store, config).err

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web as aiohttp_web
 
 from pipeline.curate import waves
+from pipeline.curate.journal import Journal
 from pipeline.storage import Store
 from tests.curate.fetch.conftest import Web, site  # noqa: F401 - a fixture
 from tests.jobs.test_exit import everything, picture
@@ -120,7 +121,7 @@ def test_planted_secrets_are_in_no_file_and_no_output(site: Web, tmp_path: Path)
     outputs.append(command("retry", store.url))
     assert "4 of 7 images kept" in outputs[1].stderr, outputs[1].stderr
     assert where(store) == {}
-    key = waves.read_inputs(store)["key"][0].as_py()
+    key = waves.read_inputs(Journal(store))["key"][0].as_py()
     for name, *words in (
         ("status",),
         ("rows",),

@@ -110,5 +110,6 @@ def made(folder: Path, run_dir: str | None = None) -> tuple[Store, Toy]:
     assert (e := call("retry", store)).status == 0, e
     assert (e := call("revoke", store, key=(toy.listing("a")[14]["key"],))).status == 0, e
     row = start(pa.Table.from_pylist(toy.listing("a")[2:3], schema=INPUT), CLIP, unit="episode")
-    guard._quarantine(store, toy.Cut(), row, CLIP, GuardConfig(), Leave("failed", "timeout"))
+    work = guard.Work(stage=toy.Cut(), schema=CLIP, limits=GuardConfig())
+    guard._quarantine(store, work, row, Leave("failed", "timeout"))
     return store, config

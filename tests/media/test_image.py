@@ -33,7 +33,7 @@ def test_the_default_level_is_that_of_the_format() -> None:
 
 
 def test_errors_are_values_of_a_user_with_a_code() -> None:
-    whole = encode_png(np.zeros((9, 9), np.uint8))
+    whole = encode_png(np.random.default_rng(0).integers(0, 256, (9, 9), dtype=np.uint8))
     for data, max_pixels, reason in (
         (whole, 80, "image_too_large"),
         (whole[:50], 81, "image_truncated"),

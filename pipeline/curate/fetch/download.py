@@ -85,9 +85,9 @@ def decode_text(body: bytes, headers: Mapping[str, str]) -> str:
     UTF-8 before the header, because servers declare a default charset for files that they never looked at, and text
     in another encoding is almost never valid UTF-8. Leaves as failed `transcript_unreadable` if nothing fits.
     """
-    found = re.search(r"charset=[\"']?([\w-]+)", headers.get("Content-Type", ""), re.IGNORECASE)
+    declared = re.search(r"charset=[\"']?([\w-]+)", headers.get("Content-Type", ""), re.IGNORECASE)
     marked = next((name for mark, name in _MARKS if body.startswith(mark)), None)
-    for name in (marked,) if marked else ("utf-8", found.group(1) if found else None):
+    for name in (marked,) if marked else ("utf-8", declared.group(1) if declared else None):
         try:
             if name is not None:
                 return body.decode(name)
@@ -126,12 +126,12 @@ def _left(row: Row, error: Exception) -> Row:
 
 async def _each(config: FetchConfig, rows: list[Row], fetch: Callable[[Client, Row], Awaitable[Row]]) -> list[Row]:
     async with Client(config) as client:
-        found = await asyncio.gather(*(fetch(client, row) for row in rows), return_exceptions=True)
-    out = []
-    for row, result in zip(rows, found, strict=True):
+        results = await asyncio.gather(*(fetch(client, row) for row in rows), return_exceptions=True)
+    fetched = []
+    for row, result in zip(rows, results, strict=True):
         if isinstance(result, Exception):
             result = _left(row, result)
         elif isinstance(result, BaseException):
             raise result
-        out.append(result)
-    return out
+        fetched.append(result)
+    return fetched

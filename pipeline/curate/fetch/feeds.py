@@ -7,7 +7,6 @@ transcript of an item. Namespace: https://podcastindex.org/namespace/1.0.
 
 import io
 from collections.abc import Iterator
-from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 import feedparser
@@ -84,21 +83,18 @@ def _forgiven(body: bytes, url: str) -> Iterator[Row]:
     channel = feed.feed
     blocks = [str(channel.get(name) or "") for name in ("itunes_block", "podcast_block")]
     for entry in feed.entries:
-        media = next(
-            ((link["href"], link.get("length")) for link in entry.get("enclosures", []) if link.get("href")), None
-        )
-        if media is None:
+        enclosures = [link for link in entry.get("enclosures", []) if link.get("href")]
+        if not enclosures:
             continue
         last = entry.get("podcast_transcript")
-        found: list[tuple[str, str, str]] = []
-        if isinstance(last, dict):
-            found = [(last.get("url", ""), last.get("type", ""), last.get("language", ""))]
+        has_transcript = isinstance(last, dict)
         own = str(entry.get("itunes_block") or "")
         yield _row(
-            *media,
+            enclosures[0]["href"],
+            enclosures[0].get("length"),
             url,
             language=entry.get("language") or channel.get("language"),
-            transcripts=found,
+            transcripts=[tuple(last.get(name, "") for name in ("url", "type", "language"))] if has_transcript else [],
             license=_plain(entry.get("podcast_license")) or _plain(channel.get("podcast_license")),
             page_url=entry.get("link"),
             blocked=any(_yes(word) for word in (*blocks, own)),
@@ -134,14 +130,14 @@ def _row(
     return row
 
 
-def choose_transcript(found: list[tuple[str, str, str]], language: str | None) -> tuple[str | None, str | None]:
+def choose_transcript(transcripts: list[tuple[str, str, str]], language: str | None) -> tuple[str | None, str | None]:
     """The best of an item's transcripts (url, media type, language) as (url, vtt | srt | json), or (None, None).
 
     One in the episode's own language before one in another, then WebVTT, SRT, JSON; untimed ones are passed over.
     """
     own = (language or "").partition("-")[0].lower()
     ranked = []
-    for position, (url, kind, spoken) in enumerate(found):
+    for position, (url, kind, spoken) in enumerate(transcripts):
         short = TYPES.get(kind.partition(";")[0].strip().lower())
         if short is None:
             ending = url.partition("?")[0].rpartition(".")[2].lower()
@@ -187,7 +183,7 @@ def _text(node: Element, name: str) -> str | None:
     return next(filter(None, texts), None)
 
 
-def _plain(value: Any) -> str | None:
+def _plain(value: object) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from protego import Protego
 from yarl import URL
@@ -34,6 +34,7 @@ from pipeline.redact import redacted_text
 
 if TYPE_CHECKING:
     import aiohttp
+    from aiohttp.connector import AddrInfoType
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _HOST_CONNECTIONS = 4
@@ -232,27 +233,29 @@ class Client:
     def _status(self, url: str, answer: "aiohttp.ClientResponse") -> HttpLeave:
         status, asked_s = answer.status, retry_after_s(answer.headers.get("Retry-After"))
         again = status in (408, 429) or status >= 500
-        facts: dict[str, Any] = {"retryable": again, "http_status": status}
         if status in (429, 503) and asked_s is not None:
             host = _host(url)
             _next_turn[host] = max(_next_turn.get(host, 0.0), time.monotonic() + asked_s)
             # The wait itself happens in `_turn`, where every other URL of this host waits as well.
             wait_s = 0.0 if asked_s <= self.config.max_wait_s else None
             problem = f"status {status}, wait {asked_s:g} s"
-            return HttpLeave("deferred", "retry_after", url, problem, wait_s=wait_s, **facts)
+            return HttpLeave(
+                "deferred", "retry_after", url, problem, wait_s=wait_s, retryable=again, http_status=status
+            )
         state: State = "deferred" if status == 429 else "failed"
-        return HttpLeave(state, f"http_{status}", url, wait_s=0.0 if again else None, **facts)
+        wait_s = 0.0 if again else None
+        return HttpLeave(state, f"http_{status}", url, wait_s=wait_s, retryable=again, http_status=status)
 
     async def _turn(self, url: str, delay_s: float) -> None:
-        host, now = _host(url), time.monotonic()
-        at = max(now, _next_turn.get(host, 0.0))
-        if at - now > self.config.max_wait_s:
-            raise HttpLeave("deferred", "host_busy", url, f"next turn in {at - now:.0f} s", retryable=True)
+        host, now_s = _host(url), time.monotonic()
+        turn_s = max(now_s, _next_turn.get(host, 0.0))
+        if turn_s - now_s > self.config.max_wait_s:
+            raise HttpLeave("deferred", "host_busy", url, f"next turn in {turn_s - now_s:.0f} s", retryable=True)
         if len(_next_turn) > _MAX_HOSTS:
-            for past in [name for name, when in _next_turn.items() if when < now]:
+            for past in [name for name, when in _next_turn.items() if when < now_s]:
                 del _next_turn[past]
-        _next_turn[host] = at + max(delay_s, self.config.per_host_interval_s)
-        await asyncio.sleep(at - now)
+        _next_turn[host] = turn_s + max(delay_s, self.config.per_host_interval_s)
+        await asyncio.sleep(turn_s - now_s)
 
     async def _permission(self, url: str) -> float:
         """Ask the host's robots.txt; its crawl delay in seconds, or 0."""
@@ -290,8 +293,8 @@ class Client:
                 raise  # not remembered: the next worker config may allow it
             return HttpLeave("deferred", "robots_unreachable", url, leave.reason, retryable=True)
 
-    def _socket(self, info: tuple[Any, ...]) -> socket.socket:
-        check_address(info[4][0], self._allowed)
+    def _socket(self, info: "AddrInfoType") -> socket.socket:
+        check_address(str(info[4][0]), self._allowed)
         return socket.socket(family=info[0], type=info[1], proto=info[2])
 
 
@@ -359,12 +362,12 @@ class _Inflate:
 
     def some(self, data: bytes, limit: int) -> bytes:
         """At most `limit` bytes; where there are more, exactly `limit`, and the rest is lost."""
-        out = self._zlib.decompress(data, limit)
-        while self._zlib.eof and self._zlib.unused_data and len(out) < limit:
+        inflated = self._zlib.decompress(data, limit)
+        while self._zlib.eof and self._zlib.unused_data and len(inflated) < limit:
             rest = self._zlib.unused_data
             self._zlib = zlib.decompressobj(47)
-            out += self._zlib.decompress(rest, limit - len(out))
-        return out
+            inflated += self._zlib.decompress(rest, limit - len(inflated))
+        return inflated
 
     @property
     def complete(self) -> bool:

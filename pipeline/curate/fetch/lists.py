@@ -66,8 +66,8 @@ def _table(text: str, url: str) -> Iterator[_Line]:
     reader.fieldnames = names
     try:
         for entry in reader:
-            words = "\t".join(str(value) for value in entry.values())
-            yield _Line(number=reader.line_num, text=words, entry=entry)
+            line = "\t".join(str(value) for value in entry.values())
+            yield _Line(number=reader.line_num, text=line, entry=entry)
     except csv.Error as error:  # a NUL byte, a field beyond all bounds: the rest cannot be trusted
         yield _Line(number=reader.line_num, text=f"{error} (line {reader.line_num})", problem=str(error))
 
@@ -79,7 +79,7 @@ def _row(line: _Line, base: str) -> Row:
         problem = line.problem or ("no url" if isinstance(entry, dict) else "not a JSON object")
         leave = Leave("failed", "list_line_unreadable", detail=f"line {line.number}: {problem}")
         return listing_row(base, leave) | {"key": key_of(base, line.text)}
-    facts = {name: _word(entry, name) for name in _FACTS}
+    declared = {name: _word(entry, name) for name in _FACTS}
     caption = _word(entry, "caption") or _word(entry, "text")
     row = input_row(
         url,
@@ -88,7 +88,7 @@ def _row(line: _Line, base: str) -> Row:
         text=caption,
         expected_bytes=declared_bytes(_word(entry, "size_bytes")),
         page_url=_word(entry, "page_url") or shown(base),
-        **facts,
+        **declared,
     )
     return row
 

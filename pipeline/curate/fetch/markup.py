@@ -26,29 +26,29 @@ class Tag:
 
 def tokens(text: str) -> Iterator[Tag | str]:
     """Tags, and the text between them with entities resolved; comments, declarations and raw text are left out."""
-    at = 0
-    while (opening := text.find("<", at)) >= 0:
-        if opening > at:
-            yield html.unescape(text[at:opening])
-        found = _NAME.match(text, opening)
-        if found is None:
-            at = _after_oddity(text, opening)
-            if at == opening:
+    position = 0
+    while (opening := text.find("<", position)) >= 0:
+        if opening > position:
+            yield html.unescape(text[position:opening])
+        opened = _NAME.match(text, opening)
+        if opened is None:
+            position = _after_oddity(text, opening)
+            if position == opening:
                 yield "<"
-                at += 1
+                position += 1
             continue
-        values, at = _attributes(text, found.end())
-        if at < 0:
+        values, position = _attributes(text, opened.end())
+        if position < 0:
             return
-        tag = Tag(name=found[2].lower(), is_end=bool(found[1]), values=values)
+        tag = Tag(name=opened[2].lower(), is_end=bool(opened[1]), values=values)
         yield tag
         if not tag.is_end and tag.name in _RAW:
-            end = _RAW[tag.name].search(text, at)
+            end = _RAW[tag.name].search(text, position)
             if end is None:
                 return
-            at = end.start()
-    if at < len(text):
-        yield html.unescape(text[at:])
+            position = end.start()
+    if position < len(text):
+        yield html.unescape(text[position:])
 
 
 def _after_oddity(text: str, opening: int) -> int:
@@ -62,12 +62,12 @@ def _after_oddity(text: str, opening: int) -> int:
     return opening
 
 
-def _attributes(text: str, at: int) -> tuple[dict[str, str], int]:
-    """Attributes from `at`, and the position after the tag's `>`, or -1 if the page ends before."""
+def _attributes(text: str, position: int) -> tuple[dict[str, str], int]:
+    """Attributes from `position`, and the position after the tag's `>`, or -1 if the page ends before."""
     values: dict[str, str] = {}
-    while found := _ATTRIBUTE.match(text, at):
-        at = found.end()
-        value = found[2] if found[2] is not None else found[3] if found[3] is not None else found[4] or ""
-        values.setdefault(found[1].lower(), html.unescape(value))
-    rest = _REST_OF_TAG.match(text, at)
+    while attribute := _ATTRIBUTE.match(text, position):
+        position = attribute.end()
+        value = next((part for part in attribute.group(2, 3, 4) if part is not None), "")  # in either quotes, or none
+        values.setdefault(attribute[1].lower(), html.unescape(value))
+    rest = _REST_OF_TAG.match(text, position)
     return values, rest.end() if rest else -1

@@ -71,8 +71,8 @@ def refuse_opt_out(page: Page, url: str) -> None:
 def parse_page(body: bytes, headers: Mapping[str, str]) -> Page:
     """Read a page; broken HTML is read as far as it goes, undecodable bytes become replacement characters."""
     declared = re.search(r"charset=[\"']?([\w-]+)", headers.get("Content-Type", ""), re.IGNORECASE)
-    found = _CHARSET.search(body[:2048])
-    charset = declared.group(1) if declared else found.group(1).decode() if found else "utf-8"
+    in_page = _CHARSET.search(body[:2048])
+    charset = declared.group(1) if declared else in_page.group(1).decode() if in_page else "utf-8"
     try:
         text = body.decode(charset, "replace")
     except LookupError:

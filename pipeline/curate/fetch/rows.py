@@ -1,7 +1,5 @@
 """Rows of what sources found: files to fetch, and listings that gave none."""
 
-from typing import Any
-
 from pipeline.curate.fetch.address import canonical, shown
 from pipeline.curate.stage import Leave, Row, left
 from pipeline.log import clean
@@ -12,14 +10,14 @@ DETAIL_CHARS = 500
 """The longest detail of a row."""
 
 
-def input_row(url: str, *, base: str, source: str, text: str | None = None, **facts: Any) -> Row:
+def input_row(url: str, *, base: str, source: str, text: str | None = None, **columns: object) -> Row:
     """One file that the listing at `base` names, as an `INPUT` row; a URL that is none is a row that left.
 
     An image's key comes from URL and caption, since one picture may be described twice; an episode's (`text` None)
-    from its URL alone. `facts` are further columns of `INPUT`. `url` and `transcript_url` are whole, since they are to
-    be fetched; page and licence, which are not, lose their secrets here.
+    from its URL alone. `columns` are further ones of `INPUT`. `url` and `transcript_url` are whole: they are to be
+    fetched; page and licence, which are not, lose their secrets here.
     """
-    row: Row = dict.fromkeys(INPUT.names) | {"page_url": base, "source": source, "text": text} | facts
+    row: Row = dict.fromkeys(INPUT.names) | {"page_url": base, "source": source, "text": text} | columns
     row["page_url"] = redacted_url(row["page_url"])
     row["license"] = row["license"] and redacted_text(row["license"])
     try:
@@ -39,8 +37,9 @@ def input_row(url: str, *, base: str, source: str, text: str | None = None, **fa
 def declared_bytes(text: str | None) -> int | None:
     """A size that a publisher declared; None for what is no size. It orders and groups work, and is trusted no
     further."""
-    found = (text or "").strip()
-    return int(found) if found.isascii() and found.isdigit() and len(found) <= 15 and int(found) > 0 else None
+    digits = (text or "").strip()
+    is_size = digits.isascii() and digits.isdigit() and len(digits) <= 15 and int(digits) > 0
+    return int(digits) if is_size else None
 
 
 def listing_row(url: str, leave: Leave) -> Row:

@@ -7,16 +7,18 @@ extractor filled, since yt-dlp's own choice of subtitles mixes them.
 """
 
 import io
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, TypedDict
 
 from yt_dlp import YoutubeDL
 from yt_dlp.globals import plugin_dirs
-from yt_dlp.networking import Request, RequestHandler, Response
+from yt_dlp.networking import Request, RequestDirector, RequestHandler, Response
 from yt_dlp.networking.exceptions import HTTPError, TransportError, UnsupportedRequest
 from yt_dlp.utils import YoutubeDLError
 
 from pipeline.curate.fetch.address import shown
 from pipeline.curate.fetch.http import FetchConfig, HttpLeave, fetch_one
+from pipeline.curate.fetch.http import Response as Fetched
 from pipeline.curate.fetch.pages import parse_page, refuse_opt_out
 from pipeline.curate.fetch.rows import input_row
 from pipeline.curate.stage import Leave, Row
@@ -24,6 +26,7 @@ from pipeline.log import clean
 from pipeline.redact import redacted_text
 
 _TIMED = ("vtt", "srt", "json")
+_KINDS = ("manual", "auto", "translated")  # likest a person's first
 _MAX_ENTRIES = 1000
 
 
@@ -56,44 +59,79 @@ def read_video_page(url: str, config: FetchConfig, extractors: tuple[str, ...]) 
     return list(rows.values())
 
 
-def choose_track(info: dict[str, Any], language: str | None) -> tuple[str | None, str | None, str | None]:
+class Track(TypedDict, total=False):
+    """A caption file, as yt-dlp's extractors describe it."""
+
+    url: str | None
+    ext: str | None
+
+
+class Info(TypedDict, total=False):
+    """What of a yt-dlp info dict is looked at."""
+
+    _type: str
+    entries: list["Info"] | None
+    url: str | None
+    direct: bool
+    protocol: str | None
+    language: str | None
+    license: str | None
+    subtitles: dict[str | None, list[Track] | None] | None
+    automatic_captions: dict[str | None, list[Track] | None] | None
+
+
+class Ranked(NamedTuple):
+    """A timed caption track; of two the smaller one is the better."""
+
+    kind_rank: int
+    is_foreign: bool
+    type_rank: int
+    name: str
+    position: int
+    url: str
+    type: str
+    kind: str
+
+
+def choose_track(info: Info, language: str | None) -> tuple[str | None, str | None, str | None]:
     """The best timed caption track of a yt-dlp info dict: (url, vtt | srt | json, kind), or Nones.
 
-    Manual before auto before translated; within a kind, the media's own language first, then by name. Platforms put
-    machine translations among the automatic captions: they ask for a target language (`tlang`), or stand beside an
-    `xx-orig` track.
+    Manual before auto before translated; within a kind, the media's own language first, then by name.
     """
     own = (info.get("language") or language or "").partition("-")[0].lower()
+    best = min(_tracks(info, own), default=None)
+    return (None, None, None) if best is None else (best.url, best.type, best.kind)
+
+
+def _tracks(info: Info, own: str) -> Iterator[Ranked]:
+    """Every timed track. Platforms put machine translations among the automatic captions: they ask for a target
+    language (`tlang`), or stand beside an `xx-orig` track."""
     automatic = info.get("automatic_captions") or {}
-    originals = {name for name in automatic if name and name.endswith("-orig")}
-    ranked = []
-    for kind, tracks in (("manual", info.get("subtitles") or {}), ("auto", automatic)):
+    has_originals = any(name and name.endswith("-orig") for name in automatic)
+    for source, tracks in (("manual", info.get("subtitles") or {}), ("auto", automatic)):
         for name, formats in tracks.items():
             spoken = (name or "").partition("-")[0].lower()
+            is_original = bool(name) and str(name).endswith("-orig")
             for position, track in enumerate(formats or []):
                 link = track.get("url")
                 short = track.get("ext") or str(link).partition("?")[0].rpartition(".")[2].lower()
                 if not link or short not in _TIMED:
                     continue
-                is_translated = kind == "auto" and ("tlang=" in link or bool(originals) and name not in originals)
-                exact = "translated" if is_translated else kind
-                rank = ("manual", "auto", "translated").index(exact)
-                ranked.append(
-                    (
-                        rank,
-                        bool(own) and spoken not in ("", own),
-                        _TIMED.index(short),
-                        name or "",
-                        position,
-                        link,
-                        short,
-                        exact,
-                    )
+                is_translated = source == "auto" and ("tlang=" in link or has_originals and not is_original)
+                kind = "translated" if is_translated else source
+                yield Ranked(
+                    kind_rank=_KINDS.index(kind),
+                    is_foreign=bool(own) and spoken not in ("", own),
+                    type_rank=_TIMED.index(short),
+                    name=name or "",
+                    position=position,
+                    url=link,
+                    type=short,
+                    kind=kind,
                 )
-    return min(ranked)[5:] if ranked else (None, None, None)
 
 
-def _row(entry: dict[str, Any], page_url: str, language: str | None, license: str | None) -> Row | None:
+def _row(entry: Info, page_url: str, language: str | None, license: str | None) -> Row | None:
     link = entry.get("url")
     if not link or entry.get("direct") or entry.get("protocol") not in (None, "http", "https"):
         return None  # what is not a page at all, or a stream of pieces (HLS, DASH) rather than a file
@@ -110,7 +148,7 @@ def _row(entry: dict[str, Any], page_url: str, language: str | None, license: st
     )
 
 
-def _entries(info: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _entries(info: Info | None) -> list[Info]:
     if info is None:
         return []
     if info.get("_type", "video") == "video":
@@ -122,7 +160,8 @@ class _Downloader(YoutubeDL):
     def __init__(self, config: FetchConfig, extractors: tuple[str, ...]) -> None:
         self._config = config
         self.refusals: list[Leave] = []
-        self.first: Any = None  # the page itself, read once for what it says of language, licence and consent
+        # The page itself, read once for what it says of language, licence and consent.
+        self.first: Fetched | None = None
         super().__init__(
             {
                 "allowed_extractors": list(extractors),
@@ -148,10 +187,11 @@ class _Downloader(YoutubeDL):
             auto_init="no_verbose_header",
         )
 
-    def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
+    def build_request_director(self, handlers: object, preferences: object = None) -> RequestDirector:
         return super().build_request_director([_SafeRH])
 
-    def get(self, url: str) -> Any:
+    def get(self, url: str) -> Fetched:
+        """A page through our client; what it refuses is kept."""
         try:
             response = fetch_one(url, self._config)
         except Leave as leave:
@@ -161,23 +201,29 @@ class _Downloader(YoutubeDL):
         return response
 
 
+class _Logger(Protocol):
+    """What yt-dlp gives its handlers to log to."""
+
+    _ydl: _Downloader
+
+
 class _SafeRH(RequestHandler):
     """Answers yt-dlp's requests with what our client fetched."""
 
     _SUPPORTED_URL_SCHEMES = ("http", "https")
 
-    def __init__(self, *, logger: Any, **options: Any) -> None:
+    def __init__(self, *, logger: _Logger, **options: object) -> None:
         super().__init__(logger=logger, **options)
         self._downloader = logger._ydl
 
-    def _check_extensions(self, extensions: dict[str, Any]) -> None:
+    def _check_extensions(self, extensions: dict[str, object]) -> None:
         extensions.clear()  # timeouts, cookies, impersonation: ours to decide, and decided
 
     def _send(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD") or request.data is not None:
             raise UnsupportedRequest(f"{request.method} requests are not made")
         try:
-            found = self._downloader.get(request.url)
+            page = self._downloader.get(request.url)
         except HttpLeave as leave:
             if leave.http_status in (None, 200):
                 raise TransportError(str(leave), cause=leave) from leave
@@ -185,8 +231,8 @@ class _SafeRH(RequestHandler):
             raise HTTPError(empty) from leave
         except Leave as leave:
             raise TransportError(str(leave), cause=leave) from leave
-        headers = {name: value for name, value in found.headers.items() if name.lower() != "content-encoding"}
-        return Response(io.BytesIO(b"" if request.method == "HEAD" else found.body), found.url, headers, found.status)
+        headers = {name: value for name, value in page.headers.items() if name.lower() != "content-encoding"}
+        return Response(io.BytesIO(b"" if request.method == "HEAD" else page.body), page.url, headers, page.status)
 
 
 class _Silent:

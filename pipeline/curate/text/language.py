@@ -40,10 +40,10 @@ def detect_language(text: str) -> tuple[str | None, float | None]:
     """Language and the share of the text (0 to 1) that is in it; (None, None) if CLD2 fails or is not sure."""
     clean = "".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
     try:
-        is_reliable, _, found = pycld2.detect(clean, isPlainText=True)
+        is_reliable, _, languages = pycld2.detect(clean, isPlainText=True)
     except pycld2.error:
         return None, None
-    _, code, percent, _ = found[0]
+    _, code, percent, _ = languages[0]
     if not is_reliable or code == "un":
         return None, None
     return primary(code), percent / 100

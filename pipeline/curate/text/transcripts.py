@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pipeline.curate.stage import Leave
 
@@ -75,12 +74,12 @@ def _timed_cues(text: str, is_vtt: bool) -> Iterator[Cue]:
     lines: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         if "-->" in line:
-            found = _TIMES.fullmatch(line)
-            if found is None:
+            span = _TIMES.fullmatch(line)
+            if span is None:
                 raise _unreadable(f"line {number} has no cue time: {line[:60]!r}")
             if times is not None:
                 yield _cue(times, lines if is_vtt else _without_counter(lines))
-            parts = found.groups()
+            parts = span.groups()
             times, lines = (_seconds(*parts[:4]), _seconds(*parts[4:8]), parts[8].strip()), []
         elif times is not None:
             if is_vtt and not line:  # a line of blanks alone is text; rolling captions have many
@@ -112,8 +111,8 @@ def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str) -> fl
 def _json_cues(text: str) -> Iterator[Cue]:
     """Podcast namespace, transcripts.md: `segments` of startTime, endTime, body."""
     try:
-        found: Any = json.loads(text)
-        segments = found["segments"] if isinstance(found, dict) else found
+        parsed = json.loads(text)
+        segments = parsed["segments"] if isinstance(parsed, dict) else parsed
         for segment in segments:
             start_s, end_s = float(segment["startTime"]), float(segment["endTime"])
             if not (0 <= start_s < math.inf and 0 <= end_s < math.inf):

@@ -44,17 +44,17 @@ def shape(text: str, min_words: int = 20) -> TextShape:
     stops out, and Georgian has capitals in Unicode that nobody writes. `I`, `A` and other single letters say nothing
     about case and are not counted.
     """
-    words = count_words(text)
+    num_words = count_words(text)
     cased = [token for token in _TOKEN.findall(text) if sum(_has_case(c) for c in token) >= 2]
-    if len(cased) < min_words or 2 * len(cased) < words:
-        return TextShape(num_words=words, lower_ratio=None, upper_ratio=None, punctuation_per_100_words=None)
+    if len(cased) < min_words or 2 * len(cased) < num_words:
+        return TextShape(num_words=num_words, lower_ratio=None, upper_ratio=None, punctuation_per_100_words=None)
     lower = sum(token == token.lower() for token in cased)
     upper = sum(token == token.upper() for token in cased)
     return TextShape(
-        num_words=words,
+        num_words=num_words,
         lower_ratio=lower / len(cased),
         upper_ratio=upper / len(cased),
-        punctuation_per_100_words=100 * len(_MARK.findall(text)) / words,
+        punctuation_per_100_words=100 * len(_MARK.findall(text)) / num_words,
     )
 
 
