@@ -9,7 +9,9 @@ import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
+from cluster import env
 from pipeline import signals
 from pipeline.log import reason_of
 
@@ -36,9 +38,7 @@ class RayConfig:
 def ray_session(config: RayConfig, *, verbose: bool, min_cpus: int = 1) -> Iterator[None]:
     """Connect to the cluster that was named, or start Ray here, reachable from this machine only and by a token of its
     own."""
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # what Ray does after its end must not find another cluster
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    env.apply("driver")
     with signals.resting():
         _start(config, verbose=verbose, min_cpus=min_cpus)
     import ray
@@ -56,17 +56,27 @@ def ray_session(config: RayConfig, *, verbose: bool, min_cpus: int = 1) -> Itera
 def _start(config: RayConfig, *, verbose: bool, min_cpus: int) -> None:
     """ValueError, in one line, if there is no Ray to be had; whatever Ray raises then."""
     address = config.address or os.environ.get("RAY_ADDRESS")
-    options: dict[str, object] = {"address": address} if address else _local(config, min_cpus)
     _check(address)
+    if not address:
+        env.apply("local", RAY_AUTH_TOKEN=secrets.token_hex(32))
     try:
         import ray
         import ray.data
 
         for name in () if verbose else ("ray.data", "ray.train"):  # they come with handlers of their own
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        ray.init(
-            log_to_driver=verbose, logging_level="INFO" if verbose else "ERROR", configure_logging=verbose, **options
-        )
+        level = logging.INFO if verbose else logging.ERROR
+        start = partial(ray.init, log_to_driver=verbose, logging_level=level, configure_logging=verbose)
+        if address:
+            start(address=address)
+        else:
+            start(
+                address="local",
+                num_cpus=max(config.cpus or os.cpu_count() or 1, min_cpus),
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                object_store_memory=config.object_store_mb << 20,
+            )
     except Exception as error:
         if verbose:
             raise
@@ -96,21 +106,3 @@ def _check(address: str | None) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         except (OSError, OverflowError) as error:
             raise ValueError(f"nothing answers at the Ray address {address} ({error}); {_MEND_ADDRESS}") from error
-
-
-def _local(config: RayConfig, min_cpus: int) -> dict[str, object]:
-    # A token of this process alone, in the environment: Ray would otherwise leave one readable by all in the home
-    # folder.
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    # Read where it was set when Ray started: how long workers are waited for that wait for a dead one.
-    os.environ.setdefault("TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S", "3")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # the only machine there is: nobody drains it
-    cpus = max(config.cpus or os.cpu_count() or 1, min_cpus)
-    return {
-        "address": "local",
-        "num_cpus": cpus,
-        "include_dashboard": False,
-        "_node_ip_address": "127.0.0.1",
-        "object_store_memory": config.object_store_mb << 20,
-    }

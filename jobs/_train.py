@@ -53,7 +53,7 @@ class TrainJob(Protocol):
 
 
 def launch(worker: Callable[..., None], config: TrainJob, name: str) -> bool:
-    """Run `worker({"config": config}, host)` on the workers of a Ray session, to the last step; False if that is
+    """Run `worker(config, supervisor)` on the workers of a Ray session, to the last step; False if that is
     done."""
     store = Store(config.run_dir)
     store.check_writable()
@@ -73,7 +73,7 @@ def launch(worker: Callable[..., None], config: TrainJob, name: str) -> bool:
 
         fit(
             worker,
-            {"config": config},
+            config,
             name=name,
             run_dir=config.run_dir,
             cluster=config.cluster,

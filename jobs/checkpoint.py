@@ -13,7 +13,7 @@ from pipeline import foreign
 from pipeline.storage import CorruptFileError, Store
 
 if TYPE_CHECKING:
-    from pipeline.train.checkpoint import Saved
+    from pipeline.train.saved import Saved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +41,22 @@ class Checkpoint:
 def inspect(store: Store, names: list[str]) -> None:
     """A line for each checkpoint, then the time that they cost."""
     # Imported here: torch takes seconds, and a mistake in an option is told before that.
-    from pipeline.train import manifest, metrics, state
-    from pipeline.train.checkpoint import open_saved
+    from pipeline.train import metrics
+    from pipeline.train.saved import open_saved
 
     print(f"{'checkpoint':<19}{'kind':<10}{'ranks':>6}{'engine':>8}{'parameters':>14}{'MB':>9}  average  metrics")
     for name in names:
         try:
-            saved = open_saved(store.sub("checkpoints"), name)
-            manifest.check_complete(saved.facts, f"{saved.store.url}/manifest.json")
-            found = state.describe(saved)
+            manifest = open_saved(store.sub("checkpoints"), name).manifest
         except ValueError as error:  # one of a later format is no damage
             print(f"{name:<19}{error}")
             continue
-        how = "torch" if found["engine"]["backend"] == "torch" else f"ZeRO {found['engine']['zero_stage']}"
-        worth = " ".join(f"{metric} {value:.6g}" for metric, value in found["metrics"].items())
+        contents = manifest.contents
+        worth = " ".join(f"{metric} {value:.6g}" for metric, value in contents.metrics.items())
+        parameters = sum(manifest.elements("master").values())
         print(
-            f"{name:<19}{found['kind']:<10}{found['world_size']:>6}{how:>8}{found['parameters']:>14}"
-            f"{found['size_bytes'] / 1e6:>9.2f}  {'yes' if found['averaged'] else 'no':<7}  {worth}"
+            f"{name:<19}{contents.network.kind:<10}{manifest.world_size:>6}{contents.engine:>8}{parameters:>14}"
+            f"{manifest.size_bytes / 1e6:>9.2f}  {'yes' if contents.averaged else 'no':<7}  {worth}"
         )
     if (share := metrics.share(metrics.read(store), "checkpoint_s")) is not None:
         print(f"training waited for checkpoints {100 * share:.2f} % of its time")
@@ -65,7 +64,7 @@ def inspect(store: Store, names: list[str]) -> None:
 
 def verify(store: Store, names: list[str]) -> None:
     """Read every byte of every checkpoint."""
-    from pipeline.train.checkpoint import open_saved
+    from pipeline.train.saved import open_saved
 
     damage = []
     for name in names:
@@ -82,7 +81,7 @@ def verify(store: Store, names: list[str]) -> None:
 
 def choose(store: Store, names: list[str], which: str) -> "Saved":
     """The checkpoint that was asked for; ValueError if there is none."""
-    from pipeline.train.checkpoint import best_saved, open_saved
+    from pipeline.train.saved import best_saved, open_saved
 
     if which == "newest":
         return open_saved(store.sub("checkpoints"), names[0])
@@ -102,17 +101,18 @@ def _kept(store: Store) -> tuple[str, str]:
     """By which metric the run kept a best checkpoint, and whether it wanted the smallest ("min") or the largest."""
     if not store.exists("config.json"):
         return "", "min"
-    found = foreign.parsed(foreign.read(store, "config.json"), name := f"{store.url}/config.json")
-    foreign.check_types(found, {"train": dict}, name)
-    kept = {"keep_best": "", "keep_best_mode": "min"} | found["train"]
-    foreign.check_types(kept, {"keep_best": str, "keep_best_mode": str}, f"{name}'s train")
-    return kept["keep_best"], kept["keep_best_mode"]
+    name = f"{store.url}/config.json"
+    config = foreign.parsed(foreign.read(store, "config.json"), name)
+    foreign.check_types(config, {"train": dict}, name)
+    train = {"keep_best": "", "keep_best_mode": "min"} | config["train"]
+    foreign.check_types(train, {"keep_best": str, "keep_best_mode": str}, f"{name}'s train")
+    return train["keep_best"], train["keep_best_mode"]
 
 
 def main(config: Checkpoint) -> None:
     """Do what was asked."""
     from pipeline.train import export
-    from pipeline.train.checkpoint import committed
+    from pipeline.train.saved import committed
 
     store = Store(config.run_dir)
     names = committed(store.sub("checkpoints"))
@@ -124,7 +124,7 @@ def main(config: Checkpoint) -> None:
         export.check_free(folder)
         saved = choose(store, names, config.which)
         export.from_checkpoint(saved, folder, averaged=config.averaged)
-        print(f"exported step {saved.facts['step']} to {config.out}")
+        print(f"exported step {saved.manifest.step} to {config.out}")
     elif config.do == "inspect":
         inspect(store, names)
     else:

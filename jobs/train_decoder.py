@@ -5,7 +5,7 @@ python -m jobs.train_decoder --run-dir s3://b/decoder --images s3://b/images --t
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobs._main import run
 from jobs._ray import RayConfig
@@ -19,7 +19,7 @@ from pipeline.train.launch.config import ClusterConfig
 if TYPE_CHECKING:
     from pipeline.tokenize.tokenizer import Tokenizer
     from pipeline.train.data.rows import Rows
-    from pipeline.train.loop import Host, Sample
+    from pipeline.train.loop import Sample, Supervisor
     from pipeline.train.preflight import Workload
 
 
@@ -109,7 +109,7 @@ def workload(config: TrainDecoder) -> "Workload":
     return Workload.of("denoiser", config.model(tokenizer.config), row)
 
 
-def worker(payload: dict[str, Any], host: "Host") -> None:
+def worker(config: TrainDecoder, supervisor: "Supervisor") -> None:
     """What each worker runs."""
     import torch  # as above
 
@@ -120,31 +120,32 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
     from pipeline.tokenize.tokenizer import load_tokenizer
     from pipeline.train import ranks
     from pipeline.train.heldout import held_out
-    from pipeline.train.loop import train
+    from pipeline.train.loop import Run, train
+    from pipeline.train.manifest import NetworkSpec
 
-    config: TrainDecoder = payload["config"]
     device = ranks.device(config.cluster.use_gpu)
     tokenizer = load_tokenizer(Store(config.tokenizer), device)  # the loader runs it: on a CPU it would starve a GPU
     model = config.model(tokenizer.config)
+    trained_on = TrainedOn(tokenizer_sha256=tokenizer.sha256)
     torch.manual_seed(config.train.seed)
     rows = open_rows(config.images, tokenizer.medium)
     unseen = open_rows(config.held_out, tokenizer.medium) if config.held_out else None
     collate = DecoderCollate(tokenizer=tokenizer, max_corruption=config.max_corruption)
     train(
-        config.train,
+        Run(
+            config=config.train,
+            network=NetworkSpec(kind="denoiser", model=to_json(model), facts=to_json(trained_on)),
+            store=Store(config.run_dir),
+            device=device,
+            supervisor=supervisor,
+            accepted=lambda: accept(config),
+        ),
         model=Denoiser(model),
         loss_fn=denoiser_loss,
         rows=rows,
         collate=collate,
-        store=Store(config.run_dir),
-        kind="denoiser",
-        model_config=to_json(model),
-        facts=to_json(TrainedOn(tokenizer_sha256=tokenizer.sha256)),
-        device=device,
-        host=host,
         evaluate=held_out(unseen, collate, denoiser_loss, config.train, device) if unseen else None,
         sample=sampler(rows, tokenizer) if config.train.sample_every else None,
-        accepted=lambda: accept(config),
     )
 
 

@@ -5,7 +5,7 @@ python -m jobs.train_dvae --run-dir s3://b/dvae --images s3://b/images --cluster
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jobs._main import run
 from jobs._ray import RayConfig
@@ -18,7 +18,7 @@ from pipeline.train.launch.config import ClusterConfig
 
 if TYPE_CHECKING:
     from pipeline.train.data.rows import Rows
-    from pipeline.train.loop import Host, Sample
+    from pipeline.train.loop import Sample, Supervisor
     from pipeline.train.preflight import Workload
 
 
@@ -75,7 +75,7 @@ def workload(config: TrainDVAE) -> "Workload":
     return Workload.of("dvae", config.model, {"x": torch.rand(1, *config.model.shape)})
 
 
-def worker(payload: dict[str, Any], host: "Host") -> None:
+def worker(config: TrainDVAE, supervisor: "Supervisor") -> None:
     """What each worker runs."""
     import torch  # as above
 
@@ -84,28 +84,29 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
     from pipeline.tokenize.collate import MediaCollate
     from pipeline.train import ranks
     from pipeline.train.heldout import held_out
-    from pipeline.train.loop import train
+    from pipeline.train.loop import Run, train
+    from pipeline.train.manifest import NetworkSpec
 
-    config: TrainDVAE = payload["config"]
     torch.manual_seed(config.train.seed)
     rows = open_rows(config.images, config.medium)
     unseen = open_rows(config.held_out, config.medium) if config.held_out else None
     device = ranks.device(config.cluster.use_gpu)
     collate = MediaCollate(medium=config.medium, config=config.model)
     train(
-        config.train,
+        Run(
+            config=config.train,
+            network=NetworkSpec(kind="dvae", model=to_json(config.model)),
+            store=Store(config.run_dir),
+            device=device,
+            supervisor=supervisor,
+            accepted=lambda: accept(config, "tokenizer"),
+        ),
         model=DVAE(config.model),
         loss_fn=dvae_loss,
         rows=rows,
         collate=collate,
-        store=Store(config.run_dir),
-        kind="dvae",
-        model_config=to_json(config.model),
-        device=device,
-        host=host,
         evaluate=held_out(unseen, collate, dvae_loss, config.train, device) if unseen else None,
         sample=sampler(rows, config.model) if config.train.sample_every else None,
-        accepted=lambda: accept(config, "tokenizer"),
     )
 
 

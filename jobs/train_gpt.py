@@ -7,7 +7,7 @@ python -m jobs.train_gpt --run-dir runs/gpt --codes runs/digits/codes runs/photo
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from jobs._main import run
 from jobs._ray import RayConfig
@@ -22,7 +22,7 @@ from pipeline.train.launch.config import ClusterConfig
 if TYPE_CHECKING:
     from pipeline.tokenize.collate import SequenceCollate
     from pipeline.tokenize.corpus import Corpus
-    from pipeline.train.loop import Host
+    from pipeline.train.loop import Supervisor
     from pipeline.train.preflight import Workload
 
 
@@ -101,7 +101,7 @@ def workload(config: TrainGPT, vocab_size: int | None = None) -> "Workload":
     return Workload.of("gpt", model, row)
 
 
-def worker(payload: dict[str, Any], host: "Host") -> None:
+def worker(config: TrainGPT, supervisor: "Supervisor") -> None:
     """What each worker runs."""
     import torch
 
@@ -113,9 +113,9 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
     from pipeline.train.data.mixture import MixedRows
     from pipeline.train.data.rows import Rows
     from pipeline.train.heldout import held_out
-    from pipeline.train.loop import train
+    from pipeline.train.loop import Run, train
+    from pipeline.train.manifest import NetworkSpec
 
-    config: TrainGPT = payload["config"]
     corpus = read_corpora(config.named)
     stores = [Store(url) for url in config.named]
     rows = [Rows.committed(store, MANIFEST, cache_bytes=(1 << 30) // len(stores)) for store in stores]
@@ -128,19 +128,19 @@ def worker(payload: dict[str, Any], host: "Host") -> None:
     device = ranks.device(config.cluster.use_gpu)
     torch.manual_seed(config.train.seed)
     train(
-        config.train,
+        Run(
+            config=config.train,
+            network=NetworkSpec(kind="gpt", model=to_json(model), facts=to_json(trained_on)),
+            store=Store(config.run_dir),
+            device=device,
+            supervisor=supervisor,
+            accepted=lambda: accept(config),
+        ),
         model=GPT(model),
         loss_fn=gpt_loss,
         rows=MixedRows(rows, config.weights),
         collate=collate,
-        store=Store(config.run_dir),
-        kind="gpt",
-        model_config=to_json(model),
-        device=device,
-        host=host,
-        facts=to_json(trained_on),
         evaluate=held_out(unseen, collate, gpt_loss, config.train, device) if unseen else None,
-        accepted=lambda: accept(config),
     )
 
 

@@ -153,6 +153,8 @@ def _of_type(hint: object, value: object, where: str) -> object:
     if origin in (tuple, list) and isinstance(value, list):
         each_kind = inner[:1] * len(value) if origin is list or inner[1:] == (...,) else inner
         if len(each_kind) == len(value):
+            if set(each_kind) <= {int} and all(type(each) is int for each in value):
+                return origin(value)  # a manifest of a checkpoint has a million of them
             return origin(_of_items(each_kind, value, where))
     elif origin in (dict, Mapping) and isinstance(value, dict):
         return {key: _of_type(inner[1], each, f"{where}[{key!r}]") for key, each in value.items()}

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     (
+        "cluster",
         "pipeline.config",
         "pipeline.ranges",
         "pipeline.records",
@@ -40,7 +41,7 @@ BANNED = {
     "pipeline.storage": {"ray", "torch"},
     "pipeline.curate": {"torch", "onnxruntime"},  # but for stages that run a model, and say which: see `runs_a_model`
 }
-MODULES = sorted(p for top in ("pipeline", "jobs") for p in (ROOT / top).rglob("*.py"))
+MODULES = sorted(p for top in ("pipeline", "jobs", "cluster") for p in (ROOT / top).rglob("*.py"))
 
 
 def inside(name: str, package: str) -> bool:

@@ -24,7 +24,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.bench.host import ListeningHost
+from pipeline.bench.listening import ListeningSupervisor
 from pipeline.bench.report import Bench, Line, medians, rounded
 from pipeline.manifest import commit
 from pipeline.models.config import GPTConfig
@@ -35,7 +35,8 @@ from pipeline.train.config import EngineConfig, OptimConfig, TrainConfig
 from pipeline.train.data.order import Draw
 from pipeline.train.data.rows import Rows
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Host
+from pipeline.train.loop import Run, Supervisor
+from pipeline.train.manifest import NetworkSpec
 
 _VOCAB = 512
 _ROWS = 2048
@@ -135,7 +136,7 @@ def collate(table: pa.Table, draw: Draw) -> dict[str, torch.Tensor]:
     return {"tokens": tokens[:, :-1], "targets": tokens[:, 1:], "weights": torch.ones(tokens[:, 1:].shape)}
 
 
-def _train(config: Ddp, data: str, run_dir: str, payload: object, host: Host) -> None:
+def _train(config: Ddp, data: str, run_dir: str, payload: object, supervisor: Supervisor) -> None:
     """What each of our workers runs."""
     cpu_s: dict[int, float] = {}  # step -> processor time of this process at its end
 
@@ -151,15 +152,16 @@ def _train(config: Ddp, data: str, run_dir: str, payload: object, host: Host) ->
         engine=EngineConfig(zero_stage=config.zero_stage),
     )
     loop.train(
-        train,
+        Run(
+            config=train,
+            network=NetworkSpec(kind="gpt", model={}),
+            store=Store(run_dir),
+            supervisor=ListeningSupervisor(supervisor, listen),
+        ),
         model=GPT(config.gpt),
         loss_fn=gpt_loss,
         rows=Rows.committed(Store(data)),
         collate=collate,
-        store=Store(run_dir),
-        kind="gpt",
-        model_config={},
-        host=ListeningHost(host, listen),
     )
     if ranks.rank() == 0:
         mean_s = (cpu_s[config.steps] - cpu_s[config.warmup]) / (config.steps - config.warmup)

@@ -122,7 +122,7 @@ def quality(ids: npt.NDArray[np.int64], samples: int, batch: int) -> tuple[float
 def dealt(samples: int, batch: int, ranks: int = 8) -> Line:
     """Percent of the row groups of a window that a rank reads in the steps of that window, on average."""
     window = max(1, samples // 10 // GROUP_ROWS)
-    order = Order(block_rows=(GROUP_ROWS,) * (samples // GROUP_ROWS), seed=0, window_blocks=window)
+    order = Order(group_rows=(GROUP_ROWS,) * (samples // GROUP_ROWS), seed=0, window_groups=window)
     read: dict[tuple[bool, int], set[int]] = {}
     for step in range(max(1, window * GROUP_ROWS // batch)):
         ids, _ = order.ids(step, batch)

@@ -21,7 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from pipeline.bench.host import ListeningHost
+from cluster import env
+from pipeline.bench.listening import ListeningSupervisor
 from pipeline.bench.report import Bench, Line, medians
 from pipeline.manifest import commit
 from pipeline.storage import Store, write_parquet
@@ -30,7 +31,8 @@ from pipeline.train.config import EngineConfig, TrainConfig
 from pipeline.train.data.order import Draw
 from pipeline.train.data.rows import Rows
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.loop import Host
+from pipeline.train.loop import Run, Supervisor
+from pipeline.train.manifest import NetworkSpec
 
 STEPS, EVERY, KILL = 12, 5, 8
 _PAUSE_S = 0.2  # of each step, so that the checkpoint before the death is committed
@@ -101,19 +103,20 @@ def collate(table: pa.Table, draw: Draw) -> dict[str, torch.Tensor]:
     return {"x": torch.from_numpy(np.stack(table["x"].to_pylist()).astype(np.float32))}
 
 
-def _train(path: str, data: str, payload: object, host: Host) -> None:
+def _train(path: str, data: str, payload: object, supervisor: Supervisor) -> None:
     """What each of our workers runs."""
     train = TrainConfig(steps=STEPS, global_batch=8, checkpoint_every=EVERY, engine=EngineConfig(backend="torch"))
     loop.train(
-        train,
+        Run(
+            config=train,
+            network=NetworkSpec(kind="linear", model={}),
+            store=Store(f"{path}/run"),
+            supervisor=ListeningSupervisor(supervisor, lambda step: _stepped(path, step, ranks.rank())),
+        ),
         model=nn.Linear(_WIDTH, _WIDTH),
         loss_fn=loss_fn,
         rows=Rows.committed(Store(data)),
         collate=collate,
-        store=Store(f"{path}/run"),
-        kind="linear",
-        model_config={},
-        host=ListeningHost(host, lambda step: _stepped(path, step, ranks.rank())),
     )
 
 
@@ -136,9 +139,7 @@ def _stock(path: str, data: str) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from pipeline.train.launch.fit import RAY_SETTINGS
-
-    ours = {name: os.environ.pop(name, None) for name in RAY_SETTINGS}
+    ours = {name: os.environ.pop(name, None) for name in env.values("train")}
     try:
         TorchTrainer(
             _stock_worker,

@@ -23,7 +23,7 @@ from pipeline.models.networks import NETWORKS, flops
 from pipeline.train import engine as engines
 from pipeline.train.clock import matmul_flops, memory_gb
 from pipeline.train.config import EngineConfig, OptimConfig
-from pipeline.train.engine import LossFn
+from pipeline.train.loss import LossFn
 
 DECODERS: dict[str, tuple[DenoiserConfig, int]] = {
     "decoder_tiny": (DenoiserConfig(code_width=4), 32),
@@ -175,7 +175,7 @@ def _step(config: TrainStep, name: str, variant: str, peak_flops: float) -> Line
 
     def step() -> None:
         sums = engine.backward(batch, last=True)
-        engine.step(_LR, sums[1].item())
+        engine.step(_LR, sums.weight)
         engine.forward_time.read()
 
     times_s = _timed(config, step)

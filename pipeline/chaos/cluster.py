@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from cluster import env
+
 _STOPPED_S = 12.0  # the cluster takes a silent node for dead after three missed seconds
 
 
@@ -54,8 +56,7 @@ class RayCluster:
     """A head without CPUs and one worker node that can be harmed; drivers connect by `address`."""
 
     def __init__(self, cpus: int = 2) -> None:
-        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
-        os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+        env.apply("chaos", RAY_AUTH_TOKEN=secrets.token_hex(32))
         from ray.cluster_utils import Cluster
 
         self._cpus, self._lost = cpus, threading.Event()

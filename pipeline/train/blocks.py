@@ -6,11 +6,14 @@ A network names its `blocks`, any modules, and perhaps a `head`: the last layer,
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+T = TypeVar("T")
+Outputs = tuple[torch.Tensor, ...]
 
 
 def prepare(model: nn.Module, *, compiled: bool, recomputed: bool) -> None:
@@ -28,21 +31,25 @@ def prepare(model: nn.Module, *, compiled: bool, recomputed: bool) -> None:
         )
     if compiled:  # blocks of one class share their code, and each shape counts as compiled again; a U-Net has many
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-    heads = [model.head] if hasattr(model, "head") else []
-    for again, modules in ((_again, blocks), (_again_by_row, heads)):
-        for module in modules:
-            forward = torch.compile(module.forward) if compiled else module.forward
-            module.forward = partial(again, forward) if recomputed else forward
+    for block in blocks:
+        forward = torch.compile(block.forward) if compiled else block.forward
+        block.forward = partial(_again, forward) if recomputed else forward
+    head = getattr(model, "head", None)
+    if head is not None:
+        forward = torch.compile(head.forward) if compiled else head.forward
+        head.forward = partial(_again_by_row, forward) if recomputed else forward
 
 
-def _again(forward: Callable[..., Any], *args: Any) -> Any:
+def _again(forward: Callable[..., T], *args: torch.Tensor) -> T:
     if not torch.is_grad_enabled():
         return forward(*args)
     return checkpoint(forward, *args, use_reentrant=False)  # draws the same random numbers again
 
 
-def _again_by_row(forward: Callable[..., Any], x: torch.Tensor, targets: torch.Tensor | None = None) -> Any:
+def _again_by_row(
+    forward: Callable[..., Outputs], x: torch.Tensor, targets: torch.Tensor | None = None
+) -> Outputs | torch.Tensor:
     if targets is None:
         return forward(x)
-    rows = [_again(forward, *row) for row in zip(x.split(1), targets.split(1), strict=True)]
+    rows = [_again(forward, *row) for row in zip(x.split(1), targets.split(1), strict=True)]  # B times (1, ...)
     return tuple(map(torch.cat, zip(*rows, strict=True)))

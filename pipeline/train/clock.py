@@ -70,10 +70,13 @@ class Clock:
     def split(self) -> dict[str, float]:
         """Since the last call: mean seconds of a step and of its parts, and each amount of work per second."""
         steps, elapsed = max(1, self._steps), time.perf_counter() - self._start
-        out = {"step_s": elapsed / steps} | {f"{name}_s": total / steps for name, total in self._laps.items()}
-        out |= {f"{name}_per_s": amount / elapsed for name, amount in self._work.items() if amount}
-        self._laps, self._work, self._steps, self._start = {}, {}, 0, time.perf_counter()
-        return out
+        times = {"step_s": elapsed / steps} | {f"{name}_s": total / steps for name, total in self._laps.items()}
+        rates = {f"{name}_per_s": amount / elapsed for name, amount in self._work.items() if amount}
+        self._laps.clear()
+        self._work.clear()
+        self._steps = 0
+        self._start = time.perf_counter()
+        return times | rates
 
 
 def memory_gb(device: torch.device) -> dict[str, float]:
@@ -89,9 +92,8 @@ def matmul_flops(device: torch.device, dtype: torch.dtype, rounds: int = 5) -> f
     """Floating-point operations per second of the best of `rounds` large matrix products: the peak that MFU refers
     to."""
     n, products = (8192, 8) if device.type == "cuda" else (512, 1)
-    a, b = (
-        torch.randn(n, n, device=device).to(dtype) for _ in range(2)
-    )  # a GPU is faster on constants: they cost less power
+    a = torch.randn(n, n, device=device).to(dtype)  # no constants: a GPU is faster on them, as they cost less power
+    b = torch.randn(n, n, device=device).to(dtype)
     best_s = float("inf")
     for _ in range(rounds + 1):
         start = time.perf_counter()

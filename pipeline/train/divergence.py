@@ -5,7 +5,8 @@ resumed run judge as an uninterrupted one. A spike is counted and named but not 
 """
 
 import math
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,20 @@ Fault = Literal["not_finite", "spike"]
 
 FEWEST = 16
 """Losses needed before one can be called a spike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What a run must remember to judge its next step; kept in its checkpoints."""
+
+    bad_in_row: int = 0
+    """Steps up to the last one that were not finite."""
+    spikes: int = 0
+    """Of the whole run."""
+    spiked: tuple[int, ...] = ()
+    """Steps within the window that spiked."""
+    recent: tuple[float, ...] = ()
+    """The last sound losses."""
 
 
 class Divergence:
@@ -27,28 +42,22 @@ class Divergence:
         spike_factor: float,
         window: int,
         max_spikes: int,
-        state: dict[str, Any] | None = None,
+        health: Health = Health(),
     ) -> None:
-        self._max_bad_steps, self._factor, self._window, self._max_spikes = (
-            max_bad_steps,
-            spike_factor,
-            window,
-            max_spikes,
-        )
-        state = state or {}
-        self._bad_in_row: int = state.get("bad_in_row", 0)
-        self.spikes: int = state.get("spikes", 0)
-        self._spiked: list[int] = list(state.get("spiked", ()))
-        self._recent: list[float] = list(state.get("recent", ()))
+        self._max_bad_steps = max_bad_steps
+        self._factor = spike_factor
+        self._window = window
+        self._max_spikes = max_spikes
+        self._bad_in_row = health.bad_in_row
+        self.spikes = health.spikes
+        self._spiked = list(health.spiked)
+        self._recent = list(health.recent)
 
-    def state(self) -> dict[str, Any]:
-        """What a resumed run must know, as JSON types."""
-        return {
-            "bad_in_row": self._bad_in_row,
-            "spikes": self.spikes,
-            "spiked": list(self._spiked),
-            "recent": list(self._recent),
-        }
+    def state(self) -> Health:
+        """What a resumed run must know."""
+        return Health(
+            bad_in_row=self._bad_in_row, spikes=self.spikes, spiked=tuple(self._spiked), recent=tuple(self._recent)
+        )
 
     def judge(self, step: int, loss: float, grad_norm: float) -> Fault | None:
         """What is wrong with the `step`-th step."""
@@ -69,30 +78,32 @@ class Divergence:
         if not self._factor or len(self._recent) < FEWEST:
             return False
         middle = float(np.median(self._recent))
+        # Medians, as a spike must not widen what it is measured by; 1.4826 makes theirs the unit of a normal spread.
         spread = 1.4826 * float(np.median(np.abs(np.asarray(self._recent) - middle)))
         return loss > middle + self._factor * max(spread, 0.01 * abs(middle))
 
-    def stop_at_limit(self, step: int, ids: Any, *, last: bool = False) -> None:
+    def stop_at_limit(self, step: int, ids: np.ndarray, *, last: bool = False) -> None:
         """FloatingPointError, with the step and its samples, if too many steps went wrong, or the last one of all
         did."""
         if last and self._bad_in_row:
             raise FloatingPointError(
                 f"training came to its last step, and loss or gradient were not finite from "
-                f"step {step - self._bad_in_row + 1} to {step} ({some(ids)}); no weights are exported: "
+                f"step {step - self._bad_in_row + 1} to {step} ({first_ids(ids)}); no weights are exported: "
                 "lower --train.optim.lr, or look at these samples"
             )
         if self._bad_in_row >= self._max_bad_steps:
             raise FloatingPointError(
                 f"loss or gradient was not finite for {self._bad_in_row} steps in a row, up to step {step} "
-                f"({some(ids)}); lower --train.optim.lr, or look at these samples"
+                f"({first_ids(ids)}); lower --train.optim.lr, or look at these samples"
             )
         if len(self._spiked) > self._max_spikes:
             raise FloatingPointError(
                 f"the loss spiked at {len(self._spiked)} of the last {self._window} steps, the last time at "
-                f"step {step} ({some(ids)}); lower --train.optim.lr, look at these samples, or raise --train.max-spikes"
+                f"step {step} ({first_ids(ids)}); lower --train.optim.lr, look at these samples, or raise "
+                "--train.max-spikes"
             )
 
 
-def some(ids: Any) -> str:
+def first_ids(ids: np.ndarray) -> str:
     """The first of these sample ids, for a message."""
     return f"sample ids {', '.join(map(str, ids[:8].tolist()))}{', …' if len(ids) > 8 else ''}"

@@ -6,7 +6,7 @@ Each rank averages the fp32 masters of the slices that it owns, so the average i
 
 import torch
 
-from pipeline.train.engine import Slice
+from pipeline.train.slices import Fragments, Slice, fragments
 
 
 class Ema:
@@ -18,7 +18,8 @@ class Ema:
     def __init__(self, slices: list[Slice], decay: float) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"--train.ema-decay is {decay}; use a number between 0 and 1, or 0 for no average")
-        self.decay, self._slices = decay, slices
+        self.decay = decay
+        self._slices = slices
         self.values = [s.master.clone() for s in slices]
 
     def update(self, updates: int) -> None:
@@ -26,18 +27,6 @@ class Ema:
         decay = min(self.decay, (1 + updates) / (10 + updates))
         torch._foreach_lerp_(self.values, [s.master for s in self._slices], 1 - decay)
 
-    def pieces(self) -> dict[str, list[tuple[int, torch.Tensor]]]:
-        """This rank's share of the average: parameter name -> (start, values)."""
-        return _pieces(self._slices, self.values)
-
-
-def masters(slices: list[Slice]) -> dict[str, list[tuple[int, torch.Tensor]]]:
-    """The weights themselves, in the form of `Ema.pieces`."""
-    return _pieces(slices, [s.master for s in slices])
-
-
-def _pieces(slices: list[Slice], values: list[torch.Tensor]) -> dict[str, list[tuple[int, torch.Tensor]]]:
-    out: dict[str, list[tuple[int, torch.Tensor]]] = {}
-    for s, v in zip(slices, values, strict=True):
-        out.setdefault(s.name, []).append((s.start, v))
-    return out
+    def pieces(self) -> Fragments:
+        """This rank's share of the average."""
+        return fragments(self._slices, self.values)

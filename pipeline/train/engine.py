@@ -4,75 +4,25 @@ Guarantees: with S the sum of `loss_sum` and W the sum of `weight` over all rank
 is applied is that of S / W, clipped by its global norm, whatever the number of ranks and micro-batches and the ZeRO
 stage. Parameters, moments, gradients and their reduction are fp32; `bf16` is torch.autocast around the loss. A step
 whose loss or gradient is not finite changes nothing. All ranks start from rank 0's parameters and buffers.
-
-The state of the optimizer is visible as `Slice`s, flat pieces of named parameters, so checkpoints and EMA need to know
-nothing about how it is sharded.
 """
 
 import math
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
+from cluster import env
+from cluster.env import Scope
 from pipeline.train import blocks, ranks
 from pipeline.train.clock import Stopwatch
 from pipeline.train.config import EngineConfig, OptimConfig
-
-LossFn = Callable[[nn.Module, dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]
-"""(model, batch) -> (loss_sum, weight, sums): sums over the micro-batch; `sums` are further ones to log, always the
-same names, see `metrics.means`. `loss_sum` and `weight` are 0-dimensional, and only `loss_sum` needs a gradient."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slice:
-    """`master`, `exp_avg` and `exp_avg_sq`: 1-D fp32 views of elements [start, start + n) of a flattened parameter."""
-
-    name: str
-    start: int
-    master: torch.Tensor
-    exp_avg: torch.Tensor
-    exp_avg_sq: torch.Tensor
-
-    @property
-    def stop(self) -> int:
-        """End of the slice within the flattened parameter."""
-        return self.start + self.master.numel()
-
-    def part(self, start: int, stop: int) -> "Slice":
-        """Elements [start, stop) of the flattened parameter."""
-        here = slice(start - self.start, stop - self.start)
-        return Slice(
-            name=self.name,
-            start=start,
-            master=self.master[here],
-            exp_avg=self.exp_avg[here],
-            exp_avg_sq=self.exp_avg_sq[here],
-        )
-
-
-class WithLoss(nn.Module):
-    """Model and loss as one module, so that an engine that wraps `forward` wraps whatever the loss does."""
-
-    def __init__(self, model: nn.Module, loss_fn: LossFn, precision: str) -> None:
-        super().__init__()
-        self.model, self._loss_fn, self._bf16 = model, loss_fn, precision == "bf16"
-
-    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(loss_sum, (2 + number of sums,) float64: loss_sum, weight and the sums in the order of their names)."""
-        device = next(iter(batch.values())).device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=self._bf16):
-            loss_sum, weight, sums = self._loss_fn(self.model, batch)
-        self.names = sorted(sums)
-        values = [loss_sum, weight, *(sums[name] for name in self.names)]
-        sums = torch.stack([value.detach().double() for value in values])
-        # Times 1, or nan: a loss that is not finite must not step even where its gradient is finite.
-        return loss_sum.float() * (1 + 0 * loss_sum.detach().float()), sums
+from pipeline.train.loss import LossFn, Sums, Tensors, WithLoss
+from pipeline.train.slices import Fragments, Slice
 
 
 class Engine:
@@ -87,38 +37,34 @@ class Engine:
         device: torch.device,
         num_micro: int = 1,
     ) -> None:
-        self.model, self.config, self.device = model.to(device), config, device
-        self.updates = 0
+        self.model = model.to(device)
         blocks.prepare(model, compiled=config.compile, recomputed=config.activation_checkpointing)
-        self._loss = WithLoss(model, loss_fn, config.precision)
+        self.config = config
+        self.device = device
+        self.updates = 0
         self.forward_time = Stopwatch(device)
+        self._loss = WithLoss(model, loss_fn, config.precision)
         self._num_micro = num_micro
         self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.shapes = {name: tuple(p.shape) for name, p in self._named.items()}
-        if bad := [name for name, p in self._named.items() if p.dtype != torch.float32]:
-            raise ValueError(
-                f"parameter {bad[0]} is {self._named[bad[0]].dtype}; models train in float32 "
-                "(--train.engine.precision bf16 casts by itself)"
-            )
-        for tensor in (*model.parameters(), *model.buffers()):
-            if ranks.world_size() > 1:
+        for name, p in self._named.items():
+            if p.dtype != torch.float32:
+                raise ValueError(
+                    f"parameter {name} is {p.dtype}; models train in float32 "
+                    "(--train.engine.precision bf16 casts by itself)"
+                )
+        if ranks.world_size() > 1:  # ranks may have begun with other random numbers
+            for tensor in (*model.parameters(), *model.buffers()):
                 torch.distributed.broadcast(tensor.data, 0)
-        groups = [[p for p in self._named.values() if p.dim() >= 2], [p for p in self._named.values() if p.dim() < 2]]
-        decay = (optim.weight_decay, 0.0)
-        self._adamw = torch.optim.AdamW(
-            [{"params": g, "weight_decay": d} for g, d in zip(groups, decay, strict=True) if g],
-            lr=optim.lr,
-            betas=optim.betas,
-            eps=optim.eps,
-            fused=True,
-        )
+        self._adamw = _adamw(list(self._named.values()), optim)
         self._setup()
 
     def _setup(self) -> None:
         self._slices = [self._slice(name, p, self._state(p), 0, p.numel()) for name, p in self._named.items()]
 
     def _state(self, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The AdamW state of a tensor that it optimizes; what the first step would create, created now."""
+        """The AdamW state of a tensor that it optimizes; what the first step would create, created now, so that a
+        checkpoint can be loaded into it, or saved, before any step."""
         state = self._adamw.state[tensor]
         if "exp_avg" not in state:
             state["step"] = torch.zeros((), device=tensor.device)
@@ -128,34 +74,31 @@ class Engine:
 
     @staticmethod
     def _slice(
-        name: str, flat: torch.Tensor, state: dict[str, torch.Tensor], start: int, numel: int, at: int = 0
+        name: str, flat: torch.Tensor, state: dict[str, torch.Tensor], start: int, numel: int, offset: int = 0
     ) -> Slice:
         def cut(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.data.view(-1).narrow(0, at, numel)
+            return tensor.data.view(-1).narrow(0, offset, numel)
 
         return Slice(
             name=name, start=start, master=cut(flat), exp_avg=cut(state["exp_avg"]), exp_avg_sq=cut(state["exp_avg_sq"])
         )
 
-    @property
-    def sum_names(self) -> list[str]:
-        """Names of the further sums that `backward` returns; known after the first one."""
-        return self._loss.names
-
-    def backward(self, batch: dict[str, torch.Tensor], last: bool) -> torch.Tensor:
-        """Add the gradient of a micro-batch; its sums (see `WithLoss.forward`). `last` marks the step's last one."""
+    def backward(self, batch: Tensors, last: bool) -> Sums:
+        """Add the gradient of a micro-batch; its sums. `last` marks the step's last one."""
         with self.forward_time:
-            loss_sum, sums = self._loss(batch)
+            loss_sum, values = self._loss(batch)
         loss_sum.backward()
-        return sums
+        return Sums(self._loss.names, values)
 
     def step(self, lr: float, weight: float) -> float:
         """Update by the gradients gathered, divided by the weight of the whole global batch; the gradient norm.
 
         A norm that is not finite means that nothing was changed.
         """
+        # A parameter that the loss did not use counts 0: all ranks must send equally many numbers.
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._named.values()]
         if ranks.world_size() > 1:
+            # One message for all, as each costs a round trip; it takes the memory of the gradients once more.
             flat = ranks.total(torch.cat([grad.view(-1) for grad in grads]))
             for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
                 grad.copy_(part.view_as(grad))
@@ -173,6 +116,7 @@ class Engine:
         torch._foreach_mul_(grads, 1 / weight)
         norm = torch.nn.utils.get_total_norm(grads)
         if self.config.grad_clip:
+            # 1e-6 as in torch.nn.utils.clip_grad_norm_. A norm that is not finite spoils the gradients; `step` looks.
             torch._foreach_mul_(grads, (self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0))
         return norm.item()
 
@@ -204,7 +148,7 @@ class Engine:
             if not (isinstance(t, nn.Parameter) and t.requires_grad)
         }
 
-    def assembled(self, pieces: Mapping[str, list[tuple[int, torch.Tensor]]]) -> Iterator[tuple[str, torch.Tensor]]:
+    def assembled(self, pieces: Fragments) -> Iterator[tuple[str, torch.Tensor]]:
         """Each trainable parameter, whole, from the (start, values) that each rank owns of it; a collective."""
         for name, shape in self.shapes.items():
             full = torch.zeros(math.prod(shape), device=self.device)
@@ -213,7 +157,7 @@ class Engine:
             yield name, ranks.total(full).view(shape)
 
     @contextmanager
-    def swapped(self, pieces: Mapping[str, list[tuple[int, torch.Tensor]]] | None) -> Iterator[nn.Module]:
+    def swapped(self, pieces: Fragments | None) -> Iterator[nn.Module]:
         """The model in evaluation mode and, if given, with these parameters (see `assembled`) in place of its own."""
         assert self.swappable or pieces is None
         kept = {}
@@ -251,7 +195,8 @@ class ZeroEngine(Engine):
         self._engine = deepspeed.initialize(
             model=self._loss, optimizer=self._adamw, config=self._deepspeed_config(), dist_init_required=False
         )[0]
-        self._zero = self._engine.optimizer if self.config.zero_stage else None
+        # Internals of DeepSpeed, which has no types; None at stage 0, where its optimizer is ours.
+        self._zero: Any = self._engine.optimizer if self.config.zero_stage else None
         if self.config.zero_stage == 0:
             super()._setup()
         elif self.config.zero_stage == 3:
@@ -259,10 +204,11 @@ class ZeroEngine(Engine):
         else:
             self._slices = list(self._slices_stage_1_2())
 
-    def _deepspeed_config(self) -> dict[str, Any]:
+    def _deepspeed_config(self) -> dict[str, object]:
         size = sum(math.prod(shape) for shape in self.shapes.values())
         bucket = max(2, min(50_000_000, size + size % 2))  # a bucket is allocated whole, however small the model
-        zero: dict[str, Any] = {
+        # Said in full: what the defaults are has changed between versions.
+        zero: dict[str, object] = {
             "stage": self.config.zero_stage,
             "overlap_comm": False,
             "contiguous_gradients": True,
@@ -292,46 +238,45 @@ class ZeroEngine(Engine):
         }
 
     def _slices_stage_1_2(self) -> Iterator[Slice]:
-        for name, p in self._named.items():
+        """Groups of parameters, flattened end to end, are cut into equal parts: a parameter may lie across ranks."""
+        parameters: Mapping[str, Any] = self._named
+        for name, p in parameters.items():
             mapping = p._hp_mapping  # None where this rank owns nothing of the parameter
             if mapping is not None:
                 flat = self._zero.single_partition_of_fp32_groups[mapping.param_group_index]
-                yield self._slice(
-                    name,
-                    flat,
-                    self._state(flat),
-                    mapping.lp_fragment_address.start,
-                    mapping.hp_fragment_address.numel,
-                    mapping.hp_fragment_address.start,
-                )
+                start = mapping.lp_fragment_address.start  # within the parameter
+                place = mapping.hp_fragment_address  # within this rank's part of the group
+                yield self._slice(name, flat, self._state(flat), start, place.numel, place.start)
 
     def _slices_stage_3(self) -> Iterator[Slice]:
+        """Each parameter is cut into equal parts, one a rank."""
         for name, p in self._named.items():
-            group, at, numel = self._zero.grad_position[self._zero.get_param_id(p)]
+            group, offset, numel = self._zero.grad_position[self._zero.get_param_id(p)]
             start = ranks.rank() * numel  # equal parts, the last ones padded
             numel = min(numel, math.prod(self.shapes[name]) - start)
             if numel > 0:
                 flat = self._zero.fp32_partitioned_groups_flat[group]
-                yield self._slice(name, flat, self._state(flat), start, numel, at)
+                yield self._slice(name, flat, self._state(flat), start, numel, offset)
 
-    def backward(self, batch: dict[str, torch.Tensor], last: bool) -> torch.Tensor:
+    def backward(self, batch: Tensors, last: bool) -> Sums:
         """See `Engine.backward`."""
         if self._zero is not None:
             self._zero.override_loss_scale(1.0)
         with self.forward_time:
-            loss_sum, sums = self._engine(batch)
+            loss_sum, values = self._engine(batch)
         # Not the very tensor that `forward` returned: that one's hook would divide by the number of micro-batches.
         self._engine.backward(loss_sum * 1.0, scale_wrt_gas=False)
         if not last:
             self._engine.step()  # only counts the micro-batch
-        return sums
+        return Sums(self._loss.names, values)
 
     def step(self, lr: float, weight: float) -> float:
         """See `Engine.step`."""
         self._set_lr(lr)
         mean_weight = weight / ranks.world_size()  # DeepSpeed has averaged the gradient over ranks, not summed it
         if self._zero is None:
-            norm = self._scale_and_clip([p.grad for p in self._named.values()], mean_weight)
+            grads = [p.grad for p in self._named.values() if p.grad is not None]
+            norm = self._scale_and_clip(grads, mean_weight)
             if not math.isfinite(norm):
                 for p in self._named.values():
                     p.grad = None
@@ -366,6 +311,20 @@ class ZeroEngine(Engine):
         return self.config.zero_stage < 3
 
 
+def _adamw(parameters: list[nn.Parameter], optim: OptimConfig) -> torch.optim.AdamW:
+    """Matrices decay; biases, gains and other vectors do not: to shrink those regularizes nothing (as in GPT-2, 3)."""
+    matrices = [p for p in parameters if p.dim() >= 2]
+    vectors = [p for p in parameters if p.dim() < 2]
+    groups = [(matrices, optim.weight_decay), (vectors, 0.0)]
+    return torch.optim.AdamW(
+        [{"params": group, "weight_decay": decay} for group, decay in groups if group],
+        lr=optim.lr,
+        betas=optim.betas,
+        eps=optim.eps,
+        fused=True,
+    )
+
+
 def build(
     model: nn.Module,
     loss_fn: LossFn,
@@ -379,12 +338,10 @@ def build(
     return kind(model, loss_fn, config, optim, device, num_micro)
 
 
-def _import_deepspeed(device: torch.device) -> Any:
+def _import_deepspeed(device: torch.device) -> ModuleType:
     """DeepSpeed, told where to compute. It reads its environment at import, so this is the only place to import it."""
-    if device.type == "cpu":
-        os.environ["DS_ACCELERATOR"] = "cpu"
-    os.environ.setdefault("LOCAL_RANK", "0")
-    os.environ.setdefault("LOCAL_SIZE", str(ranks.world_size()))  # else it asks numactl, which may not be there
+    scopes: tuple[Scope, ...] = ("worker", "cpu_worker") if device.type == "cpu" else ("worker",)
+    env.apply(*scopes, LOCAL_SIZE=str(ranks.world_size()))
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # its calls, not ours
     import deepspeed
     from deepspeed.ops import __compatible_ops__

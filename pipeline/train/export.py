@@ -13,11 +13,13 @@ from safetensors.torch import save
 from torch import nn
 
 from pipeline import foreign
+from pipeline.config import to_json
 from pipeline.manifest import commit
 from pipeline.storage import Store
-from pipeline.train import manifest, ranks
-from pipeline.train.checkpoint import Saved, Want
+from pipeline.train import ranks
 from pipeline.train.engine import Engine
+from pipeline.train.manifest import Kind, check_weights
+from pipeline.train.saved import Saved, Want
 
 WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 FILES = (WEIGHTS, "config.json", MANIFEST)
@@ -50,15 +52,15 @@ def from_checkpoint(saved: Saved, store: Store, *, averaged: bool = True) -> Non
 
     CorruptFileError names a bad file, and a manifest that asks for more than its files hold, before that is allocated.
     """
-    facts, name = saved.facts, f"{saved.store.url}/manifest.json"
-    manifest.check_complete(facts, name)
-    statics, kind = saved.statics(), "ema" if averaged and facts["averaged"] else "master"
-    manifest.check_weights(facts, kind, set(statics), name)
-    for file in facts["files"]:
+    manifest, contents = saved.manifest, saved.manifest.contents
+    kind: Kind = "ema" if averaged and contents.averaged else "master"
+    statics = saved.statics()
+    check_weights(manifest, kind, set(statics), f"{saved.store.url}/manifest.json")
+    for file in manifest.files:
         foreign.check_size(saved.store, file)
-    tensors = {key: torch.empty(shape) for key, shape in facts["shapes"].items()}
+    tensors = {key: torch.empty(shape) for key, shape in contents.shapes.items()}
     saved.read([Want(kind=kind, name=key, start=0, into=t.view(-1)) for key, t in tensors.items()])
-    _write(store, tensors | statics, facts["aliases"], facts["step"], facts["about"])
+    _write(store, tensors | statics, contents.aliases, manifest.step, to_json(contents.network))
 
 
 def check_free(store: Store) -> None:
@@ -84,7 +86,7 @@ def aliases(model: nn.Module) -> dict[str, str]:
 
 
 def _write(
-    store: Store, tensors: dict[str, torch.Tensor], also: dict[str, str], step: int, about: dict[str, Any]
+    store: Store, tensors: dict[str, torch.Tensor], also: Mapping[str, str], step: int, about: dict[str, Any]
 ) -> None:
     whole = tensors | {alias: tensors[name] for alias, name in also.items()}
     data = save({name: t.detach().cpu().clone().contiguous() for name, t in sorted(whole.items())})

@@ -13,9 +13,8 @@ from pipeline.train import ranks
 from pipeline.train.config import TrainConfig
 from pipeline.train.data.batches import Collate, Dataset, num_micro
 from pipeline.train.data.order import Draw
-from pipeline.train.engine import LossFn, WithLoss
 from pipeline.train.loop import Evaluate
-from pipeline.train.metrics import means
+from pipeline.train.loss import LossFn, Sums, WithLoss, added
 
 _EPOCH = -1  # of the random choices: that of no training step
 
@@ -33,20 +32,20 @@ def held_out(rows: Dataset, collate: Collate, loss_fn: LossFn, config: TrainConf
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         module = WithLoss(model, loss_fn, config.engine.precision)
-        total = torch.zeros((), dtype=torch.float64, device=device)
+        part_sums: list[Sums] = []
         for part in parts:
-            some = (
-                part if len(part) else ids[:1]
-            )  # all ranks go forward equally often: under ZeRO 3 they gather together
-            batch = collate(rows.take(some), Draw(config.seed, some, np.full(len(some), _EPOCH)))
-            sums = module({name: tensor.to(device) for name, tensor in batch.items()})[1]
-            total = total + (sums if len(part) else 0 * sums)
-        sums = ranks.total(total).tolist()
-        if sums[1] == 0:
+            # All ranks go forward equally often, as under ZeRO 3 they gather together; what is too much counts nothing.
+            batch_ids = part if len(part) else ids[:1]
+            draw = Draw(config.seed, batch_ids, np.full(len(batch_ids), _EPOCH))
+            batch = collate(rows.take(batch_ids), draw)
+            values = module({name: tensor.to(device) for name, tensor in batch.items()})[1]
+            part_sums.append(Sums(module.names, values if len(part) else 0 * values))
+        total, _ = added(part_sums).over_ranks()
+        if total.weight == 0:
             raise ValueError(
                 "the held-out data has no weight: none of its samples has anything to learn; name other data with "
                 "--held-out, or leave it out"
             )
-        return means(module.names, sums)
+        return total.means()
 
     return evaluate

@@ -8,7 +8,7 @@ bit. Every rank calls the host equally often. It knows nothing of Ray, and DeepS
 import contextlib
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,11 +24,14 @@ from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.clock import Clock, matmul_flops, memory_gb
 from pipeline.train.config import TrainConfig
 from pipeline.train.data.batches import Batches, Collate, Dataset, check_same, check_split, num_micro
-from pipeline.train.divergence import Divergence, some
-from pipeline.train.ema import Ema, masters
-from pipeline.train.engine import LossFn
-from pipeline.train.metrics import Metrics, means
+from pipeline.train.data.order import Stream
+from pipeline.train.divergence import Divergence, Health, first_ids
+from pipeline.train.ema import Ema
+from pipeline.train.loss import LossFn, Sums, Tensors, added
+from pipeline.train.manifest import NetworkSpec
+from pipeline.train.metrics import Metrics, Recorder
 from pipeline.train.schedule import factor
+from pipeline.train.slices import masters
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 """The model in evaluation mode, with averaged weights if there are any -> numbers to log. Called on every rank."""
@@ -37,8 +40,8 @@ Sample = Callable[[nn.Module], dict[str, np.ndarray]]
 """As `Evaluate`, but to pictures (H, W, C) uint8."""
 
 
-class Host:
-    """Who wants to know how a run goes; this one does not. Called on every rank."""
+class Supervisor:
+    """Who wants to know how a run goes, and may ask it to save; this one does not. Called on every rank."""
 
     def resumed(self, step: int) -> None:
         """Before the first step; `step` steps were done by an earlier run."""
@@ -58,190 +61,161 @@ class Host:
         return False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run: what is trained and how, where it is kept, and who is told."""
+
+    config: TrainConfig
+    network: NetworkSpec
+    store: Store
+    """Receives checkpoints/, metrics.jsonl, bad_steps.jsonl, tensorboard/, samples/ and model/."""
+    device: torch.device = torch.device("cpu")
+    supervisor: Supervisor = Supervisor()
+    accepted: Callable[[], None] | None = None
+    """Called on rank 0 when nothing speaks against the run any more, before anything in `store` changes."""
+
+
 def finished(config: TrainConfig, store: Store) -> bool:
     """Whether the weights of the last step were exported already: nothing is left to do."""
     return export.exported_step(store.sub("model")) == config.steps
 
 
 def train(
-    config: TrainConfig,
+    run: Run,
     *,
     model: nn.Module,
     loss_fn: LossFn,
     rows: Dataset,
     collate: Collate,
-    store: Store,
-    kind: str,
-    model_config: dict[str, Any],
-    facts: dict[str, Any] | None = None,
-    device: torch.device | None = None,
-    host: Host | None = None,
     evaluate: Evaluate | None = None,
     sample: Sample | None = None,
-    accepted: Callable[[], None] | None = None,
 ) -> None:
-    """Train `model`, with all ranks of the process group, and export it under `store`/model.
+    """Train `model`, with all ranks of the process group, and export it under `run.store`/model.
 
-    `accepted` is called on rank 0 when nothing speaks against the run any more, before anything in `store` changes.
-    `store` receives checkpoints/, metrics.jsonl, bad_steps.jsonl, tensorboard/, samples/ and model/. Raises ValueError
-    for a config that does not fit the data, the workers or the checkpoints there; FloatingPointError when training
-    diverged.
+    Raises ValueError for a config that does not fit the data, the workers or the checkpoints there; FloatingPointError
+    when training diverged.
     """
-    device, host = device or torch.device("cpu"), host or Host()
-    trackers.check(config.trackers)
-    _check_wanted(config, evaluate, sample)
+    config, device, supervisor = run.config, run.device, run.supervisor
+
+    # ---- refuse: before anything is built, what the config, the data and the ranks do not agree about ----
+    _check_wishes(config, evaluate, sample)
     check_split(config.global_batch, config.micro_batch, len(rows))
-    about = {"kind": kind, "model": model_config, "facts": facts or {}}
     order = rows.order(config.seed, config.window_blocks)
     check_same(order, device)
+
+    # ---- model, optimizer and average: the same on every rank, or shared out among them ----
     micros = num_micro(config.global_batch, config.micro_batch)
     engine = engines.build(model, loss_fn, config.engine, config.optim, device, micros)
     ema = Ema(engine.owned(), config.ema_decay) if config.ema_decay else None
-    if (evaluate or (sample and config.sample_every)) and ema and not engine.swappable:
+    if ema and not engine.swappable and (evaluate or config.sample_every):
         raise ValueError("averaged weights cannot be evaluated under --train.engine.zero-stage 3; use stage 0, 1 or 2")
-    checkpoints = Checkpoints(
-        store.sub("checkpoints"),
-        device,
-        keep=config.keep_checkpoints,
-        best=(config.keep_best, config.keep_best_mode) if config.keep_best else None,
-    )
-    start = state.restore(checkpoints, engine, ema, order, config.global_batch, about)
-    chain, latest = start.chain, dict(start.metrics)  # latest: the last values of what was measured
-    if chain.step > config.steps:
-        raise ValueError(
-            f"{store.url} was trained for {chain.step} steps already, and --train.steps is {config.steps}; "
-            "use a larger number, or a new run_dir"
-        )
-    host.resumed(chain.step)
-    metrics = None
-    if ranks.rank() == 0:
-        tracked = trackers.start(config.trackers, store, {"train": to_json(config), **about})
-        if accepted:
-            accepted()
-        metrics = Metrics(store, chain.step, tracked)
-        if chain.step:
-            metrics.write(chain.step, resume_read_mb=start.read_bytes / 1e6, resume_total_mb=start.total_bytes / 1e6)
-    health = Divergence(
-        max_bad_steps=config.max_bad_steps,
-        spike_factor=config.spike_factor,
-        window=config.spike_window,
-        max_spikes=config.max_spikes,
-        state=start.health,
-    )
+
+    # ---- resume: all that an uninterrupted run would know by now comes from the newest checkpoint that is whole ----
+    checkpoints = _checkpoints(run)
+    start = state.restore(checkpoints, engine, ema, order, config.global_batch, run.network)
+    _check_steps(run, start)
+    supervisor.resumed(start.chain.step)
+    recorder = _recorder(run, start)  # from here on the run folder changes
+    chain = start.chain  # a hash of all ids seen, which a later resume compares with the data
+    latest = dict(start.metrics)  # the last value of each metric, of which `keep_best` is one
+    divergence = _divergence(config, start.health)
+    clock = Clock()
     peak_flops = _peak_flops(config, device)
-    clock, seen, owed = Clock(), 0.0, False  # seen: sums since the last log line; owed: a checkpoint
+    logged: Sums | None = None  # since the last line of metrics
+    owed = False  # a checkpoint that was due at a step that went wrong
 
-    ending = contextlib.closing(metrics) if metrics else contextlib.nullcontext()
-    with (
-        ending,
-        Batches(
-            rows,
-            collate,
-            order,
-            global_batch=config.global_batch,
-            micro_batch=config.micro_batch,
-            first=chain.step,
-            last=config.steps,
-            pin_memory=device.type == "cuda",
-        ) as batches,
-    ):
-        model.train()
+    with contextlib.closing(recorder), _batches(run, rows, collate, order, chain.step) as batches:
+        model.train()  # an evaluation puts it back
         for batch in batches:
+            step = batch.step + 1  # steps done, once this one is
+            last = step == config.steps
             clock.lap("data")
-            sums, work = 0.0, 0.0
+
+            # ---- gradient: micro-batch by micro-batch, as memory holds the activations of one ----
+            micro_sums: list[Sums] = []
+            work = 0.0
             for i, micro in enumerate(batch.micro):
-                torch.manual_seed(_seed(config.seed, batch.step, i))
-                on_device = {name: t.to(device, non_blocking=True) for name, t in micro.items()}
-                sums = sums + engine.backward(on_device, last=i == len(batch.micro) - 1)
+                torch.manual_seed(_seed(config.seed, batch.step, i))  # by step, not by history: a resume draws alike
+                micro_sums.append(engine.backward(_moved(micro, device), last=i == len(batch.micro) - 1))
                 work += flops(model, micro) or 0.0
-            asked = sums.new_full(
-                (1,), float(host.should_checkpoint())
-            )  # travels with the sums: a question for all ranks
-            sums = ranks.total(torch.cat([sums, asked]))
-            loss_sum, weight, *more, asked = sums.tolist()  # the one moment at which a GPU is waited for
-            sums = sums[:-1]
-            tokens = dict(zip(engine.sum_names, more, strict=True)).get("tokens", 0.0)
+            # The one moment at which a GPU is waited for. Every rank learns here whether one of them must save now.
+            sums, asked = added(micro_sums).over_ranks(supervisor.should_checkpoint())
             clock.lap("backward")
+            # A GPU runs behind: its own events say how much of the wait was its forward pass.
             clock.shift(engine.forward_time.read(), of="backward", to="forward")
-            if weight == 0:
-                raise ValueError(
-                    f"step {batch.step + 1} has no weight: none of its samples has anything to learn; "
-                    f"look at {some(batch.ids)}"
-                )
+
+            # ---- update: by the gradient of the mean over the whole global batch, however it was cut ----
+            _check_weight(sums, step, batch.ids)
             lr = config.optim.lr * factor(config.schedule, batch.step, config.steps)
-            grad_norm = engine.step(lr, weight)
-            loss = loss_sum / weight
-            fault = health.judge(batch.step + 1, loss, grad_norm)
-            if fault and metrics:
-                metrics.bad_step(batch.step + 1, fault, loss, grad_norm, batch.ids)
-            last = batch.step + 1 == config.steps
-            health.stop_at_limit(batch.step + 1, batch.ids, last=last)
-            if ema and fault != "not_finite":
-                ema.update(engine.updates)
-            clock.lap("optimizer")
-            clock.step(samples=config.global_batch, flops=work, tokens=tokens)
-
+            grad_norm = engine.step(lr, sums.weight)
             chain = chain.next(batch.ids)
-            if fault != "not_finite":
-                seen = seen + sums
-            host.progress(chain.step, loss)
-            if chain.step % config.log_every == 0 or last:
-                values = _values(engine.sum_names, seen, clock.split(), peak_flops)
-                values |= {
-                    "lr": lr,
-                    "grad_norm": grad_norm,
-                    "skipped": chain.step - engine.updates,
-                    "spikes": health.spikes,
-                }
-                values |= memory_gb(device)
+
+            # ---- judge: a step that is not finite has changed nothing; all ranks judge by the same numbers ----
+            fault = divergence.judge(step, sums.loss, grad_norm)
+            if fault:
+                recorder.bad_step(step, fault, sums.loss, grad_norm, batch.ids)
+            divergence.stop_at_limit(step, batch.ids, last=last)
+            finite = fault != "not_finite"  # a spike was clipped and counts; what is not finite would spoil every mean
+            if finite:
+                logged = sums if logged is None else logged + sums
+                if ema:
+                    ema.update(engine.updates)
+            clock.lap("optimizer")
+            clock.step(samples=config.global_batch, flops=work, tokens=sums.tokens)
+            supervisor.progress(step, sums.loss)
+
+            # ---- log: means since the line before, and where the time went ----
+            if step % config.log_every == 0 or last:
+                values = _means_and_rates(logged, clock.split(), peak_flops)
+                values |= {"lr": lr, "grad_norm": grad_norm, "skipped": step - engine.updates}
+                values |= {"spikes": divergence.spikes} | memory_gb(device)
                 latest |= values
-                host.measured(chain.step, values)
-                if metrics:
-                    metrics.write(chain.step, **values)
-                seen = 0.0
-            if evaluate and (last or (config.eval_every and chain.step % config.eval_every == 0)):
+                supervisor.measured(step, values)
+                recorder.write(step, **values)
+                logged = None
+
+            # ---- evaluate and sample: the averaged weights, which are those that will be exported ----
+            if evaluate and _due(step, config.eval_every, last):
                 with engine.swapped(ema.pieces() if ema else None) as averaged:
-                    found = evaluate(averaged)
-                found = {f"eval/{name}": value for name, value in found.items()}
-                latest |= found
-                if metrics:
-                    metrics.write(chain.step, **found)
+                    scores = {f"eval/{name}": value for name, value in evaluate(averaged).items()}
+                latest |= scores
+                recorder.write(step, **scores)
                 clock.lap("evaluate")
-            if sample and config.sample_every and (last or chain.step % config.sample_every == 0):
+            if sample and config.sample_every and _due(step, config.sample_every, last):
                 with engine.swapped(ema.pieces() if ema else None) as averaged:
-                    pictures = sample(averaged)
-                for name, pixels in pictures.items() if metrics else ():
-                    metrics.picture(chain.step, name, pixels)
+                    for name, pixels in sample(averaged).items():
+                        recorder.picture(step, name, pixels)
                 clock.lap("evaluate")
-            owed = owed or chain.step % config.checkpoint_every == 0
-            if (owed and fault != "not_finite") or last or asked:  # what diverged must not push out what is sound
+
+            # ---- save: beside the next steps; what diverged must not push out what is sound ----
+            owed = owed or step % config.checkpoint_every == 0
+            if (owed and finite) or last or asked:
                 owed = False
-                _checkpointed(checkpoints, host)
-                state.save(
-                    checkpoints,
-                    engine,
-                    ema,
-                    chain,
-                    about,
-                    _worth(config.keep_best, latest, chain.step),
-                    health.state(),
-                    before=metrics.flush if metrics else None,
-                )
+                _report_commit(checkpoints, supervisor)
+                # With all that a resume needs to judge, compare and go on as if it had never stopped.
+                worth = _worth(config.keep_best, latest, step)
+                state.save(checkpoints, engine, ema, chain, run.network, worth, divergence.state(), recorder.flush)
                 if asked:  # the machine may be gone in a moment: commit before the next step
-                    _checkpointed(checkpoints, host)
+                    _report_commit(checkpoints, supervisor)
                 clock.lap("checkpoint")
-        _checkpointed(checkpoints, host)
-    export.export(
-        engine, ema.pieces() if ema else masters(engine.owned()), store.sub("model"), step=config.steps, about=about
-    )
+        _report_commit(checkpoints, supervisor)
+
+    # ---- export: the weights alone, for whoever uses the network ----
+    weights = ema.pieces() if ema else masters(engine.owned())
+    export.export(engine, weights, run.store.sub("model"), step=config.steps, about=to_json(run.network))
 
 
-def _check_wanted(config: TrainConfig, evaluate: Evaluate | None, sample: Sample | None) -> None:
+def _due(step: int, every: int, last: bool) -> bool:
+    return last or (every > 0 and step % every == 0)
+
+
+def _check_wishes(config: TrainConfig, evaluate: Evaluate | None, sample: Sample | None) -> None:
     """ValueError for what is asked for and cannot be had."""
+    trackers.check(config.trackers)
     if evaluate is None and (config.eval_every or config.keep_best.startswith("eval/")):
-        wanted = f"eval-every is {config.eval_every}" if config.eval_every else f"keep-best is {config.keep_best}"
+        wish = f"eval-every is {config.eval_every}" if config.eval_every else f"keep-best is {config.keep_best}"
         raise ValueError(
-            f"--train.{wanted}, and there is nothing to evaluate on; name data with --held-out, or leave it out"
+            f"--train.{wish}, and there is nothing to evaluate on; name data with --held-out, or leave it out"
         )
     if sample is None and config.sample_every:
         raise ValueError(
@@ -250,16 +224,81 @@ def _check_wanted(config: TrainConfig, evaluate: Evaluate | None, sample: Sample
         )
 
 
-def _checkpointed(checkpoints: Checkpoints, host: Host) -> None:
-    """Wait for the save in progress, if any, and tell the host: only what is committed is reported."""
+def _check_steps(run: Run, start: state.Start) -> None:
+    if start.chain.step > run.config.steps:
+        raise ValueError(
+            f"{run.store.url} was trained for {start.chain.step} steps already, and --train.steps is "
+            f"{run.config.steps}; use a larger number, or a new run_dir"
+        )
+
+
+def _checkpoints(run: Run) -> Checkpoints:
+    config = run.config
+    best = (config.keep_best, config.keep_best_mode) if config.keep_best else None
+    return Checkpoints(run.store.sub("checkpoints"), run.device, keep=config.keep_checkpoints, best=best)
+
+
+def _divergence(config: TrainConfig, health: Health) -> Divergence:
+    return Divergence(
+        max_bad_steps=config.max_bad_steps,
+        spike_factor=config.spike_factor,
+        window=config.spike_window,
+        max_spikes=config.max_spikes,
+        health=health,
+    )
+
+
+def _batches(run: Run, rows: Dataset, collate: Collate, order: Stream, first: int) -> Batches:
+    return Batches(
+        rows,
+        collate,
+        order,
+        global_batch=run.config.global_batch,
+        micro_batch=run.config.micro_batch,
+        first=first,
+        last=run.config.steps,
+        pin_memory=run.device.type == "cuda",
+    )
+
+
+def _moved(batch: Tensors, device: torch.device) -> Tensors:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def _check_weight(sums: Sums, step: int, ids: np.ndarray) -> None:
+    if sums.weight == 0:
+        raise ValueError(
+            f"step {step} has no weight: none of its samples has anything to learn; look at {first_ids(ids)}"
+        )
+
+
+def _recorder(run: Run, start: state.Start) -> Recorder:
+    """What takes the metrics of this rank: rank 0 writes them, and says what a resume has read."""
+    if ranks.rank() != 0:  # one writer for one file
+        return Recorder()
+    step = start.chain.step
+    # A tracker that cannot start is an error of the user: before `accepted`, after which the run counts as begun.
+    tracked = trackers.start(run.config.trackers, run.store, {"train": to_json(run.config), **to_json(run.network)})
+    if run.accepted:
+        run.accepted()
+    metrics = Metrics(run.store, step, tracked)
+    if step:
+        metrics.write(step, resume_read_mb=start.read_bytes / 1e6, resume_total_mb=start.total_bytes / 1e6)
+    return metrics
+
+
+def _report_commit(checkpoints: Checkpoints, supervisor: Supervisor) -> None:
+    """Wait for the save in progress, if any, and tell the supervisor: only what is committed is reported."""
+    # A collective, as are the calls of the supervisor: every rank comes here equally often, whoever asked for the save.
     if name := checkpoints.wait():
-        host.checkpointed(int(name.split("-")[0]), name)
+        supervisor.checkpointed(int(name.split("-")[0]), name)
 
 
 def _seed(seed: int, step: int, micro: int) -> int:
     """Seed of torch's own generator (dropout, Gumbel noise) for one micro-batch of one rank."""
-    words = hashlib.blake2b(f"{seed} {step} {ranks.rank()} {micro}".encode(), digest_size=8).digest()
-    return int.from_bytes(words, "little") >> 1
+    # Another one for each rank and micro-batch, as two of them must not drop the same units of different samples.
+    digest = hashlib.blake2b(f"{seed} {step} {ranks.rank()} {micro}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1  # torch takes 63 bits
 
 
 def _worth(metric: str, latest: dict[str, float], step: int) -> dict[str, float]:
@@ -274,20 +313,21 @@ def _worth(metric: str, latest: dict[str, float], step: int) -> dict[str, float]
     return {metric: latest[metric]} if metric in latest else {}
 
 
-def _values(
-    names: list[str], sums: torch.Tensor | float, times: dict[str, float], peak_flops: float
-) -> dict[str, float]:
-    """One line of metrics: means of the sums since the line before (0.0 if no step was sound), times and rates."""
-    work = times.pop("flops_per_s", 0.0)
+def _means_and_rates(sums: Sums | None, times: dict[str, float], peak_flops: float) -> dict[str, float]:
+    """One line of metrics: means (none if no step since the line before was sound), then times and rates."""
+    # Operations are those of a whole rank, so MFU is of its device, and needs no sum over ranks.
+    rates = dict(times)
+    work = rates.pop("flops_per_s", 0.0)
     if work:
-        times["tflops_per_s"] = work / 1e12
+        rates["tflops_per_s"] = work / 1e12
     if work and peak_flops:
-        times["mfu"] = work / peak_flops
-    return (means(names, sums.tolist()) if isinstance(sums, torch.Tensor) else {}) | times
+        rates["mfu"] = work / peak_flops
+    return (sums.means() if sums else {}) | rates
 
 
 def _peak_flops(config: TrainConfig, device: torch.device) -> float:
     """What MFU refers to; 0 if it is not wanted."""
+    # Of the precision that the step computes in: bf16 products are several times as fast.
     if config.peak_tflops == 0:
         return matmul_flops(device, torch.bfloat16 if config.engine.precision == "bf16" else torch.float32)
     return 1e12 * (config.peak_tflops or 0.0)

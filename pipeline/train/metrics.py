@@ -9,7 +9,7 @@ is called: before a checkpoint is committed, so that no line of a step that a re
 import json
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,31 @@ BAD_STEPS = "bad_steps.jsonl"
 _FOLDER = "tensorboard"
 
 
-class Metrics:
+class Recorder:
+    """Takes what a run measures, and keeps nothing: that of every rank but the first, so that the loop asks none."""
+
+    def write(self, step: int, **values: float) -> None:
+        """Record numbers measured after `step` steps; a name such as `eval/psnr_db` groups charts."""
+
+    def bad_step(self, step: int, fault: str, loss: float, grad_norm: float, ids: np.ndarray) -> None:
+        """Record that the `step`-th step went wrong, and with which samples, (n,) ids."""
+
+    def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
+        """Record a picture (H, W, C) uint8, C 1 or 3, made after `step` steps."""
+
+    def flush(self) -> None:
+        """Make everything written so far visible in the store; may run beside `write`."""
+
+    def close(self) -> None:
+        """Flush and close."""
+
+
+class Metrics(Recorder):
     """Metrics of a run that starts, or resumes, after `step` steps; `trackers` get the numbers too."""
 
     def __init__(self, store: Store, step: int, trackers: Sequence[sinks.Tracker] = ()) -> None:
-        self._store, self._trackers = store, list(trackers)
+        self._store = store
+        self._trackers = list(trackers)
         self._folder = Path(store.local_path) if store.is_local else Path(tempfile.mkdtemp(prefix="metrics-"))
         for name in (FILE, *([BAD_STEPS] if store.exists(BAD_STEPS) else [])):
             kept = [line for line in read(store, name) if line["step"] <= step]
@@ -42,7 +62,7 @@ class Metrics:
         self._board = SummaryWriter(str(self._folder / _FOLDER), purge_step=step + 1)
 
     def write(self, step: int, **values: float) -> None:
-        """Record numbers measured after `step` steps; a name such as `eval/psnr_db` groups charts."""
+        """See `Recorder`."""
         self._lines.write(
             step=step, **{name: value if math.isfinite(value) else None for name, value in values.items()}
         )
@@ -51,7 +71,7 @@ class Metrics:
         sinks.write(self._trackers, step, values)
 
     def bad_step(self, step: int, fault: str, loss: float, grad_norm: float, ids: np.ndarray) -> None:
-        """Record that the `step`-th step went wrong, and with which samples."""
+        """See `Recorder`."""
         numbers = {
             name: value if math.isfinite(value) else str(value)  # JSON knows neither nan nor inf
             for name, value in (("loss", loss), ("grad_norm", grad_norm))
@@ -60,47 +80,35 @@ class Metrics:
             JsonLines(file).write(step=step, fault=fault, **numbers, sample_ids=ids.tolist())
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
-        """Record a picture (H, W, C) uint8, C 1 or 3, made after `step` steps."""
+        """See `Recorder`."""
         self._board.add_image(name, pixels, step, dataformats="HWC")
         self._store.write(f"samples/{step:08d}-{name}.png", encode_png(pixels))
 
     def flush(self) -> None:
-        """Make everything written so far visible in the store; may run beside `write`."""
+        """See `Recorder`."""
         self._board.flush()
         if not self._store.is_local:
             for path in (*self._folder.glob("*.jsonl"), *(self._folder / _FOLDER).iterdir()):
                 self._store.write(str(path.relative_to(self._folder)), path.read_bytes())
 
     def close(self) -> None:
-        """Flush and close."""
+        """See `Recorder`."""
         self.flush()
         self._file.close()
         self._board.close()
         sinks.close(self._trackers)
 
 
-def means(names: Sequence[str], sums: Sequence[float]) -> dict[str, float]:
-    """What to log of sums as an engine adds them up: `loss` and each of `names`, by its own weight if it has one.
-
-    `sums` is the loss, its weight, and one for each name. The sum `x` is divided by the sum `x/weight` if there is such
-    a one (and left out where that is 0), else by the weight of the loss. `tokens` is no mean: see `Clock.step`.
-    """
-    loss, weight, *more = sums
-    named = dict(zip(names, more, strict=True))
-    out = {"loss": loss / weight}
-    for name, value in named.items():
-        own = named.get(f"{name}/weight", weight)
-        if own and name != "tokens" and not name.endswith("/weight"):
-            out[name] = value / own
-    return out
-
-
-def share(lines: Sequence[dict[str, Any]], part: str) -> float | None:
+def share(lines: Sequence[Mapping[str, float]], part: str) -> float | None:
     """Which part of the time of training went into one part of a step, such as `checkpoint_s`; None without a line."""
     timed = [line for line in lines if "step_s" in line]
-    steps = [b["step"] - a for a, b in zip([0, *(line["step"] for line in timed)], timed, strict=False)]
-    whole_s = sum(n * line["step_s"] for n, line in zip(steps, timed, strict=True))
-    return sum(n * line.get(part, 0.0) for n, line in zip(steps, timed, strict=True)) / whole_s if timed else None
+    whole_s = part_s = last = 0.0
+    for line in timed:  # each is a mean over the steps since the one before
+        steps = line["step"] - last
+        last = line["step"]
+        whole_s += steps * line["step_s"]
+        part_s += steps * line.get(part, 0.0)
+    return part_s / whole_s if timed else None
 
 
 def read(store: Store, name: str = FILE) -> list[dict[str, Any]]:
@@ -108,13 +116,13 @@ def read(store: Store, name: str = FILE) -> list[dict[str, Any]]:
     if not store.exists(name):
         return []
     lines = store.read(name).decode(errors="replace").split("\n")[:-1]  # what no newline ends was cut by a kill
-    found = []
+    whole = []
     for number, line in enumerate(lines, start=1):
         try:
             values = json.loads(line)
             if not isinstance(values["step"], int):
                 raise TypeError
-            found.append(values)
+            whole.append(values)
         except (ValueError, TypeError, KeyError):
             logger.warning("warning: %s/%s: line %d is damaged and left out", store.url, name, number)
-    return found
+    return whole

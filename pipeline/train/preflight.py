@@ -27,9 +27,9 @@ from pipeline.models.networks import NETWORKS, LossFn, flops
 from pipeline.storage import Store
 from pipeline.train import blocks, metrics
 from pipeline.train import engine as engines
-from pipeline.train.checkpoint import committed, open_saved
 from pipeline.train.config import EngineConfig, TrainConfig
 from pipeline.train.data.batches import check_split, num_micro
+from pipeline.train.saved import committed, open_saved
 
 _FLOAT = 4
 _BUCKET = 50_000_000  # elements, as in `engine.ZeroEngine`
@@ -131,7 +131,7 @@ def measure(load: Workload, config: TrainConfig, world: int, device: torch.devic
         start = time.perf_counter()
         for i in range(micros):
             sums = engine.backward(batch, last=i == micros - 1)
-        engine.step(config.optim.lr, float(sums[1]))  # the norm that it returns was waited for
+        engine.step(config.optim.lr, sums.weight)  # the norm that it returns was waited for
         engine.forward_time.read()
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -281,11 +281,10 @@ def measured(url: str) -> Measured:
         raise ValueError(
             f"{url} has no metrics.jsonl or no checkpoint; name the folder of a training run with --compare"
         )
-    size_bytes = sum(file.size_bytes for file in open_saved(store.sub("checkpoints"), names[0]).facts["files"])
     return Measured(
         memory_gb=max(line["peak_memory_gb"] for line in lines),
         step_s=median(line["step_s"] for line in lines),
-        checkpoint_mb=size_bytes / 1e6,
+        checkpoint_mb=open_saved(store.sub("checkpoints"), names[0]).manifest.size_bytes / 1e6,
     )
 
 

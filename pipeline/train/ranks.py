@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from cluster import env
+
 T = TypeVar("T")
 
 
@@ -33,9 +35,10 @@ def device(use_gpu: bool) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ValueError("a GPU was asked for and torch sees none; use --cluster.no-use-gpu, or another machine")
-    found = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    torch.cuda.set_device(found)
-    return found
+    env.apply("worker")
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)
+    return device
 
 
 def total(values: torch.Tensor) -> torch.Tensor:

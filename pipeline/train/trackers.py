@@ -12,8 +12,9 @@ import importlib.util
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol
 
 from pipeline.log import clean, clean_url, logger
 from pipeline.storage import Store
@@ -49,15 +50,15 @@ def check(names: Sequence[TrackerName]) -> None:
         )
 
 
-def start(names: Sequence[TrackerName], store: Store, config: dict[str, Any]) -> list[Tracker]:
+def start(names: Sequence[TrackerName], store: Store, config: Mapping[str, object]) -> list[Tracker]:
     """The trackers of the run kept in `store`; ValueError, in one line, if one of them cannot start."""
     started: list[Tracker] = []
     for name in names:
         try:
-            started.append({"wandb": _Wandb, "mlflow": _MLflow}[name](store, config))
+            started.append(_Wandb(store, config) if name == "wandb" else _MLflow(store, config))
         except Exception as error:
             raise ValueError(
-                f"--train.trackers: {name} did not start ({_said(error)}); mend its environment variables, or "
+                f"--train.trackers: {name} did not start ({_reason(error)}); mend its environment variables, or "
                 "leave it out"
             ) from error
     return started
@@ -66,7 +67,7 @@ def start(names: Sequence[TrackerName], store: Store, config: dict[str, Any]) ->
 def write(trackers: list[Tracker], step: int, values: dict[str, float]) -> None:
     """Hand numbers to all of them; those that fail are taken out of the list."""
     for tracker in list(trackers):
-        if not _works(tracker, tracker.write, step, values):
+        if not _works(tracker, partial(tracker.write, step, values)):
             trackers.remove(tracker)
 
 
@@ -76,20 +77,20 @@ def close(trackers: Sequence[Tracker]) -> None:
         _works(tracker, tracker.close)
 
 
-def _works(tracker: Tracker, call: Callable[..., None], *args: Any) -> bool:
+def _works(tracker: Tracker, call: Callable[[], None]) -> bool:
     try:
-        call(*args)
+        call()
     except Exception as error:  # noqa: BLE001 - whatever a service of others does, training goes on
         logger.warning(
             "warning: %s takes no more metrics (%s); metrics.jsonl has them all",
             type(tracker).__name__.strip("_"),
-            _said(error),
+            _reason(error),
         )
         return False
     return True
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return clean(" ".join(str(error).split()) or type(error).__name__, limit=200)
 
 
@@ -103,7 +104,7 @@ def _id(store: Store) -> str:
 
 
 class _Wandb:
-    def __init__(self, store: Store, config: dict[str, Any]) -> None:
+    def __init__(self, store: Store, config: Mapping[str, object]) -> None:
         import wandb
 
         # No metadata: it would hold the command line and the folder's git remote.
@@ -127,13 +128,14 @@ class _Wandb:
 
 
 class _MLflow:
-    def __init__(self, store: Store, config: dict[str, Any]) -> None:
+    def __init__(self, store: Store, config: Mapping[str, object]) -> None:
         from mlflow import MlflowClient
 
-        self._client, tag = MlflowClient(), _id(store)
+        self._client = MlflowClient()
+        tag = _id(store)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "triptych")
-        found = self._client.get_experiment_by_name(name)
-        experiment = found.experiment_id if found else self._client.create_experiment(name)
+        known_experiment = self._client.get_experiment_by_name(name)
+        experiment = known_experiment.experiment_id if known_experiment else self._client.create_experiment(name)
         known = self._client.search_runs([experiment], f"tags.triptych_run = '{tag}'", max_results=1)
         run = (
             known[0]
@@ -156,9 +158,11 @@ class _MLflow:
         self._client.set_terminated(self._id)
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    return [
-        pair
-        for key, value in config.items()
-        for pair in (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)])
-    ]
+def _flat(config: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
+    pairs: list[tuple[str, object]] = []
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            pairs += _flat(value, f"{prefix}{key}.")
+        else:
+            pairs.append((f"{prefix}{key}", value))
+    return pairs

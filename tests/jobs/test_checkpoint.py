@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from jobs.checkpoint import Checkpoint, main
 from pipeline.storage import Store
-from pipeline.train.checkpoint import committed
+from pipeline.train.saved import committed
 from tests.train import tiny
 
 

@@ -290,47 +290,33 @@ def test_a_hostile_manifest_of_a_corpus(folder: Path, key: str, value: object) -
         corpus.read_corpora([f"{folder}/codes"])
 
 
-NOTES = (
-    "updates",
-    "world_size",
-    "chain",
-    "model",
-    "averaged",
-    "engine",
-    "shapes",
-    "aliases",
-    "about",
-    "step",
-    "format",
-    "pieces",
-    "chunks",
-)
+ENTRIES = ("world_size", "contents", "step", "format", "pieces", "chunks")
+CONTENTS = ("updates", "chain", "digest", "averaged", "engine", "shapes", "network")
+OPTIONAL = ("aliases", "metrics", "health")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        *(lambda facts, key=key: facts.pop(key) and None for key in NOTES),
-        *(
-            lambda facts, key=key: facts.update({key: [[1]]})
-            for key in (*NOTES, "metrics", "health")
-            if key != "chunks"
-        ),
-        lambda facts: facts["shapes"].update(gain=[10**12]),
-        lambda facts: facts["shapes"].update(gain=[-1, -1]),
-        lambda facts: facts["shapes"].update(gain=["1"]),
-        lambda facts: facts["shapes"].update(new=[10**10]),
-        lambda facts: facts["shapes"].update(gain=[2**40, 2**40]),
-        lambda facts: facts["shapes"].update(gain=[1] * 100),
-        lambda facts: facts.update(aliases={"x": "nothing"}),
-        lambda facts: facts.update(aliases={"x": 3}),
-        lambda facts: facts.update(aliases={f"x{i}": "embed.weight" for i in range(10**4)}),
-        lambda facts: facts.update(metrics={"loss": 10**400}),
-        lambda facts: facts.update(metrics={"\x1b[2J": 1.0}),
-        lambda facts: facts["about"].update(kind="\x1b[2J"),
-        lambda facts: facts["chain"].update(more=1),
-        lambda facts: facts["pieces"]["master"].update(gain=[[1, i, i + 1000, 400] for i in range(0, 10**6, 1000)]),
-        lambda facts: facts["pieces"]["master"].update(gain=[[1, 0.0, 1.0, 400.0]]),
+        *(lambda facts, key=key: facts.pop(key) and None for key in ENTRIES),
+        *(lambda facts, key=key: facts.update({key: [[1]]}) for key in ENTRIES),
+        *(lambda facts, key=key: facts["contents"].pop(key) and None for key in CONTENTS),
+        *(lambda facts, key=key: facts["contents"].update({key: [[1]]}) for key in (*CONTENTS, *OPTIONAL)),
+        lambda facts: facts["contents"]["shapes"].update(gain=[10**12]),
+        lambda facts: facts["contents"]["shapes"].update(gain=[-1, -1]),
+        lambda facts: facts["contents"]["shapes"].update(gain=["1"]),
+        lambda facts: facts["contents"]["shapes"].update(new=[10**10]),
+        lambda facts: facts["contents"]["shapes"].update(gain=[2**40, 2**40]),
+        lambda facts: facts["contents"]["shapes"].update(gain=[1] * 100),
+        lambda facts: facts["contents"].update(aliases={"x": "nothing"}),
+        lambda facts: facts["contents"].update(aliases={"x": 3}),
+        lambda facts: facts["contents"].update(aliases={f"x{i}": "embed.weight" for i in range(10**4)}),
+        lambda facts: facts["contents"].update(metrics={"loss": 10**400}),
+        lambda facts: facts["contents"].update(metrics={"\x1b[2J": 1.0}),
+        lambda facts: facts["contents"]["network"].update(kind="\x1b[2J"),
+        lambda facts: facts["contents"]["chain"].update(more=1),
+        lambda facts: facts["pieces"]["master"].update(gain=[n for i in range(1000) for n in (1, i, i + 1000, 400)]),
+        lambda facts: facts["pieces"]["master"].update(gain=[1, 0.0, 1.0, 400.0]),
         lambda facts: facts["files"][0].update(size_bytes=10 * 2**40),
         lambda facts: facts["files"][1].update(size_bytes=2**50),
         lambda facts: facts["files"][1].update(path="../../x"),

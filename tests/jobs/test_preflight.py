@@ -11,7 +11,7 @@ from pipeline.storage import Store
 from pipeline.tokenize.media import IMAGE
 from pipeline.tokenize.tokenizer import export_tokenizer
 from pipeline.train import metrics
-from pipeline.train.checkpoint import committed, open_saved
+from pipeline.train.saved import committed, open_saved
 from tests.tokenize import toy
 from tests.train import tiny
 
@@ -124,7 +124,7 @@ def test_a_finished_run_is_set_beside_its_plan(toml, tmp_path, capsys):
     tiny.train(tiny.config("torch", steps=4), tiny.dataset(tmp_path / "data").url, str(tmp_path / "run"))
     plan = shown(capsys, config=toml, job="train_dvae", peak_tflops=1, compare=str(tmp_path / "run"))
     checkpoints = Store(str(tmp_path / "run")).sub("checkpoints")
-    files = open_saved(checkpoints, committed(checkpoints)[0]).facts["files"]
+    files = open_saved(checkpoints, committed(checkpoints)[0]).manifest.files
     found, predicted, error = plan["measured checkpoint_mb"].replace(", predicted", "").replace(":", "").split()
     assert float(found) == pytest.approx(sum(file.size_bytes for file in files) / 1e6, rel=1e-3)
     assert predicted == "0.7815" and float(error.rstrip("%")) == pytest.approx(

@@ -17,7 +17,7 @@ from pipeline.tokenize.grammar import Grammar
 from pipeline.tokenize.text import TextTokenizer
 from pipeline.train import metrics
 from pipeline.train.config import EngineConfig, TrainConfig
-from pipeline.train.loop import Host
+from pipeline.train.loop import Supervisor
 
 torch.set_num_threads(1)
 TOKENIZER = "f" * 64
@@ -61,17 +61,17 @@ def test_two_corpora_are_mixed_by_weight_and_the_mix_is_part_of_the_run(tmp_path
     train = TrainConfig(steps=4, global_batch=10, log_every=2, checkpoint_every=2, engine=EngineConfig(backend="torch"))
     codes = corpus(tmp_path / "a", 20), corpus(tmp_path / "b", 50)
     config = TrainGPT(run_dir=str(tmp_path / "run"), codes=codes, weights=(3, 2), seq_len=64, train=train)
-    worker({"config": config}, Host())
+    worker(config, Supervisor())
     store = Store(config.run_dir)
     assert [line["step"] for line in metrics.read(store) if "loss" in line] == [2, 4]
     assert read_json(store, "model/config.json")["facts"]["tokenizer_sha256"] == TOKENIZER
     longer = replace(config, train=replace(train, steps=6))
     for other in (replace(longer, weights=(2, 3)), replace(longer, weights=()), replace(longer, codes=codes[::-1])):
         with pytest.raises(ValueError, match="trained on other samples: the dataset, a weight"):
-            worker({"config": other}, Host())
-    worker({"config": replace(longer, weights=(0.6, 0.4))}, Host())  # the same shares
+            worker(other, Supervisor())
+    worker(replace(longer, weights=(0.6, 0.4)), Supervisor())  # the same shares
     with pytest.raises(ValueError, match=r"/c and .*/a were made with different tokenizers \(text_sha256"):
-        worker({"config": replace(config, codes=(codes[0], corpus(tmp_path / "c", 20, "other words")))}, Host())
+        worker(replace(config, codes=(codes[0], corpus(tmp_path / "c", 20, "other words"))), Supervisor())
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from pipeline.models.quantizers import FSQ
 from pipeline.train import engine as engines
 from pipeline.train import ranks
 from pipeline.train.config import EngineConfig, OptimConfig
-from pipeline.train.ema import masters
-from pipeline.train.engine import LossFn
+from pipeline.train.loss import LossFn, added
+from pipeline.train.slices import masters
 from tests.train import tiny
 
 Batch = dict[str, torch.Tensor]
@@ -70,12 +70,10 @@ def steps(
     losses, share = [], 8 // ranks.world_size()
     for _ in range(20):
         mine = {k: v[ranks.rank() * share : (ranks.rank() + 1) * share] for k, v in batch_of(generator).items()}
-        sums = 0.0
-        for i in range(micro):
-            sums = sums + engine.backward({k: v.chunk(micro)[i] for k, v in mine.items()}, last=i == micro - 1)
-        loss, weight = ranks.total(sums)[:2].tolist()
-        engine.step(1e-4, weight)
-        losses.append(loss / weight)
+        parts = [{k: v.chunk(micro)[i] for k, v in mine.items()} for i in range(micro)]
+        sums, _ = added(engine.backward(part, last=part is parts[-1]) for part in parts).over_ranks()
+        engine.step(1e-4, sums.weight)
+        losses.append(sums.loss)
     return losses, {n: full.clone() for n, full in engine.assembled(masters(engine.owned()))}
 
 

@@ -8,8 +8,11 @@ from safetensors.torch import load
 from pipeline.manifest import sealed
 from pipeline.storage import CorruptFileError, Store
 from pipeline.train import checkpoint as module
-from pipeline.train.checkpoint import KINDS, Checkpoints, Want, best_saved, committed, open_saved
-from pipeline.train.engine import Slice
+from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.data.order import Chain
+from pipeline.train.manifest import CHUNK, KINDS, Contents, NetworkSpec
+from pipeline.train.saved import Want, best_saved, committed, open_saved
+from pipeline.train.slices import Slice
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -28,12 +31,26 @@ def store(tmp_path):
     return Store(str(tmp_path))
 
 
-def save(store, step, state=None, *, keep=9, ema=True, best=None, **facts):
+def contents(metrics=None):
+    chain = Chain(step=1, value="", anchor="", stream="")
+    spec = NetworkSpec(kind="tiny", model={"n": 1})
+    return Contents(
+        updates=1,
+        chain=chain,
+        network=spec,
+        digest="d",
+        averaged=True,
+        engine="torch",
+        shapes={},
+        metrics=metrics or {},
+    )
+
+
+def save(store, step, state=None, *, keep=9, ema=True, best=None, metrics=None):
     state = state or slices(step)
     checkpoints = Checkpoints(store, CPU, keep=keep, best=best)
-    checkpoints.save(
-        step, state, [s.master * 2 for s in state] if ema else None, {"count": torch.tensor(step)}, note=1, **facts
-    )
+    average = [s.master * 2 for s in state] if ema else None
+    checkpoints.save(step, state, average, {"count": torch.tensor(step)}, contents(metrics))
     return checkpoints.wait()
 
 
@@ -53,7 +70,7 @@ def test_what_is_saved_is_read_back_by_any_range(store):
             assert torch.equal(read(saved, s.name, start, stop, "exp_avg_sq"), s.exp_avg_sq[start:stop])
             assert torch.equal(read(saved, s.name, start, stop, "ema"), 2 * s.master[start:stop])
     assert saved.statics()["count"] == 3
-    assert (saved.facts["step"], saved.facts["world_size"], saved.facts["note"]) == (3, 1, 1)
+    assert (saved.manifest.step, saved.manifest.world_size, saved.manifest.contents) == (3, 1, contents())
 
 
 def test_files_are_plain_safetensors(store):
@@ -68,7 +85,7 @@ def test_saving_copies_before_it_returns(store):
     state = slices()
     expected = state[0].master.clone()
     checkpoints = Checkpoints(store, CPU, keep=1)
-    checkpoints.save(1, state, None, {})
+    checkpoints.save(1, state, None, {}, contents())
     state[0].master.zero_()
     assert torch.equal(read(open_saved(store, checkpoints.wait()), "a.weight", 0, 1000), expected)
     assert checkpoints.wait() is None
@@ -79,11 +96,11 @@ def test_a_reader_fetches_little_more_than_it_needs(store):
     saved = open_saved(store, save(store, 1, million, ema=False))
     quarter = 1 << 18
     for part in range(4):
-        saved.bytes_read[0] = 0
+        saved.bytes_read = 0
         wants = [Want(kind=kind, name="big", start=part * quarter, into=torch.empty(quarter)) for kind in KINDS[:3]]
         saved.read(wants)
         assert torch.equal(wants[1].into, million[0].exp_avg[part * quarter : (part + 1) * quarter])
-        assert saved.bytes_read[0] <= 3 * (4 * quarter + module.CHUNK)
+        assert saved.bytes_read <= 3 * (4 * quarter + CHUNK)
 
 
 def damage(store, name, how):
@@ -186,7 +203,7 @@ def test_a_failed_write_is_raised_on_the_training_thread(store, monkeypatch):
 
     monkeypatch.setattr(Store, "write", full)
     checkpoints = Checkpoints(store, CPU, keep=1)
-    checkpoints.save(1, slices(), None, {})
+    checkpoints.save(1, slices(), None, {}, contents())
     with pytest.raises(OSError, match="checkpoint 00000001-.* was not written: .*no space left"):
         checkpoints.wait()
     monkeypatch.undo()
@@ -203,7 +220,7 @@ def test_a_write_that_fails_twice_is_tried_again(store, monkeypatch):
         return write(self, name, data)
 
     monkeypatch.setattr(Store, "write", flaky)
-    assert open_saved(store, save(store, 1)).facts["step"] == 1
+    assert open_saved(store, save(store, 1)).manifest.step == 1
 
 
 def test_what_belongs_to_a_checkpoint_is_done_before_its_commit_and_beside_training(store):
@@ -212,7 +229,7 @@ def test_what_belongs_to_a_checkpoint_is_done_before_its_commit_and_beside_train
     def before():
         seen.append((threading.current_thread() is threading.main_thread(), checkpoints.names()))
 
-    checkpoints.save(1, slices(), None, {}, before)
+    checkpoints.save(1, slices(), None, {}, contents(), before)
     name = checkpoints.wait()
     assert seen == [(False, [])] and checkpoints.names() == [name]
 
@@ -220,7 +237,7 @@ def test_what_belongs_to_a_checkpoint_is_done_before_its_commit_and_beside_train
 def test_a_rank_that_never_finishes_is_named(store, monkeypatch):
     checkpoints = Checkpoints(store, CPU, keep=1, timeout_s=0.1)
     monkeypatch.setattr(module.ranks, "world_size", lambda: 2)
-    checkpoints.save(1, slices(), None, {})
+    checkpoints.save(1, slices(), None, {}, contents())
     checkpoints._thread.join()
     monkeypatch.undo()
     with pytest.raises(OSError, match="rank 1 did not finish"):
@@ -231,7 +248,7 @@ def test_a_rank_that_fails_is_named_at_once(store, monkeypatch):
     checkpoints = Checkpoints(store, CPU, keep=1)
     monkeypatch.setattr(module.ranks, "world_size", lambda: 2)
     store.write(f"00000001-{checkpoints._attempt}/rank-00001.safetensors.failed", b"OSError: no space left")
-    checkpoints.save(1, slices(), None, {})
+    checkpoints.save(1, slices(), None, {}, contents())
     checkpoints._thread.join(10)
     monkeypatch.undo()
     with pytest.raises(OSError, match="rank 1 failed: OSError: no space left"):
@@ -243,7 +260,7 @@ def test_a_rank_says_that_it_failed(store, monkeypatch):
     monkeypatch.setattr(module.ranks, "rank", lambda: 1)
     checkpoints = Checkpoints(store, CPU, keep=1)
     monkeypatch.setattr(checkpoints, "_write", lambda *_: (_ for _ in ()).throw(OSError("the key expired")))
-    checkpoints.save(1, slices(), None, {})
+    checkpoints.save(1, slices(), None, {}, contents())
     checkpoints._thread.join(10)
     (failed,) = (name for name in store.list() if name.endswith(".failed"))
     assert "rank-00001" in failed and store.read(failed) == b"OSError: the key expired"
@@ -264,7 +281,7 @@ def test_what_cannot_be_deleted_is_a_warning(store, monkeypatch, caplog):
     monkeypatch.setattr(Store, "delete", lambda self, name: (_ for _ in ()).throw(PermissionError("no DeleteObject")))
     name = save(store, 2, keep=1)
     assert "old checkpoints" in caplog.text and "no DeleteObject" in caplog.text
-    assert open_saved(store, name).facts["step"] == 2
+    assert open_saved(store, name).manifest.step == 2
 
 
 def test_works_on_s3(bucket):
@@ -280,12 +297,12 @@ def test_works_on_a_remote_store():
     assert Checkpoints(store, CPU, keep=1).names() == [name]
 
 
-def test_a_later_format_is_refused(store):
+def test_another_format_is_refused(store):
     name = save(store, 1)
     facts = json.loads(store.read(f"{name}/manifest.json"))
-    facts["format"] = 2
+    facts["format"] = 1
     store.write(f"{name}/manifest.json", sealed(facts))
-    with pytest.raises(ValueError, match="format 2.*new run_dir"):
+    with pytest.raises(ValueError, match="format 1, this version reads 2; use a new run_dir"):
         open_saved(store, name)
 
 
@@ -293,13 +310,16 @@ def test_a_later_format_is_refused(store):
     ("change", "error"),
     [
         (lambda facts: facts["pieces"].pop("exp_avg"), "lie in none"),
-        (lambda facts: facts.update(pieces=[]), "pieces .*no dict"),
-        (lambda facts: facts["pieces"]["master"].update(b=[[1, 0]]), "lie in none"),
-        (lambda facts: facts["pieces"]["master"].update(b=[["1", 0, 20, 0]]), "lie in none"),
-        (lambda facts: facts["pieces"]["master"].update(b=[[9, 0, 20, 0]]), "lie in none"),
-        (lambda facts: facts["pieces"]["master"].update(b=[[1, 0, 20, 1 << 40]]), "lie in none"),
+        (lambda facts: facts.update(pieces=[]), r"pieces is \[\], not of the type"),
+        (lambda facts: facts["pieces"]["master"].update(b=[1, 0]), "lie in none"),
+        (lambda facts: facts["pieces"]["master"].update(b=["1", 0, 20, 0]), r"b'\]\[0\] is .*, not of the type int"),
+        (lambda facts: facts["pieces"]["master"].update(b=[9, 0, 20, 0]), "lie in none"),
+        (lambda facts: facts["pieces"]["master"].update(b=[1, 0, 20, 1 << 40]), "lie in none"),
+        (lambda facts: facts["pieces"]["master"].update(b=[1, 0, 20, 10**30]), "lie in none"),
+        (lambda facts: facts["pieces"]["master"].update(b=[1, 0, 1 << 62, 0] * 4), "lie in none"),
         (lambda facts: facts["chunks"].pop(), "lie in none"),
-        (lambda facts: facts.update(files=7), "is no manifest"),
+        (lambda facts: facts["contents"].pop("chain"), "contents.chain is missing"),
+        (lambda facts: facts.update(files=7), "is no manifest of a checkpoint: files is 7"),
     ],
 )
 def test_a_manifest_that_was_sealed_again_is_checked(store, change, error):

@@ -3,14 +3,16 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.train.divergence import FEWEST, Divergence
+from pipeline.config import from_json, to_json
+from pipeline.train.divergence import FEWEST, Divergence, Health
 
 IDS = np.arange(20)
 
 
 def health(state=None, **changes):
     return Divergence(
-        **{"max_bad_steps": 3, "spike_factor": 5.0, "window": 20, "max_spikes": 2, "state": state} | changes
+        **{"max_bad_steps": 3, "spike_factor": 5.0, "window": 20, "max_spikes": 2, "health": state or Health()}
+        | changes
     )
 
 
@@ -83,6 +85,6 @@ def test_a_resumed_run_judges_as_an_uninterrupted_one():
     for cut in (10, 51, 56, 91):
         first = health()
         found = faults(first, losses[:cut])
-        second = health(json.loads(json.dumps(first.state())))
+        second = health(from_json(Health, json.loads(json.dumps(to_json(first.state())))))
         assert found + faults(second, losses[cut:], first=cut + 1) == expected
         assert second.state() == straight.state()

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from pipeline.train.ema import Ema, masters
-from pipeline.train.engine import Slice
+from pipeline.train.ema import Ema
+from pipeline.train.slices import Slice, masters
 
 
 def slices(*values):

@@ -162,9 +162,9 @@ def test_a_step_that_is_not_finite_changes_nothing(loss_fn):
 def test_sums_come_under_their_names_and_need_no_gradient():
     one = engine()
     sums = one.backward(a_batch(), last=True)
-    assert one.sum_names == ["accuracy"]
-    assert sums.shape == (3,) and sums.dtype == torch.float64 and not sums.requires_grad
-    assert sums[1] == 20
+    assert sums.names == ("accuracy",)
+    assert sums.values.shape == (3,) and sums.values.dtype == torch.float64 and not sums.values.requires_grad
+    assert sums.weight == 20
 
 
 def test_bf16_computes_in_bfloat16_and_keeps_fp32_parameters():

@@ -6,15 +6,19 @@ from safetensors.torch import load
 from torch import nn
 
 from pipeline import storage
+from pipeline.config import to_json
 from pipeline.manifest import read_manifest
 from pipeline.storage import Store
 from pipeline.train import state
-from pipeline.train.checkpoint import Checkpoints, open_saved
+from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.config import EngineConfig, OptimConfig
 from pipeline.train.data.order import Chain
-from pipeline.train.ema import Ema, masters
+from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine
 from pipeline.train.export import aliases, export, exported_step, from_checkpoint
+from pipeline.train.manifest import NetworkSpec
+from pipeline.train.saved import open_saved
+from pipeline.train.slices import masters
 from tests.train import tiny
 
 
@@ -64,14 +68,14 @@ def test_aliases_are_the_further_names_of_tied_tensors(engine):
 
 
 def test_a_checkpoint_exports_what_its_run_would_have(engine, tmp_path):
-    ema, about = Ema(engine.owned(), 0.5), {"kind": "tied", "model": {}, "facts": {"é": 1}}
+    ema, network = Ema(engine.owned(), 0.5), NetworkSpec(kind="tied", model={}, facts={"é": 1})
     ema.values[0].add_(1.0)
     checkpoints = Checkpoints(Store(str(tmp_path)), torch.device("cpu"), keep=1)
-    state.save(checkpoints, engine, ema, Chain(step=5, value="", anchor="", stream=""), about)
+    state.save(checkpoints, engine, ema, Chain(step=5, value="", anchor="", stream=""), network)
     saved = open_saved(Store(str(tmp_path)), checkpoints.wait())
     for averaged, pieces in ((True, ema.pieces()), (False, masters(engine.owned()))):
         there, here = Store(f"{tmp_path}/there-{averaged}"), Store(f"{tmp_path}/here-{averaged}")
         from_checkpoint(saved, there, averaged=averaged)
-        export(engine, pieces, here, step=5, about=about)
+        export(engine, pieces, here, step=5, about=to_json(network))
         for name in ("model.safetensors", "config.json", "manifest.json"):
             assert there.read(name) == here.read(name)

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from pipeline.storage import Store
-from pipeline.train import checkpoint, metrics, ranks
+from pipeline.train import metrics, ranks, saved
 from pipeline.train.checkpoint import Checkpoints
-from pipeline.train.launch import monitor
+from pipeline.train.launch import worker as workers
 from pipeline.train.launch.config import ClusterConfig
 from pipeline.train.launch.fit import fit
 from tests.train import tiny
@@ -53,7 +53,7 @@ def worker(payload, host):
         mark(f"harm {harm.where}")
         os.kill(raylet if harm.raylet else os.getpid(), harm.signal)
         time.sleep(120 if harm.raylet or not harm.signal else 0)
-        while harm.signal == signal.SIGTERM and not monitor._terminated.is_set():
+        while harm.signal == signal.SIGTERM and not workers._terminated.is_set():
             time.sleep(0.05)  # the main thread hears of it at Ray's next poll
 
     def mark(text):
@@ -99,7 +99,7 @@ PLACES = {
     "data is written": (Store, "write", ".safetensors"),
     "data is there, unnamed": (Store, "write", ".safetensors.json"),
     "the manifest is created": (Store, "create", "manifest.json"),
-    "a checkpoint is loaded": (checkpoint.Saved, "_verified", ""),
+    "a checkpoint is loaded": (saved.Saved, "_verified", ""),
 }
 
 
@@ -194,11 +194,11 @@ def result(folder):
     """Weights and the chain of ids of the newest checkpoint."""
     store = Store(folder)
     checkpoints = Checkpoints(store.sub("checkpoints"), torch.device("cpu"), keep=9)
-    return store.read("model/model.safetensors"), checkpoints.open(checkpoints.names()[0]).facts["chain"]
+    return store.read("model/model.safetensors"), checkpoints.open(checkpoints.names()[0]).manifest.contents.chain
 
 
 def steps_saved(folder):
-    return {int(name.split("-")[0]) for name in checkpoint.committed(Store(f"{folder}/checkpoints"))}
+    return {int(name.split("-")[0]) for name in saved.committed(Store(f"{folder}/checkpoints"))}
 
 
 def test_a_worker_that_is_stopped_is_found_and_its_group_replaced(local_ray, data, straight, tmp_path, caplog):

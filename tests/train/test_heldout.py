@@ -4,10 +4,10 @@ import torch
 
 from pipeline.manifest import commit
 from pipeline.storage import Store, write_parquet
-from pipeline.train.checkpoint import committed, open_saved
 from pipeline.train.data.order import Draw
 from pipeline.train.data.rows import Rows
 from pipeline.train.heldout import held_out
+from pipeline.train.saved import committed, open_saved
 from tests.train import tiny
 from tests.train.processes import run
 from tests.train.test_loop import lines_of
@@ -55,7 +55,7 @@ def test_a_run_logs_it_and_its_checkpoints_hold_it(data, tmp_path):
     found = {line["step"]: line["eval/loss"] for line in lines_of(tmp_path, "eval/loss")}
     assert list(found) == [4, 8, 12] and found[12] < found[4]
     store = Store(str(tmp_path)).sub("checkpoints")
-    saved = {name[:8]: open_saved(store, name).facts["metrics"] for name in committed(store)}
+    saved = {name[:8]: open_saved(store, name).manifest.contents.metrics for name in committed(store)}
     assert saved == {f"{at:08d}": {"eval/loss": found[last]} for at, last in ((5, 4), (10, 8), (12, 12))}
 
 

@@ -14,10 +14,12 @@ from safetensors.torch import load
 
 from pipeline.storage import CorruptFileError, Store
 from pipeline.train import metrics
-from pipeline.train.checkpoint import Checkpoints, committed, open_saved
+from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.config import TrainConfig
 from pipeline.train.data.rows import Rows
-from pipeline.train.loop import finished, train
+from pipeline.train.loop import Run, finished, train
+from pipeline.train.manifest import NetworkSpec
+from pipeline.train.saved import committed, open_saved
 from tests.train import tiny
 from tests.train.networks import NETWORKS
 from tests.train.processes import run
@@ -55,7 +57,7 @@ def losses(folder):
 def chain(folder):
     """The hash of all ids that were trained on, as the newest checkpoint has it."""
     store = Store(str(folder)).sub("checkpoints")
-    return open_saved(store, committed(store)[0]).facts["chain"]
+    return open_saved(store, committed(store)[0]).manifest.contents.chain
 
 
 def weights(folder):
@@ -382,13 +384,13 @@ def test_the_best_checkpoint_is_kept_by_what_was_measured_before_it(data, tmp_pa
             str(tmp_path),
             evaluate=evaluate,
         )
-    found = {
-        open_saved(Store(f"{tmp_path}/checkpoints"), name).facts["step"]: open_saved(
-            Store(f"{tmp_path}/checkpoints"), name
-        ).facts["metrics"]
-        for name in committed(Store(f"{tmp_path}/checkpoints"))
+    store = Store(f"{tmp_path}/checkpoints")
+    manifests = [open_saved(store, name).manifest for name in committed(store)]
+    worth = {manifest.step: manifest.contents.metrics for manifest in manifests}
+    assert worth == {
+        4: {"eval/nats": 1.0},
+        8: {"eval/nats": 4.0},
     }
-    assert found == {4: {"eval/nats": 1.0}, 8: {"eval/nats": 4.0}}
 
 
 def test_a_metric_that_nobody_measures_is_a_warning_with_those_there_are(data, tmp_path, caplog):
@@ -463,14 +465,15 @@ def test_operations_are_counted_for_the_networks_that_are_known(tmp_path):
     network = build()
     assert isinstance(network, GPT)
     train(
-        tiny.config("torch", steps=4, global_batch=8, log_every=2, ema_decay=0.0, peak_tflops=0.001),
+        Run(
+            config=tiny.config("torch", steps=4, global_batch=8, log_every=2, ema_decay=0.0, peak_tflops=0.001),
+            network=NetworkSpec(kind="gpt", model={}),
+            store=Store(f"{tmp_path}/run"),
+        ),
         model=network,
         loss_fn=loss_fn,
         rows=Rows.committed(store),
         collate=lambda table, draw: batch,
-        store=Store(f"{tmp_path}/run"),
-        kind="gpt",
-        model_config={},
     )
     for line in lines_of(tmp_path / "run"):
         done = flops(network, batch) / line["step_s"]

@@ -7,7 +7,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.storage import Store
-from pipeline.train.metrics import BAD_STEPS, FILE, Metrics, means, read, share
+from pipeline.train.metrics import BAD_STEPS, FILE, Metrics, read, share
 
 
 @pytest.fixture
@@ -100,12 +100,6 @@ def test_pictures_are_files_and_on_the_board(store, tmp_path, channels):
     board = EventAccumulator(str(tmp_path / "tensorboard"))
     board.Reload()
     assert [event.step for event in board.Images("made")] == [7]
-
-
-def test_each_mean_has_the_weight_that_belongs_to_it():
-    names = ["accuracy", "nats/audio", "nats/audio/weight", "nats/text", "nats/text/weight", "tokens"]
-    found = means(names, [30.0, 10.0, 5.0, 0.0, 0.0, 6.0, 2.0, 400.0])
-    assert found == {"loss": 3.0, "accuracy": 0.5, "nats/text": 3.0}
 
 
 def test_the_share_of_a_part_counts_each_line_by_its_steps():

@@ -11,9 +11,9 @@ from pipeline.models.gpt import GPT, gpt_loss
 from pipeline.storage import Store
 from pipeline.train import engine as engines
 from pipeline.train import preflight, ranks
-from pipeline.train.checkpoint import committed, open_saved
 from pipeline.train.config import EngineConfig, OptimConfig, TrainConfig
 from pipeline.train.preflight import Workload
+from pipeline.train.saved import committed, open_saved
 from tests.train import networks, processes, tiny
 
 torch.set_num_threads(1)
@@ -49,8 +49,8 @@ def test_the_bytes_of_a_checkpoint_are_predicted_exactly(tmp_path, ema_decay):
     tiny.train(settings, tiny.dataset(tmp_path / "data").url, str(tmp_path / "run"))
     checkpoints = Store(str(tmp_path / "run")).sub("checkpoints")
     saved = open_saved(checkpoints, committed(checkpoints)[0])
-    headers = [8 + int.from_bytes(saved.store.read_range(file.path, 0, 8), "little") for file in saved.facts["files"]]
-    written = sum(file.size_bytes for file in saved.facts["files"]) - sum(headers)
+    headers = [8 + int.from_bytes(saved.store.read_range(file.path, 0, 8), "little") for file in saved.manifest.files]
+    written = sum(file.size_bytes for file in saved.manifest.files) - sum(headers)
     assert preflight.predict(TINY, settings, 1).checkpoint_bytes == written
 
 

@@ -1,20 +1,29 @@
+import json
+from dataclasses import replace
+
 import pytest
 import torch
+from safetensors.torch import save
 
+from pipeline.config import to_json
+from pipeline.manifest import sealed
 from pipeline.storage import Store
-from pipeline.train import checkpoint, state
-from pipeline.train.checkpoint import Checkpoints, open_saved
+from pipeline.train import manifest, state
+from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.config import EngineConfig, OptimConfig
 from pipeline.train.data.order import Chain, Order
+from pipeline.train.divergence import Health
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine
+from pipeline.train.manifest import NetworkSpec
+from pipeline.train.saved import open_saved
 from tests.train import tiny
 from tests.train.processes import run
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
-ORDER = Order(block_rows=(30,), seed=0)
-ABOUT = {"kind": "tiny", "model": {}, "facts": {"tokenizer": "a"}}
+ORDER = Order(group_rows=(30,), seed=0)
+SPEC = NetworkSpec(kind="tiny", model={}, facts={"tokenizer": "a"})
 
 
 class Run:
@@ -32,18 +41,18 @@ class Run:
             ids, _ = ORDER.ids(self.chain.step, 4)
             x = torch.from_numpy(ids)[:, None].repeat(1, 5) % 17
             sums = self.engine.backward(tiny.batch_of(x, torch.ones(4, 5)), last=True)
-            self.engine.step(1e-2, sums[1].item())
+            self.engine.step(1e-2, sums.weight)
             if self.ema:
                 self.ema.update(self.engine.updates)
             self.chain = self.chain.next(ids)
         return self
 
     def save(self):
-        state.save(self.checkpoints, self.engine, self.ema, self.chain, ABOUT)
+        state.save(self.checkpoints, self.engine, self.ema, self.chain, SPEC)
         return self.checkpoints.wait()
 
     def restore(self):
-        self.chain = state.restore(self.checkpoints, self.engine, self.ema, ORDER, 4, ABOUT).chain
+        self.chain = state.restore(self.checkpoints, self.engine, self.ema, ORDER, 4, SPEC).chain
         return self
 
     def all(self):
@@ -105,36 +114,37 @@ def test_another_model_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("about", "what"),
+    ("spec", "what"),
     [
-        (ABOUT | {"kind": "gpt"}, "kind: 'tiny' -> 'gpt'"),
-        (ABOUT | {"model": {"levels": (8, 5)}}, r"model.levels: None -> \[8, 5\]"),
-        (ABOUT | {"facts": {"tokenizer": "b"}}, "facts.tokenizer: 'a' -> 'b'"),
+        (replace(SPEC, kind="gpt"), "kind: 'tiny' -> 'gpt'"),
+        (replace(SPEC, model={"levels": (8, 5)}), r"model.levels: None -> \[8, 5\]"),
+        (replace(SPEC, facts={"tokenizer": "b"}), "facts.tokenizer: 'a' -> 'b'"),
     ],
 )
-def test_equal_shapes_of_another_meaning_are_refused(tmp_path, about, what):
+def test_equal_shapes_of_another_meaning_are_refused(tmp_path, spec, what):
     Run(tmp_path, 0).step().save()
     other = Run(tmp_path, 0)
     with pytest.raises(ValueError, match=f"another model .{what}"):
-        state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4, about)
+        state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4, spec)
 
 
-def test_describe(tmp_path):
+def test_a_manifest_describes_the_run(tmp_path):
     one = Run(tmp_path, 0).step()
-    found = state.describe(open_saved(Store(str(tmp_path)), one.save()))
-    assert found["kind"] == "tiny" and found["step"] == found["updates"] == 3
-    assert found["world_size"] == 1 and found["averaged"]
-    assert found["parameters"] == sum(p.numel() for p in one.engine.model.parameters())
-    assert found["size_bytes"] > 16 * found["parameters"] and found["files"] == 2
+    found = open_saved(Store(str(tmp_path)), one.save()).manifest
+    assert found.contents.network == SPEC and found.step == found.contents.updates == 3
+    assert found.world_size == 1 and found.contents.averaged and found.contents.engine == "torch"
+    parameters = sum(p.numel() for p in one.engine.model.parameters())
+    assert sum(found.elements("master").values()) == sum(found.elements("ema").values()) == parameters
+    assert found.size_bytes > 16 * parameters and len(found.files) == 2
 
 
 def test_metrics_and_health_come_back(tmp_path):
     one = Run(tmp_path, 0).step()
-    state.save(one.checkpoints, one.engine, one.ema, one.chain, ABOUT, {"loss": 0.1 + 0.2}, {"recent": [1 / 3]})
+    state.save(one.checkpoints, one.engine, one.ema, one.chain, SPEC, {"loss": 0.1 + 0.2}, Health(recent=(1 / 3,)))
     one.checkpoints.wait()
     other = Run(tmp_path, 1)
-    found = state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4, ABOUT)
-    assert found.metrics == {"loss": 0.1 + 0.2} and found.health == {"recent": [1 / 3]}
+    found = state.restore(other.checkpoints, other.engine, other.ema, ORDER, 4, SPEC)
+    assert found.metrics == {"loss": 0.1 + 0.2} and found.health == Health(recent=(1 / 3,))
     assert 0 < found.read_bytes <= found.total_bytes
 
 
@@ -149,7 +159,7 @@ def test_metrics_and_health_come_back(tmp_path):
     ],
 )
 def test_a_rank_reads_its_share_and_ranks_exchange_what_all_of_them_hold(tmp_path, world, cases, monkeypatch):
-    monkeypatch.setattr(checkpoint, "CHUNK", checkpoint.CHUNK)  # which `saved_state` changes
+    monkeypatch.setattr(manifest, "CHUNK", manifest.CHUNK)  # which `saved_state` changes
     saved = tiny.saved_state(str(tmp_path))
     for case, *each in zip(cases, *run(tiny.restored_states, world, str(tmp_path), cases), strict=True):
         total = each[0]["total_bytes"]
@@ -158,3 +168,16 @@ def test_a_rank_reads_its_share_and_ranks_exchange_what_all_of_them_hold(tmp_pat
             assert found["zeros"] == saved["zeros"], case  # -0.0 is kept too
             for name, values in saved["values"].items():
                 assert torch.equal(found["values"][name], values), case
+
+
+@pytest.mark.parametrize("tensors", [{}, {"count": torch.zeros(2)}])
+def test_buffers_that_are_not_those_of_the_model_are_damage(tmp_path, tensors, caplog):
+    one = Run(tmp_path, 0).step()
+    folder = Store(str(tmp_path)).sub(one.save())
+    entries = json.loads(folder.read("manifest.json"))
+    entries["files"][0] = to_json(folder.write("statics.safetensors", save(tensors)))
+    folder.write("manifest.json", sealed(entries))
+    other = Run(tmp_path, 1)
+    before = other.all()
+    assert other.restore().chain.step == 0 and same(other.all(), before)
+    assert "statics.safetensors has no count of its shape" in caplog.text

@@ -16,15 +16,18 @@ from torch import nn
 from pipeline import storage
 from pipeline.manifest import commit
 from pipeline.storage import Store
-from pipeline.train import checkpoint, loop, ranks, state
 from pipeline.train import engine as engines
+from pipeline.train import loop, manifest, ranks, state
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.config import EngineConfig, OptimConfig, TrainConfig
 from pipeline.train.data.order import Chain, Draw, Order
 from pipeline.train.data.rows import Rows
-from pipeline.train.ema import Ema, masters
-from pipeline.train.loop import Host
+from pipeline.train.ema import Ema
+from pipeline.train.loop import Run, Supervisor
+from pipeline.train.loss import added
+from pipeline.train.manifest import NetworkSpec
 from pipeline.train.schedule import ScheduleConfig
+from pipeline.train.slices import masters
 
 
 class Net(nn.Module):
@@ -46,7 +49,7 @@ class Net(nn.Module):
         return self.gain * self.outer(self.dropout(torch.tanh(self.inner(self.embed(x)))))
 
 
-ABOUT = {"kind": "tiny", "model": {}, "facts": {}}
+SPEC = NetworkSpec(kind="tiny", model={"width": 31})
 Batch = dict[str, torch.Tensor]
 
 
@@ -98,7 +101,7 @@ def config(backend: str = "deepspeed", stage: int = 1, **changes: object) -> Tra
     )
 
 
-class KillAt(Host):
+class KillAt(Supervisor):
     """Ends this process as a power cut would, after `step` steps."""
 
     def __init__(self, step: int) -> None:
@@ -110,7 +113,7 @@ class KillAt(Host):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Record(Host):
+class Record(Supervisor):
     """Keeps what it was told."""
 
     def __init__(self) -> None:
@@ -134,30 +137,31 @@ def train(
     dropout: float = 0.0,
     evaluate: loop.Evaluate | None = None,
     sample: loop.Sample | None = None,
-    host: Host | None = None,
+    host: Supervisor | None = None,
     accepted: Callable[[], None] | None = None,
 ) -> Record:
     """One run, or the rest of one, on every rank."""
     host = KillAt(kill_at) if kill_at else host or Record()
     torch.manual_seed(ranks.rank())  # ranks that begin with other weights must be made equal
     loop.train(
-        settings,
+        Run(
+            config=settings,
+            network=SPEC,
+            store=Store(run),
+            supervisor=host,
+            accepted=accepted,
+        ),
         model=Net(dropout=dropout),
         loss_fn=loss_fn,
         rows=Rows.committed(Store(data)),
         collate=collate,
-        store=Store(run),
-        kind="tiny",
-        model_config={"width": 31},
-        host=host,
         evaluate=evaluate,
         sample=sample,
-        accepted=accepted,
     )
     return host
 
 
-class _Enough(Exception):  # noqa: N818
+class Enough(Exception):  # noqa: N818
     pass
 
 
@@ -170,13 +174,13 @@ class StopAt(Record):
 
     def checkpointed(self, step: int, path: str) -> None:
         if step == self._stop:
-            raise _Enough
+            raise Enough
 
 
 def train_until(settings: TrainConfig, step: int, data: str, run: str, dropout: float = 0.0) -> Record:
     """Train up to `step` of `settings.steps`, as a run that was stopped there."""
     host = StopAt(0 if step == settings.steps else step)
-    with contextlib.suppress(_Enough):
+    with contextlib.suppress(Enough):
         train(dataclasses.replace(settings, checkpoint_every=4), data, run, host=host, dropout=dropout)
     host.losses = host.losses[: step - host.start]
     return host
@@ -198,14 +202,11 @@ def engine_steps(backend: str, stage: int, micro: int, clip: float, steps: int =
             torch.rand(24, 5, generator=generator) * torch.linspace(0, 1, 24)[:, None],
         )  # unequal weights
         mine = {k: v[ranks.rank() * share : (ranks.rank() + 1) * share] for k, v in batch.items()}
-        sums = 0.0
-        for i in range(micro):
-            part = {k: v.chunk(micro)[i] for k, v in mine.items()}
-            sums = sums + engine.backward(part, last=i == micro - 1)
-        loss, weight, hits = ranks.total(sums).tolist()
-        norms.append(engine.step(1e-3 * (1 - step / 40), weight))
-        losses.append(loss / weight)
-        accuracies.append(hits / weight)
+        parts = [{k: v.chunk(micro)[i] for k, v in mine.items()} for i in range(micro)]
+        sums, _ = added(engine.backward(part, last=part is parts[-1]) for part in parts).over_ranks()
+        norms.append(engine.step(1e-3 * (1 - step / 40), sums.weight))
+        losses.append(sums.loss)
+        accuracies.append(sums.means()["accuracy"])
     weights = {name: full.clone() for name, full in engine.assembled(masters(engine.owned()))}
     return {
         "losses": losses,
@@ -230,10 +231,10 @@ class Wide(Net):
 
 def _wide(backend: str, stage: int) -> tuple[engines.Engine, Ema, Order]:
     """What belongs to a new run, whose checkpoints consist of many small chunks."""
-    checkpoint.CHUNK = 1 << 10
+    manifest.CHUNK = 1 << 10
     settings = EngineConfig(backend=backend, zero_stage=stage)
     engine = engines.build(Wide(), loss_fn, settings, OptimConfig(), torch.device("cpu"))
-    return engine, Ema(engine.owned(), 0.5), Order(block_rows=(30,), seed=0)
+    return engine, Ema(engine.owned(), 0.5), Order(group_rows=(30,), seed=0)
 
 
 def _whole(engine: engines.Engine) -> dict[str, object]:
@@ -261,7 +262,7 @@ def saved_state(folder: str) -> dict[str, object]:
             values.copy_(torch.rand(values.shape, generator=generator))
             values[::7] = -0.0
     checkpoints = Checkpoints(Store(folder), torch.device("cpu"), keep=1)
-    state.save(checkpoints, engine, ema, Chain.start(order), ABOUT)
+    state.save(checkpoints, engine, ema, Chain.start(order), SPEC)
     checkpoints.wait()
     return _whole(engine)
 
@@ -272,6 +273,6 @@ def restored_states(folder: str, cases: list[tuple[str, int]]) -> list[dict[str,
     for backend, stage in cases:
         engine, ema, order = _wide(backend, stage)
         checkpoints = Checkpoints(Store(folder), torch.device("cpu"), keep=1)
-        start = state.restore(checkpoints, engine, ema, order, 4, ABOUT)
+        start = state.restore(checkpoints, engine, ema, order, 4, SPEC)
         out.append(_whole(engine) | {"read_bytes": start.read_bytes, "total_bytes": start.total_bytes})
     return out

@@ -26,7 +26,7 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def order(self, seed: int, window_blocks: int) -> Stream:
+    def order(self, seed: int, window_groups: int) -> Stream:
         """The order in which these rows are trained on."""
         ...
 
@@ -109,12 +109,17 @@ class Batches:
         prefetch: int = 4,
         pin_memory: bool = False,
     ) -> None:
-        self._rows, self._collate, self._order, self._pin = rows, collate, order, pin_memory
-        self._global_batch, self._last = global_batch, last
+        self._rows = rows
+        self._collate = collate
+        self._order = order
+        self._pin = pin_memory
+        self._global_batch = global_batch
+        self._last = last
         self._share = ranks.share(global_batch)
         self._num_micro = num_micro(global_batch, micro_batch)
         self._pool = ThreadPoolExecutor(2, "batches")  # two: one waits for a store while the other decodes
-        self._checkers, self._all_checked = ThreadPoolExecutor(2, "checks"), False
+        self._checkers = ThreadPoolExecutor(2, "checks")
+        self._all_checked = False
         self._ahead: deque[Future[Batch]] = deque()
         self._next = first
         for _ in range(prefetch):
@@ -146,13 +151,12 @@ class Batches:
 
     def _check(self, step: int) -> None:
         ids, _ = self._order.ids(step, self._global_batch)
-        self._all_checked = self._rows.check(
-            ids[self._order.dealt(ids)[self._share]]
-        )  # what is wrong is raised by `take`
+        mine = self._order.dealt(ids)[self._share]
+        self._all_checked = self._rows.check(ids[mine])  # what is wrong is raised by `take`
 
     def _batch(self, step: int) -> Batch:
         ids, epochs = self._order.ids(step, self._global_batch)
-        mine = self._order.dealt(ids)[self._share]
+        mine = self._order.dealt(ids)[self._share]  # (share,): slots of the global batch
         micro = []
         for part in np.array_split(mine, self._num_micro):
             draw = Draw(self._order.seed, ids[part], epochs[part])

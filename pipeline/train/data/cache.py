@@ -6,27 +6,29 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Shared(Generic[V]):
+class Cache(Generic[K, V]):
     """Of all values, those last used whose sum of `size(value)` is at most `limit`; at least one."""
 
     def __init__(self, limit: int, size: Callable[[V], int]) -> None:
-        self._limit, self._size = limit, size
+        self._limit = limit
+        self._size = size
         self.held = 0
         """Sum of the sizes of what is kept."""
-        self._values: OrderedDict[Hashable, V] = OrderedDict()
-        self._making: dict[Hashable, Future[V]] = {}
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self._making: dict[K, Future[V]] = {}
         self._lock = threading.Lock()
 
-    def __contains__(self, key: Hashable) -> bool:
+    def __contains__(self, key: K) -> bool:
         return key in self._values
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def get(self, key: Hashable, make: Callable[..., V]) -> V:
+    def get(self, key: K, make: Callable[[K], V]) -> V:
         """The value of a key, from `make(key)` if it is not here; who comes while it is made waits for it."""
         with self._lock:
             if key in self._values:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.train.data.order import Order
-from pipeline.train.data.rows import Rows
+from pipeline.train.data.rows import Rows, in_order
 
 PERIOD = 10_000
 """Samples after which the pattern of datasets repeats at the latest: the resolution of weights."""
@@ -44,25 +44,32 @@ class Mixture:
 
     def ids(self, step: int, global_batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids of the global batch of a step, and of each the epoch of its dataset, both (global_batch,) int64."""
-        turns, places = self._pattern
-        periods, phase = np.divmod(step * global_batch + np.arange(global_batch, dtype=np.int64), len(turns))
+        turns, places = self._pattern  # (period,) each
+        slots = step * global_batch + np.arange(global_batch, dtype=np.int64)  # (global_batch,), as all below
+        periods, phase = np.divmod(slots, len(turns))
         dataset = turns[phase]
         position = periods * self.quotas[dataset] + places[phase]  # among the samples of its dataset
-        ids, epochs = np.empty_like(position), np.empty_like(position)
+        ids = np.empty_like(position)
+        epochs = np.empty_like(position)
         for k in np.unique(dataset):
             mine = dataset == k
-            found, epochs[mine] = self.orders[k].at(position[mine])
-            ids[mine] = found + self._first_ids[k]
+            own_ids, epochs[mine] = self.orders[k].at(position[mine])
+            ids[mine] = self._first_ids[k] + own_ids
         return ids, epochs
 
     def dealt(self, ids: np.ndarray) -> np.ndarray:
         """The slots of a step in the order in which they are dealt to ranks: neighbours of one dataset together, and to
         each rank about the same share of every dataset."""
-        by_id = np.argsort(ids, kind="stable")
+        # Six samples of dataset a and two of b, by id, and where each falls if its dataset is spread over the step:
+        #
+        #     a a a a a a b b      sample i of c  ->  (i + 1/2) / c
+        #     a at 1/12 3/12 5/12 7/12 9/12 11/12, b at 1/4 3/4  ->  a a b a a a b a: two ranks get 3 of a, 1 of b each
+        by_id = np.argsort(ids, kind="stable")  # (n,), as all below but `counts`
         dataset = np.searchsorted(self._first_ids, ids[by_id], side="right") - 1
-        counts = np.bincount(dataset, minlength=len(self.orders))
-        rank = np.arange(len(ids)) - (np.cumsum(counts) - counts)[dataset]  # among the samples of its dataset
-        return by_id[np.argsort((rank + 0.5) / counts[dataset], kind="stable")]
+        counts = np.bincount(dataset, minlength=len(self.orders))  # (K,)
+        first = (np.cumsum(counts) - counts)[dataset]  # where its dataset begins
+        spread = (np.arange(len(ids)) - first + 0.5) / counts[dataset]
+        return by_id[np.argsort(spread, kind="stable")]
 
     @cached_property
     def _first_ids(self) -> np.ndarray:
@@ -71,7 +78,7 @@ class Mixture:
 
     @cached_property
     def _pattern(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of each place in a period: whose turn it is, and how many turns of the same dataset came before."""
+        """Of each place in a period, (period,) each: whose turn it is, and how many turns that dataset had before."""
         turns = interleave(self.quotas)
         places = np.empty_like(turns)
         for k, quota in enumerate(self.quotas):
@@ -87,10 +94,10 @@ def quotas(weights: Sequence[float]) -> np.ndarray:
     exact = (np.abs(scaled - scaled.round()) < 1e-9).all(axis=1)
     if exact.any():
         return scaled[exact.argmax()].round().astype(np.int64)
-    out = np.floor(shares * PERIOD + 1e-6).astype(np.int64)
-    for k in np.argsort(out - shares * PERIOD, kind="stable")[: PERIOD - out.sum()]:  # the largest remainders
-        out[k] += 1
-    return out // np.gcd.reduce(out)
+    counts = np.floor(shares * PERIOD + 1e-6).astype(np.int64)  # (K,)
+    for k in np.argsort(counts - shares * PERIOD, kind="stable")[: PERIOD - counts.sum()]:  # the largest remainders
+        counts[k] += 1
+    return counts // np.gcd.reduce(counts)
 
 
 def check_weights(weights: Sequence[float], names: Sequence[str]) -> None:
@@ -110,15 +117,17 @@ def interleave(counts: np.ndarray) -> np.ndarray:
     Tijdeman, "The chairman assignment problem" (1980): in each prefix of length n the count of k differs from
     n * counts[k] / sum(counts) by at most 1 - 1 / (2 K - 2).
     """
-    total, seen = int(counts.sum()), np.zeros(len(counts), np.int64)
+    total = int(counts.sum())
+    seen = np.zeros(len(counts), np.int64)  # (K,): turns so far
     slack = 1 - 1 / (2 * len(counts) - 2) if len(counts) > 1 else 0.0
-    out = np.empty(total, np.int64)
+    turns = np.empty(total, np.int64)
     for n in range(total):
-        due = (n + 1) * counts / total - seen
+        due = (n + 1) * counts / total - seen  # (K,): how far each is behind
+        # Of those that may come without running ahead, the one that would be too late soonest.
         deadline = np.where(due >= 1 - slack - 1e-9, (slack - due) / counts, np.inf)
-        out[n] = np.argmin(deadline)
-        seen[out[n]] += 1
-    return out
+        turns[n] = np.argmin(deadline)
+        seen[turns[n]] += 1
+    return turns
 
 
 class MixedRows:
@@ -137,44 +146,45 @@ class MixedRows:
                     f"{part.url} and {parts[0].url} cannot be mixed, their columns differ: {_columns(part)} and "
                     f"{_columns(parts[0])}; make them with the same version of the same job"
                 )
-        self._parts, self._weights = list(parts), tuple(weights)
+        self._parts = list(parts)
+        self._weights = tuple(weights)
         sizes = np.array([len(part) for part in parts])
-        self._first_ids = np.cumsum(sizes) - sizes
+        self._first_ids = np.cumsum(sizes) - sizes  # (K,)
 
     def __len__(self) -> int:
         return sum(len(part) for part in self._parts)
 
-    def order(self, seed: int, window_blocks: int) -> Mixture | Order:
-        """The order in which these rows are trained on; with weights, `window_blocks` is that of each dataset."""
+    def order(self, seed: int, window_groups: int) -> Mixture | Order:
+        """The order in which these rows are trained on; with weights, `window_groups` is that of each dataset."""
         if len(self._parts) == 1:
-            return self._parts[0].order(seed, window_blocks)
+            return self._parts[0].order(seed, window_groups)
         if not self._weights:
-            rows = sum((part.block_rows for part in self._parts), ())
             return Order(
-                block_rows=rows,
+                group_rows=tuple(rows for part in self._parts for rows in part.group_rows),
                 seed=seed,
-                window_blocks=window_blocks,
+                window_groups=window_groups,
                 dataset=" ".join(part.digest for part in self._parts),
             )
-        orders = (part.order(_seed(seed, k), window_blocks) for k, part in enumerate(self._parts))
+        orders = (part.order(_seed(seed, k), window_groups) for k, part in enumerate(self._parts))
         return Mixture(orders=tuple(orders), weights=self._weights, seed=seed)
 
     def take(self, ids: np.ndarray) -> pa.Table:
-        """The rows with these ids, in this order. CorruptFileError names a file that is missing, torn or altered."""
-        dataset = np.searchsorted(self._first_ids, ids, side="right") - 1
-        by_dataset = np.argsort(dataset, kind="stable")
+        """The rows with these ids (n,), in this order. CorruptFileError names a file that is missing, torn or
+        altered."""
+        dataset = self._dataset(ids)
         tables = [self._parts[k].take(ids[dataset == k] - self._first_ids[k]) for k in np.unique(dataset)]
-        if len(tables) == 1:
-            return tables[0]
-        back = np.empty_like(by_dataset)
-        back[by_dataset] = np.arange(len(ids))
-        return pa.concat_tables(tables).take(pa.array(back))
+        return in_order(pa.concat_tables(tables), np.argsort(dataset, kind="stable"))
 
     def check(self, ids: np.ndarray) -> bool:
         """Check the files of these rows, those that were not yet; True when all are. CorruptFileError as from
         `take`."""
-        dataset = np.searchsorted(self._first_ids, ids, side="right") - 1
-        return all([part.check(ids[dataset == k] - self._first_ids[k]) for k, part in enumerate(self._parts)])
+        dataset = self._dataset(ids)
+        done = [part.check(ids[dataset == k] - self._first_ids[k]) for k, part in enumerate(self._parts)]
+        return all(done)
+
+    def _dataset(self, ids: np.ndarray) -> np.ndarray:
+        """Of which dataset each id is, (n,)."""
+        return np.searchsorted(self._first_ids, ids, side="right") - 1
 
 
 def _seed(seed: int, dataset: int) -> int:

@@ -11,6 +11,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from pipeline import storage
 from pipeline.log import logger
 from pipeline.manifest import read_manifest
 from pipeline.storage import CorruptFileError, File, Store
-from pipeline.train.data.cache import Shared
+from pipeline.train.data.cache import Cache
 from pipeline.train.data.order import Order
 
 READERS = 8
@@ -32,30 +33,45 @@ _FOOTER_BYTES = 1 << 16  # holds the footer of some 100 row groups of 10 columns
 _FOOTERS = 256
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowGroup:
+    """The unit of a Parquet file that is read at once."""
+
+    file: int
+    number: int
+    """Within its file."""
+    rows: int
+    start: int
+    """First byte, of the columns that are read."""
+    stop: int
+    size_bytes: int
+    """When decoded."""
+
+
 class Rows:
     """Row access by id over committed Parquet files; ids count through the files in their order.
 
-    `block_rows` are the rows of each row group, the unit that is read at once; `digest` identifies the data; `schema`
+    `group_rows` are the rows of each row group, the unit that is read at once; `digest` identifies the data; `schema`
     is that of what `take` returns.
     """
 
     def __init__(
         self, store: Store, files: Sequence[File], *, columns: list[str] | None = None, cache_bytes: int = 1 << 30
     ) -> None:
-        self._store, self._files, self._columns = store, list(files), columns
+        self._store = store
+        self._files = list(files)
+        self._columns = columns
         self._cache_bytes = cache_bytes
-        self._cache: Shared[pa.Table] = Shared(cache_bytes, lambda table: table.nbytes)
-        self._footers: Shared[pq.FileMetaData] = Shared(_FOOTERS, lambda _: 1)
-        self._checks: Shared[None] = Shared(len(self._files), lambda _: 1)
+        self._cache: Cache[int, pa.Table] = Cache(cache_bytes, lambda table: table.nbytes)
+        self._footers: Cache[int, pq.FileMetaData] = Cache(_FOOTERS, lambda _: 1)
+        self._checks: Cache[int, None] = Cache(len(self._files), lambda _: 1)
         self._pool = ThreadPoolExecutor(READERS, "rows")
-        groups = list(self._pool.map(self._groups, range(len(self._files))))
-        self._file = np.repeat(np.arange(len(groups)), [len(file) for file in groups])
-        # Of each row group: its number in its file, rows, first byte, end, and bytes when decoded.
-        self._group, rows, self._start, self._stop, size_bytes = np.concatenate([np.empty((0, 5), np.int64), *groups]).T
-        self.block_rows: tuple[int, ...] = tuple(rows.tolist())
-        self.size_bytes = int(size_bytes.sum())
-        self._ends = np.cumsum(rows)
-        self._first_ids = self._ends - rows
+        by_file = self._pool.map(self._row_groups_of, range(len(self._files)))
+        self._row_groups = [group for groups in by_file for group in groups]
+        self.group_rows = tuple(group.rows for group in self._row_groups)
+        self.size_bytes = sum(group.size_bytes for group in self._row_groups)
+        self._ends = np.cumsum(self.group_rows, dtype=np.int64)  # (G,): where the ids of each row group end
+        self._first_ids = self._ends - np.asarray(self.group_rows, np.int64)  # (G,)
         self.digest = hashlib.sha256(" ".join(file.sha256 for file in self._files).encode()).hexdigest()
 
     @staticmethod
@@ -63,10 +79,10 @@ class Rows:
         store: Store, manifest: str = "manifest.json", *, columns: list[str] | None = None, cache_bytes: int = 1 << 30
     ) -> "Rows":
         """The Parquet files that a manifest names; ValueError if there is no such manifest."""
-        found = read_manifest(store, manifest)
-        if found is None:
+        listed = read_manifest(store, manifest)
+        if listed is None:
             raise ValueError(f"no committed dataset at {store.url}/{manifest}; run the step that makes it first")
-        files = [file for file in found["files"] if file.path.endswith(".parquet")]
+        files = [file for file in listed["files"] if file.path.endswith(".parquet")]
         if not files:
             raise ValueError(f"the dataset at {store.url}/{manifest} has no rows; check that the steps before kept any")
         return Rows(store, files, columns=columns, cache_bytes=cache_bytes)
@@ -82,17 +98,18 @@ class Rows:
     @property
     def schema(self) -> pa.Schema:
         """Names and types of the columns."""
-        found = self._footer(0).schema.to_arrow_schema().remove_metadata()
-        return found if self._columns is None else pa.schema([found.field(name) for name in self._columns])
+        schema = self._footer(0).schema.to_arrow_schema().remove_metadata()
+        return schema if self._columns is None else pa.schema([schema.field(name) for name in self._columns])
 
-    def order(self, seed: int, window_blocks: int) -> Order:
+    def order(self, seed: int, window_groups: int) -> Order:
         """The order in which these rows are trained on; a warning if its windows do not stay in memory."""
-        order = Order(block_rows=self.block_rows, seed=seed, window_blocks=window_blocks, dataset=self.digest)
-        blocks = len(self.block_rows)
         from pipeline.train import ranks  # torch, which who only checks the weights of a mixture does without
 
-        share, together = self.size_bytes / blocks / ranks.world_size(), min(window_blocks or blocks, blocks)
-        needed, fit = share * together, max(1, int(self._cache_bytes / share))
+        order = Order(group_rows=self.group_rows, seed=seed, window_groups=window_groups, dataset=self.digest)
+        groups = len(self.group_rows)
+        together = min(window_groups or groups, groups)
+        group_bytes = self.size_bytes / groups / ranks.world_size()  # on one rank: neighbours go to the same
+        needed = group_bytes * together
         if needed > self._cache_bytes and ranks.rank() == 0:
             logger.warning(
                 "warning: %d row groups of %s are shuffled together, %.1f GB on each worker, where %.1f GB are "
@@ -101,50 +118,48 @@ class Rows:
                 self.url,
                 needed / 1e9,
                 self._cache_bytes / 1e9,
-                fit,
+                max(1, int(self._cache_bytes / group_bytes)),
             )
         return order
 
     def take(self, ids: np.ndarray) -> pa.Table:
-        """The rows with these ids, in this order. CorruptFileError names a file that is missing, torn or altered."""
-        block = np.searchsorted(self._ends, ids, side="right")
-        by_block = np.argsort(block, kind="stable")
-        blocks, starts = np.unique(block[by_block], return_index=True)
+        """The rows with these ids (n,), in this order. CorruptFileError names a file that is missing, torn or
+        altered."""
+        group = np.searchsorted(self._ends, ids, side="right")  # (n,): the row group of each
+        by_group = np.argsort(group, kind="stable")  # (n,): the ids of a row group side by side
+        groups, starts = np.unique(group[by_group], return_index=True)  # (u,) each: those needed, and where they begin
         parts = []
-        for i in range(
-            0, len(blocks), READERS
-        ):  # a few at a time: a batch may touch more row groups than fit in memory
-            some = blocks[i : i + READERS].tolist()
-            for j, table in enumerate(self._blocks(some), start=i):
-                here = by_block[starts[j] : starts[j + 1] if j + 1 < len(starts) else None]
-                parts.append(table.take(pa.array(ids[here] - self._first_ids[blocks[j]])))
-        table = pa.concat_tables(parts)
-        if np.array_equal(by_block, np.arange(len(ids))):
-            return table
-        back = np.empty_like(by_block)
-        back[by_block] = np.arange(len(ids))
-        return table.take(pa.array(back))
+        # A few at a time: a batch may touch more row groups than fit in memory.
+        for i in range(0, len(groups), READERS):
+            for j, table in enumerate(self._tables(groups[i : i + READERS].tolist()), start=i):
+                here = by_group[starts[j] : starts[j + 1] if j + 1 < len(starts) else None]
+                parts.append(table.take(pa.array(ids[here] - self._first_ids[groups[j]])))
+        return in_order(pa.concat_tables(parts), by_group)
 
     def check(self, ids: np.ndarray) -> bool:
         """Check the files of these rows, those that were not yet; True when all are. CorruptFileError as from
         `take`."""
-        for file in np.unique(self._file[np.searchsorted(self._ends, ids, side="right")]).tolist():
+        groups = np.unique(np.searchsorted(self._ends, ids, side="right")).tolist()
+        for file in sorted({self._row_groups[group].file for group in groups}):
             self._checks.get(file, self._check)
         return len(self._checks) == len(self._files)
 
-    def _blocks(self, blocks: list[int]) -> list[pa.Table]:
-        reads = self._pool.map if sum(block not in self._cache for block in blocks) > 1 else map
-        return list(reads(lambda block: self._cache.get(block, self._read), blocks))
+    def _tables(self, groups: list[int]) -> list[pa.Table]:
+        """Row groups, decoded; those that are not in memory are read side by side."""
+        missing = sum(group not in self._cache for group in groups)
+        reads = self._pool.map if missing > 1 else map
+        return list(reads(lambda group: self._cache.get(group, self._read), groups))
 
-    def _read(self, block: int) -> pa.Table:
-        file, group = int(self._file[block]), int(self._group[block])
-        self._checks.get(file, self._check)
-        start, stop, source = int(self._start[block]), int(self._stop[block]), self._files[file]
-        data = _Part(storage.read_part(self._store, source, start, stop), start, source.size_bytes)
-        footer = self._footer(file)
+    def _read(self, index: int) -> pa.Table:
+        group = self._row_groups[index]
+        self._checks.get(group.file, self._check)
+        source = self._files[group.file]
+        data = storage.read_part(self._store, source, group.start, group.stop)
+        window = _Part(data, group.start, source.size_bytes)
+        footer = self._footer(group.file)
         try:
-            parquet = pq.ParquetFile(data, metadata=footer, page_checksum_verification=True)
-            return parquet.read_row_group(group, columns=self._columns, use_threads=False)
+            parquet = pq.ParquetFile(window, metadata=footer, page_checksum_verification=True)
+            return parquet.read_row_group(group.number, columns=self._columns, use_threads=False)
         except (OSError, pa.ArrowInvalid) as error:  # of the bytes, which are here
             raise CorruptFileError(f"{self._store.url}/{source.path} cannot be read: {error}") from error
 
@@ -162,23 +177,32 @@ class Rows:
         except (OSError, pa.ArrowInvalid) as error:  # of the bytes, which are here
             raise CorruptFileError(f"{self._store.url}/{source.path} is torn or altered: {error}") from error
 
-    def _groups(self, file: int) -> np.ndarray:
-        """Of each row group of a file: its number, rows, first byte, end, and bytes when decoded; (n, 5) int64."""
-        footer, out = self._footer(file), []
-        for g in range(footer.num_row_groups):
-            group = footer.row_group(g)
+    def _row_groups_of(self, file: int) -> list[RowGroup]:
+        footer = self._footer(file)
+        row_groups = []
+        for number in range(footer.num_row_groups):
+            group = footer.row_group(number)
             columns = [group.column(c) for c in range(group.num_columns)]
             used = [c for c in columns if self._columns is None or c.path_in_schema.split(".")[0] in self._columns]
             starts = [c.dictionary_page_offset if c.has_dictionary_page else c.data_page_offset for c in used]
-            stop = max(start + c.total_compressed_size for start, c in zip(starts, used, strict=True))
-            out.append((g, group.num_rows, min(starts), stop, sum(c.total_uncompressed_size for c in used)))
-        rows, wanted = footer.num_rows, self._files[file].rows
-        if wanted and rows != wanted:
+            stops = [start + c.total_compressed_size for start, c in zip(starts, used, strict=True)]
+            row_groups.append(
+                RowGroup(
+                    file=file,
+                    number=number,
+                    rows=group.num_rows,
+                    start=min(starts),
+                    stop=max(stops),
+                    size_bytes=sum(c.total_uncompressed_size for c in used),
+                )
+            )
+        rows, promised = footer.num_rows, self._files[file].rows
+        if promised and rows != promised:
             raise CorruptFileError(
                 f"{self._store.url}/{self._files[file].path} is torn or altered: {rows} rows where the "
-                f"manifest says {wanted}"
+                f"manifest says {promised}"
             )
-        return np.asarray(out, np.int64).reshape(-1, 5)
+        return row_groups
 
     def _check(self, file: int) -> None:
         digest, size_bytes, source = hashlib.sha256(), 0, self._files[file]
@@ -194,11 +218,21 @@ class Rows:
             )
 
 
+def in_order(table: pa.Table, taken: np.ndarray) -> pa.Table:
+    """Undo a permutation: row i of `table` (n rows) goes to place `taken[i]`."""
+    if np.array_equal(taken, np.arange(len(taken))):
+        return table
+    return table.take(pa.array(np.argsort(taken)))
+
+
 class _Part(io.RawIOBase):
     """A file of which only the bytes from `start` on, `data`, are here."""
 
     def __init__(self, data: bytes, start: int, size_bytes: int) -> None:
-        self._data, self._start, self._size_bytes, self._at = memoryview(data), start, size_bytes, 0
+        self._data = memoryview(data)
+        self._start = start
+        self._size_bytes = size_bytes
+        self._position = 0
 
     def readable(self) -> bool:
         return True
@@ -207,15 +241,15 @@ class _Part(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size_bytes}[whence]
-        return self._at
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size_bytes}[whence]
+        return self._position
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def read(self, size: int = -1) -> memoryview:
-        at = self._at - self._start
-        if at < 0 or size < 0 or at + size > len(self._data):
-            raise OSError(f"bytes {self._at} to {self._at + size} are no part of this row group")
-        self._at += size
-        return self._data[at : at + size]
+        offset = self._position - self._start
+        if offset < 0 or size < 0 or offset + size > len(self._data):
+            raise OSError(f"bytes {self._position} to {self._position + size} are no part of this row group")
+        self._position += size
+        return self._data[offset : offset + size]

@@ -16,78 +16,99 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from types import FrameType
+from typing import Generic, TypeVar, cast
 
 import ray
 import torch
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
+from ray.train.v2.api.callback import UserCallback
+from ray.train.v2.api.config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.v2.torch.torch_trainer import TorchTrainer
 
+from cluster import env
 from pipeline import log, signals
 from pipeline.lease import hold
 from pipeline.storage import Store
 from pipeline.train import ranks
-from pipeline.train.launch import monitor as monitors
+from pipeline.train.launch import mailbox as mailboxes
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.launch.monitor import POLL_S, Forward, OnTerminate, RayHost
-from pipeline.train.launch.watch import Watch, save_now
-from pipeline.train.loop import Host
+from pipeline.train.launch.mailbox import POLL_S, MailboxHandle, save_now
+from pipeline.train.launch.watchdog import Watchdog
+from pipeline.train.launch.worker import OnTerminate, RaySupervisor, WarningsToDriver
+from pipeline.train.loop import Supervisor
 
-WorkerFn = Callable[[dict[str, Any], Host], None]
-"""Runs on every worker, in a process group: builds model and rows from the dict, calls `loop.train` with the host."""
+C = TypeVar("C")
+WorkerFn = Callable[[C, Supervisor], None]
+"""Runs on every worker, in a process group: builds model and rows from the config, calls `loop.train`."""
 
 _FINAL = (ValueError, FloatingPointError)
 _SAVE_S = 60.0  # how long a group is waited for that is asked for a checkpoint before it is ended
-RAY_SETTINGS = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",  # how soon Ray notices an end or a death
-    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",  # how soon it notices that a node is drained
-}
-"""Environment of Ray Train unless it is set: a failed group is replaced sooner than by its defaults."""
 
 
-def _entry(payload: dict[str, Any]) -> None:
-    monitor = payload["monitor"]
-    if ray.get(monitor.final.remote()):  # a group started again after an error that trying again cannot mend
+@dataclass(frozen=True, kw_only=True)
+class _Task(Generic[C]):
+    """What a worker is sent."""
+
+    worker_fn: WorkerFn[C]
+    config: C
+    name: str
+    total_steps: int
+    threads: int
+    folder: str
+    """That the driver works in."""
+    run_dir: str
+    lease: str
+    """A file in `run_dir` that tells it from another folder of that name."""
+    mailbox: MailboxHandle
+
+
+def _entry(sent: dict[str, _Task[C]]) -> None:
+    task = sent["task"]
+    mailbox = task.mailbox
+    if ray.get(mailbox.final.remote()):  # a group started again after an error that trying again cannot mend
         return
-    forward = Forward(monitor)
-    log.logger.addHandler(forward)
-    torch.set_num_threads(payload["threads"])
+    handler = WarningsToDriver(mailbox)
+    log.logger.addHandler(handler)
+    torch.set_num_threads(task.threads)
     try:
-        _enter(payload)
-        payload["worker_fn"](payload["config"], RayHost(monitor, payload["name"], payload["steps"]))
+        _enter(task.folder, task.run_dir, task.lease)
+        task.worker_fn(task.config, RaySupervisor(mailbox, task.name, task.total_steps))
     except _FINAL as error:
-        if not _all_failed(monitor, error):
+        if not _all_failed(mailbox, error):
             raise  # the others wait for this rank: let Ray end them
     finally:
-        log.logger.removeHandler(forward)
+        log.logger.removeHandler(handler)
 
 
-def _enter(payload: dict[str, Any]) -> None:
+def _enter(folder: str, run_dir: str, lease: str) -> None:
     """Work in the driver's folder, as Ray Train has one of its own; ValueError unless the run's folder is that of the
     driver."""
     with contextlib.suppress(OSError):  # on another node there may be none: then only absolute paths and URLs are found
-        os.chdir(payload["folder"])
-    store = Store(payload["run_dir"])
-    if not store.exists(payload["lease"]):
+        os.chdir(folder)
+    store = Store(run_dir)
+    if not store.exists(lease):
         raise ValueError(
             f"{store.url} is another folder on {socket.gethostname()} than where this was started; use an s3:// "
             "URL, or a disk that all nodes mount"
         )
 
 
-def _all_failed(monitor: Any, error: Exception) -> bool:
+def _all_failed(mailbox: MailboxHandle, error: Exception) -> bool:
     """Whether every rank has met such an error, within a moment: then all may end in peace, and at once."""
     end = time.monotonic() + 5.0
     while time.monotonic() < end:
-        if ray.get(monitor.fail.remote(ranks.rank(), type(error).__name__, str(error))) == ranks.world_size():
+        if ray.get(mailbox.fail.remote(ranks.rank(), type(error).__name__, str(error))) == ranks.world_size():
             return True
         time.sleep(0.1)
     return False
 
 
 def fit(
-    worker_fn: WorkerFn,
-    config: dict[str, Any],
+    worker_fn: WorkerFn[C],
+    config: C,
     *,
     name: str,
     run_dir: str,
@@ -95,49 +116,46 @@ def fit(
     total_steps: int,
     show_progress: bool = True,
 ) -> None:
-    """Run `worker_fn(config, host)` on all workers until it returns on each.
+    """Run `worker_fn(config, supervisor)` on all workers until it returns on each.
 
     `config` must be picklable. Raises HeldError if another driver trains in `run_dir`, ValueError or FloatingPointError
     as a worker did, RuntimeError with one line if workers failed otherwise more than `cluster.max_failures` times,
     SystemExit(143) after SIGTERM.
     """
     with hold(Store(run_dir)) as lease:
-        payload = {
-            "worker_fn": worker_fn,
-            "config": config,
-            "name": name,
-            "steps": total_steps,
-            "threads": cluster.cpus_per_worker,
-            "folder": os.getcwd(),
-            "run_dir": run_dir,
-            "lease": lease.name,
-        }
-        _fit(payload, cluster, show_progress)
+        Store(run_dir).delete("ray")
+        env.apply("train", *(("elastic",) if cluster.max_workers else ()))
+        _check_fits(cluster)
+        task = _Task(
+            worker_fn=worker_fn,
+            config=config,
+            name=name,
+            total_steps=total_steps,
+            threads=cluster.cpus_per_worker,
+            folder=os.getcwd(),
+            run_dir=run_dir,
+            lease=lease.name,
+            mailbox=mailboxes.start(),
+        )
+        _fit(task, cluster, show_progress)
 
 
-def _fit(payload: dict[str, Any], cluster: ClusterConfig, show_progress: bool) -> None:
-    Store(payload["run_dir"]).delete("ray")
-    for key, value in RAY_SETTINGS.items():
-        os.environ.setdefault(key, value)
-    if cluster.max_workers:  # for a while Ray Train counts on nodes that are gone; then it must soon try with fewer
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
-    _check_fits(cluster)
-    payload["monitor"] = monitor = monitors.start()
-    trainer = _trainer(payload, cluster)
-    shown = _Shown(monitor, payload["name"], payload["steps"] if show_progress else None)
+def _fit(task: _Task[C], cluster: ClusterConfig, show_progress: bool) -> None:
+    trainer = _trainer(task, cluster)
+    display = _Display(task.mailbox, task.name, task.total_steps if show_progress else None)
     try:
         with _raising_at_sigterm():
             failure = _failure_of(trainer)
     except _Terminated:
-        step = save_now(monitor, _SAVE_S)
+        step = save_now(task.mailbox, _SAVE_S)
         done = "no checkpoint in time" if step is None else f"after the checkpoint of step {step}"
         signals.told(signal.SIGTERM)
         signals.say(f"stopped, {done}")
         raise SystemExit(128 + signal.SIGTERM) from None
     finally:
-        shown.close()
-    final = ray.get(monitor.final.remote())
-    ray.kill(monitor)
+        display.close()
+    final = ray.get(task.mailbox.final.remote())
+    mailboxes.stop(task.mailbox)
     if final:
         kind, text = final
         raise (FloatingPointError if kind == "FloatingPointError" else ValueError)(text)
@@ -145,17 +163,17 @@ def _fit(payload: dict[str, Any], cluster: ClusterConfig, show_progress: bool) -
         raise RuntimeError(_one_line(failure)) from failure
 
 
-def _trainer(payload: dict[str, Any], cluster: ClusterConfig) -> TorchTrainer:
-    store, fewest = Store(payload["run_dir"]), cluster.num_workers
-    watch = Watch(
-        payload["monitor"],
+def _trainer(task: _Task[C], cluster: ClusterConfig) -> TorchTrainer:
+    store, fewest = Store(task.run_dir), cluster.num_workers
+    watchdog = Watchdog(
+        task.mailbox,
         stall_timeout_s=cluster.stall_timeout_s,
         start_timeout_s=cluster.timeout_s,
         save_timeout_s=_SAVE_S,
     )
     return TorchTrainer(
         _entry,
-        train_loop_config=payload,
+        train_loop_config={"task": task},
         scaling_config=ScalingConfig(
             num_workers=(fewest, cluster.max_workers) if cluster.max_workers else fewest,
             elastic_resize_monitor_interval_s=cluster.resize_every_s,
@@ -164,11 +182,11 @@ def _trainer(payload: dict[str, Any], cluster: ClusterConfig) -> TorchTrainer:
         ),
         torch_config=TorchConfig(timeout_s=math.ceil(cluster.timeout_s)),
         run_config=RunConfig(
-            name=payload["name"],
+            name=task.name,
             storage_path=f"{store.local_path if store.is_local else store.url.rstrip('/')}/ray",
             failure_config=FailureConfig(max_failures=cluster.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
-            callbacks=[OnTerminate(), watch],
+            callbacks=cast(list[UserCallback], [OnTerminate(), watchdog]),  # Ray takes its own kinds here as well
         ),
     )
 
@@ -204,7 +222,7 @@ def _raising_at_sigterm() -> Iterator[None]:
         return
     usual = signal.getsignal(signal.SIGTERM)
 
-    def terminate(number: int, frame: Any) -> None:
+    def terminate(number: int, frame: FrameType | None) -> None:
         signals.heard()
         signal.signal(signal.SIGTERM, usual)
         raise _Terminated
@@ -227,13 +245,15 @@ def _check_fits(cluster: ClusterConfig) -> None:
             )
 
 
-class _Shown:
-    """Reads the monitor in a thread: progress becomes one line on the terminal, warnings are logged once each."""
+class _Display:
+    """Reads the mailbox in a thread: progress becomes one line on the terminal, warnings are logged once each."""
 
-    def __init__(self, monitor: Any, name: str, total_steps: int | None) -> None:
-        self._monitor, self._name, self._total = monitor, name, total_steps
+    def __init__(self, mailbox: MailboxHandle, name: str, total_steps: int | None) -> None:
+        self._mailbox = mailbox
+        self._name = name
+        self._total = total_steps
         self._end = threading.Event()
-        self._words = 0
+        self._warnings = 0
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
         self._thread.start()
 
@@ -257,12 +277,12 @@ class _Shown:
 
     def _poll(self) -> tuple[int, float | None]:
         try:
-            step, loss, words = ray.get(self._monitor.read.remote(self._words), timeout=10)
+            step, loss, warnings = ray.get(self._mailbox.read.remote(self._warnings), timeout=10)
         except ray.exceptions.RayError:
             return 0, None
-        for word in words:
-            log.logger.warning(word)
-        self._words += len(words)
+        for warning in warnings:
+            log.logger.warning(warning)
+        self._warnings += len(warnings)
         return step, loss
 
 

@@ -28,7 +28,7 @@ def read(store, monkeypatch=None, *, rank=0, world=1, micro=None, first=0, last=
         monkeypatch.setattr(ranks, "world_size", lambda: world)
         monkeypatch.setattr(ranks, "rank", lambda: rank)
     rows = Rows.committed(store)
-    order = Order(block_rows=rows.block_rows, seed=7)
+    order = Order(group_rows=rows.group_rows, seed=7)
     with Batches(rows, collate, order, global_batch=12, micro_batch=micro, first=first, last=last) as batches:
         return list(batches)
 
@@ -59,7 +59,7 @@ def test_starting_in_the_middle_gives_the_rest(store):
 def test_files_are_checked_before_the_steps_that_need_them(store, monkeypatch):
     rows, asked = Rows.committed(store), []
     monkeypatch.setattr(rows, "check", lambda ids: asked.append(sorted(ids.tolist())))
-    order = Order(block_rows=rows.block_rows, seed=7)
+    order = Order(group_rows=rows.group_rows, seed=7)
     with Batches(rows, tiny.collate, order, global_batch=5, micro_batch=None, first=0, last=CHECK_AHEAD + 3) as batches:
         list(batches)
     assert sorted(asked) == sorted(sorted(order.ids(CHECK_AHEAD + i, 5)[0].tolist()) for i in range(3))
@@ -70,7 +70,7 @@ def test_a_bad_file_that_is_found_ahead_stops_the_step_that_needs_it(store):
     data[20] ^= 1
     store.write("part-2.parquet", bytes(data))
     rows = Rows.committed(store)
-    order = Order(block_rows=rows.block_rows, seed=7, window_blocks=1)
+    order = Order(group_rows=rows.group_rows, seed=7, window_groups=1)
     first = next(step for step in range(101) if order.ids(step, 1)[0] >= 80)
     assert first > 3
     with Batches(rows, tiny.collate, order, global_batch=1, micro_batch=None, first=0, last=101) as batches:
@@ -90,7 +90,7 @@ def test_an_error_in_the_background_is_raised(store):
 
 def test_closing_early_ends_the_thread(store):
     rows = Rows.committed(store)
-    order = Order(block_rows=rows.block_rows, seed=7)
+    order = Order(group_rows=rows.group_rows, seed=7)
     with Batches(rows, tiny.collate, order, global_batch=12, micro_batch=None, first=0, last=10**6) as batches:
         next(iter(batches))
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("batches")]
@@ -104,7 +104,7 @@ def test_prefetch_is_bounded(store):
         return tiny.collate(table, draw)
 
     rows = Rows.committed(store)
-    order = Order(block_rows=rows.block_rows, seed=7)
+    order = Order(group_rows=rows.group_rows, seed=7)
     with Batches(rows, collate, order, global_batch=4, micro_batch=None, first=0, last=100, prefetch=2) as batches:
         iterator = iter(batches)
         next(iterator)
@@ -129,9 +129,9 @@ def test_batches_that_cannot_be_shared_out_are_refused(monkeypatch):
 
 
 def test_ranks_that_see_other_data_are_refused(monkeypatch):
-    order = Order(block_rows=(4, 4), seed=0)
+    order = Order(group_rows=(4, 4), seed=0)
     check_same(order, torch.device("cpu"))
-    monkeypatch.setattr(ranks, "from_first", lambda value, on: Order(block_rows=(4, 5), seed=0).fingerprint)
+    monkeypatch.setattr(ranks, "from_first", lambda value, on: Order(group_rows=(4, 5), seed=0).fingerprint)
     with pytest.raises(ValueError, match="do not all see the same dataset.*run the same command again"):
         check_same(order, torch.device("cpu"))
 
@@ -161,15 +161,11 @@ def train_mixed(folders, weights, run, settings, host=None):
     torch.manual_seed(0)
     rows = MixedRows([Rows.committed(Store(str(folder))) for folder in folders], weights)
     loop.train(
-        settings,
+        loop.Run(config=settings, network=tiny.SPEC, store=Store(str(run)), supervisor=host),
         model=tiny.Net(),
         loss_fn=tiny.loss_fn,
         rows=rows,
         collate=tiny.collate,
-        store=Store(str(run)),
-        kind="tiny",
-        model_config={},
-        host=host,
     )
     return host
 
@@ -180,8 +176,8 @@ def test_a_mixture_is_resumed_where_it_was_and_not_with_other_weights_or_rows(tm
     other = tiny.dataset(folders[1], rows=50)
     settings = tiny.config("torch", steps=20)
     straight = train_mixed(folders, (0.3, 0.7), tmp_path / "straight", settings).losses
-    with contextlib.suppress(RuntimeError):
-        train_mixed(folders, (0.3, 0.7), tmp_path / "run", settings, Fail(at=8))
+    with contextlib.suppress(tiny.Enough):
+        train_mixed(folders, (0.3, 0.7), tmp_path / "run", settings, tiny.StopAt(5))
     for path, weights in ((folders, (0.4, 0.6)), (folders[::-1], (0.3, 0.7))):
         with pytest.raises(ValueError, match="other samples: the dataset, a weight"):
             train_mixed(path, weights, tmp_path / "run", settings)
@@ -194,15 +190,3 @@ def test_a_mixture_is_resumed_where_it_was_and_not_with_other_weights_or_rows(tm
     commit(other, "manifest.json", [storage.write_parquet(other, "part-0.parquet", table, row_group_rows=50)])
     with pytest.raises(ValueError, match="other samples"):
         train_mixed(folders, (0.3, 0.7), tmp_path / "run", tiny.config("torch", steps=24))
-
-
-class Fail(tiny.Record):
-    """An error after step `at`."""
-
-    def __init__(self, at):
-        super().__init__()
-        self._at = at
-
-    def progress(self, step, loss):
-        if step == self._at:
-            raise RuntimeError("enough")

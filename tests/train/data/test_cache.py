@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.train.data.cache import Shared
+from pipeline.train.data.cache import Cache
 
 
 def test_threads_that_ask_at_once_get_one_value():
-    made, shared = [], Shared(10, len)
+    made, shared = [], Cache(10, len)
 
     def make(key):
         made.append(key)
@@ -23,7 +23,7 @@ def test_threads_that_ask_at_once_get_one_value():
 
 
 def test_the_values_used_last_are_kept_within_the_limit():
-    shared = Shared(10, len)
+    shared = Cache(10, len)
     for key in ("aaaa", "bbbb", "aaaa", "cccc"):
         shared.get(key, str)
     assert [key in shared for key in ("aaaa", "bbbb", "cccc")] == [True, False, True] and shared.held == 8
@@ -34,7 +34,7 @@ def test_the_values_used_last_are_kept_within_the_limit():
 
 
 def test_an_error_reaches_all_who_wait_and_is_not_kept():
-    shared, started, may_fail = Shared(10, len), threading.Event(), threading.Event()
+    shared, started, may_fail = Cache(10, len), threading.Event(), threading.Event()
 
     def fail(key):
         started.set()

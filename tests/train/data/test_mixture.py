@@ -14,7 +14,7 @@ from pipeline.train.data.rows import Rows
 
 def mixture(sizes=(37, 10, 64), weights=(5.0, 3.0, 2.0), seed=1, window=0) -> Mixture:
     orders = tuple(
-        Order(block_rows=(8,) * (n // 8) + (n % 8,), seed=100 + k, window_blocks=window) for k, n in enumerate(sizes)
+        Order(group_rows=(8,) * (n // 8) + (n % 8,), seed=100 + k, window_groups=window) for k, n in enumerate(sizes)
     )
     return Mixture(orders=orders, weights=weights, seed=seed)
 
@@ -130,18 +130,18 @@ def test_rows_come_from_the_dataset_of_their_id(tmp_path):
     for ids in ([0], [49, 0, 20, 19, 49], [30, 31]):
         wanted = [i if i < 20 else 480 + i for i in ids]
         assert rows.take(np.array(ids))["id"].to_pylist() == wanted
-    order = rows.order(seed=0, window_blocks=0)
+    order = rows.order(seed=0, window_groups=0)
     taken = np.array(rows.take(order.ids(0, 40)[0])["id"])
     assert (taken >= 500).sum() == 30
-    assert not np.array_equal(order.orders[0].ids(0, 20)[0], Order(block_rows=(8, 8, 4), seed=0).ids(0, 20)[0])
+    assert not np.array_equal(order.orders[0].ids(0, 20)[0], Order(group_rows=(8, 8, 4), seed=0).ids(0, 20)[0])
 
 
 def test_without_weights_each_row_comes_once_an_epoch(tmp_path):
     parts = [dataset(tmp_path / "a", 0, 20), dataset(tmp_path / "b", 500, 30)]
-    order = MixedRows(parts).order(seed=0, window_blocks=3)
+    order = MixedRows(parts).order(seed=0, window_groups=3)
     ids, epochs = order.ids(0, 50)
-    assert np.array_equal(np.sort(ids), np.arange(50)) and set(epochs) == {0} and order.window_blocks == 3
-    assert order.fingerprint != MixedRows(parts[::-1]).order(seed=0, window_blocks=3).fingerprint
+    assert np.array_equal(np.sort(ids), np.arange(50)) and set(epochs) == {0} and order.window_groups == 3
+    assert order.fingerprint != MixedRows(parts[::-1]).order(seed=0, window_groups=3).fingerprint
 
 
 def test_what_cannot_be_mixed_is_refused(tmp_path):

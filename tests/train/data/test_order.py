@@ -33,15 +33,15 @@ def test_permute_of_a_huge_domain_stays_inside():
 
 
 ORDERS = [
-    Order(block_rows=(37,), seed=1),
-    Order(block_rows=(7, 3, 0, 9, 4, 4, 1), seed=3),
-    Order(block_rows=(7, 3, 0, 9, 4, 4, 1), seed=3, window_blocks=2),
-    Order(block_rows=(16,) * 9 + (5,), seed=0, window_blocks=3),
-    Order(block_rows=(5, 5), seed=0, window_blocks=8),
+    Order(group_rows=(37,), seed=1),
+    Order(group_rows=(7, 3, 0, 9, 4, 4, 1), seed=3),
+    Order(group_rows=(7, 3, 0, 9, 4, 4, 1), seed=3, window_groups=2),
+    Order(group_rows=(16,) * 9 + (5,), seed=0, window_groups=3),
+    Order(group_rows=(5, 5), seed=0, window_groups=8),
 ]
 
 
-@pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"{len(order.block_rows)}-{order.window_blocks}")
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"{len(order.group_rows)}-{order.window_groups}")
 def test_each_epoch_holds_each_id_once_whatever_the_batch(order):
     n = order.num_samples
     stream = np.concatenate([order.ids(step, 5)[0] for step in range(-(-3 * n // 5))])
@@ -58,12 +58,12 @@ def test_each_epoch_holds_each_id_once_whatever_the_batch(order):
 def test_ids_of_a_step_need_no_history():
     order = ORDERS[3]
     forward = [order.ids(step, 8)[0].tolist() for step in range(60)]
-    again = Order(block_rows=order.block_rows, seed=0, window_blocks=3)
+    again = Order(group_rows=order.group_rows, seed=0, window_groups=3)
     assert [again.ids(step, 8)[0].tolist() for step in reversed(range(60))] == forward[::-1]
 
 
 def test_a_window_keeps_reads_together():
-    order = Order(block_rows=(10,) * 30, seed=5, window_blocks=3)
+    order = Order(group_rows=(10,) * 30, seed=5, window_groups=3)
     for start in range(0, 300, 30):
         blocks = {order.ids(i, 1)[0].item() // 10 for i in range(start, start + 30)}
         assert len(blocks) == 3
@@ -72,13 +72,13 @@ def test_a_window_keeps_reads_together():
 
 
 def test_a_window_over_everything_mixes_everything():
-    order = Order(block_rows=(100,) * 10, seed=5)
+    order = Order(group_rows=(100,) * 10, seed=5)
     ids, _ = order.ids(0, 1000)
     assert abs(np.corrcoef(np.arange(1000), ids)[0, 1]) < 0.1
 
 
 def test_of_four_ranks_each_reads_about_a_quarter_of_the_row_groups():
-    order = Order(block_rows=(10,) * 100, seed=5, window_blocks=40)
+    order = Order(group_rows=(10,) * 100, seed=5, window_groups=40)
     read = [set(), set(), set(), set()]
     for step in range(5):  # 200 samples from 40 row groups
         ids, _ = order.ids(step, 40)
@@ -90,31 +90,31 @@ def test_of_four_ranks_each_reads_about_a_quarter_of_the_row_groups():
 
 
 def test_seed_and_dataset_change_order_and_fingerprint():
-    one = Order(block_rows=(50,), seed=1)
-    other = Order(block_rows=(50,), seed=2)
+    one = Order(group_rows=(50,), seed=1)
+    other = Order(group_rows=(50,), seed=2)
     assert not np.array_equal(one.ids(0, 50)[0], other.ids(0, 50)[0])
     orders = (
         one,
         other,
-        Order(block_rows=(50,), seed=1, dataset="x"),
-        Order(block_rows=(25, 25), seed=1),
-        Order(block_rows=(50,), seed=1, window_blocks=1),
+        Order(group_rows=(50,), seed=1, dataset="x"),
+        Order(group_rows=(25, 25), seed=1),
+        Order(group_rows=(50,), seed=1, window_groups=1),
     )
     assert len({order.fingerprint for order in orders}) == 5
 
 
 def test_an_empty_dataset_is_refused():
     with pytest.raises(ValueError, match="no rows"):
-        Order(block_rows=(), seed=0)
+        Order(group_rows=(), seed=0)
     with pytest.raises(ValueError, match="no rows"):
-        Order(block_rows=(0, 0), seed=0)
+        Order(group_rows=(0, 0), seed=0)
     with pytest.raises(ValueError, match="--train.window-blocks is -1"):
-        Order(block_rows=(3,), seed=0, window_blocks=-1)
+        Order(group_rows=(3,), seed=0, window_groups=-1)
 
 
 @pytest.mark.parametrize("steps", [1, ANCHOR, ANCHOR + 1, 2 * ANCHOR + 3])
 def test_a_chain_of_other_data_is_refused_at_any_step(steps):
-    order = Order(block_rows=(64,) * 10, seed=0, dataset="a")
+    order = Order(group_rows=(64,) * 10, seed=0, dataset="a")
     chain = run_chain(order, steps)
     chain.check(order, 4)
     with pytest.raises(ValueError, match="the dataset, a weight"):
@@ -134,7 +134,7 @@ def test_a_chain_accepts_its_own_order_and_no_other(steps):
     chain = run_chain(order, steps)
     chain.check(order, 4)
     if steps:
-        for other in (ORDERS[2], Order(block_rows=order.block_rows, seed=4)):
+        for other in (ORDERS[2], Order(group_rows=order.group_rows, seed=4)):
             with pytest.raises(ValueError, match="other samples.*new run_dir"):
                 chain.check(other, 4)
         with pytest.raises(ValueError, match="other samples"):

@@ -24,7 +24,7 @@ def store(tmp_path):
 
 def test_take_returns_the_rows_asked_for_in_order(store):
     rows = Rows.committed(store, columns=["id"])
-    assert rows.block_rows == (16, 16, 8, 16, 16, 8, 16, 5) and len(rows) == 101
+    assert rows.group_rows == (16, 16, 8, 16, 16, 8, 16, 5) and len(rows) == 101
     for ids in ([0], [100, 0, 50], [3, 3, 3], list(range(101))[::-1]):
         table = rows.take(np.array(ids))
         assert table.column_names == ["id"] and table["id"].to_pylist() == ids
@@ -154,16 +154,16 @@ def test_s3_is_asked_for_footers_once_and_then_for_row_groups(bucket, requests):
 def test_a_window_bounds_the_row_groups_in_use_and_reads_each_once_an_epoch(tmp_path):
     rows = wide_dataset(Store(str(tmp_path)), files=4, groups=10)
     group_bytes = rows.take(np.arange(4)).nbytes
-    rows._cache = rows_module.Shared(2 * 5 * group_bytes, lambda table: table.nbytes)
+    rows._cache = rows_module.Cache(2 * 5 * group_bytes, lambda table: table.nbytes)
     read, reads = rows._read, []
     rows._read = lambda block: reads.append(block) or read(block)
-    order = rows.order(seed=1, window_blocks=5)
+    order = rows.order(seed=1, window_groups=5)
     for step in range(20):  # one epoch of 160 rows
         ids, _ = order.ids(step, 8)
         assert len({i // 4 for i in np.concatenate([ids, order.ids(step + 1, 8)[0]])}) <= 10  # two windows
         rows.take(ids)
     assert len(reads) == len(set(reads)) == 40
-    everything = Order(block_rows=rows.block_rows, seed=1)
+    everything = Order(group_rows=rows.group_rows, seed=1)
     reads.clear()
     for step in range(20):
         rows.take(everything.ids(step, 8)[0])
@@ -175,13 +175,13 @@ def test_windows_that_do_not_stay_in_memory_are_told(tmp_path, caplog, monkeypat
     wide_dataset(store, files=1, groups=10)
     rows = Rows.committed(store, columns=["id", "x"], cache_bytes=200_000)
     with caplog.at_level(logging.WARNING, "triptych"):
-        rows.order(seed=0, window_blocks=6)
+        rows.order(seed=0, window_groups=6)
         monkeypatch.setattr(ranks, "world_size", lambda: 2)
-        rows.order(seed=0, window_blocks=0)
+        rows.order(seed=0, window_groups=0)
         assert not caplog.records
         monkeypatch.undo()
-        rows.order(seed=0, window_blocks=0)
-        rows.order(seed=0, window_blocks=10**6)  # there are 10
+        rows.order(seed=0, window_groups=0)
+        rows.order(seed=0, window_groups=10**6)  # there are 10
     assert len(caplog.records) == 2 and caplog.messages[0] == caplog.messages[1]
     assert "10 row groups" in caplog.messages[0] and "--train.window-blocks 6 or less" in caplog.messages[0]
 

@@ -10,9 +10,10 @@ import torch
 from pipeline.lease import hold
 from pipeline.storage import Store
 from pipeline.train import metrics, ranks
-from pipeline.train.launch import monitor
+from pipeline.train.launch import fit as launch
+from pipeline.train.launch import worker as workers
 from pipeline.train.launch.config import ClusterConfig
-from pipeline.train.launch.fit import _enter, _one_line, fit
+from pipeline.train.launch.fit import _one_line, fit
 from tests.train import tiny
 
 
@@ -22,7 +23,7 @@ def worker(payload, host):
             super().progress(step, loss)
             if step == 2 and ranks.rank() == 1 and not Path(payload["died"]).exists():
                 os.kill(os.getpid(), signal.SIGTERM)
-                while not monitor._terminated.is_set():
+                while not workers._terminated.is_set():
                     time.sleep(0.02)  # the main thread hears of it at Ray's next poll
             if step == 8 and ranks.rank() == 1 and not Path(payload["died"]).exists():
                 Path(payload["died"]).touch()
@@ -105,7 +106,7 @@ def test_a_worker_that_sees_another_folder_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = Store(str(tmp_path / "run"))
     with hold(store) as lease:
-        payload = {"folder": str(tmp_path / "only on the driver's node"), "run_dir": store.url, "lease": lease.name}
-        _enter(payload)
+        folder = str(tmp_path / "only on the driver's node")
+        launch._enter(folder, store.url, lease.name)
         with pytest.raises(ValueError, match="elsewhere is another folder on .* use an s3:// URL, or a disk that all"):
-            _enter(payload | {"run_dir": str(tmp_path / "elsewhere")})
+            launch._enter(folder, str(tmp_path / "elsewhere"), lease.name)

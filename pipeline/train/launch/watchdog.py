@@ -7,53 +7,49 @@ dead file server, a collective that not all join. It then counts as one failure.
 size is asked for a checkpoint, and waited for.
 """
 
-import time
-from typing import Any
-
 import ray
+from ray.actor import ActorHandle
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
-from ray.train.v2._internal.execution.controller.state import ResizingState
+from ray.train.v2._internal.execution.controller.state import ResizingState, TrainControllerState
+from ray.train.v2._internal.execution.worker_group import WorkerGroup, WorkerGroupPollStatus
+
+from pipeline.train.launch.mailbox import MailboxHandle, save_now
 
 
-class Watch(ControllerCallback, WorkerGroupCallback):
-    """Watches a group by its monitor; `stall_timeout_s` 0: ends none."""
+class Watchdog(ControllerCallback, WorkerGroupCallback):
+    """Ends a group that its mailbox no longer hears of; `stall_timeout_s` 0: ends none."""
 
-    def __init__(self, monitor: Any, *, stall_timeout_s: float, start_timeout_s: float, save_timeout_s: float) -> None:
-        self._monitor, self._save_s = monitor, save_timeout_s
-        self._stall_s, self._start_s = stall_timeout_s, start_timeout_s
-        self._workers: list[Any] = []
+    def __init__(
+        self, mailbox: MailboxHandle, *, stall_timeout_s: float, start_timeout_s: float, save_timeout_s: float
+    ) -> None:
+        self._mailbox = mailbox
+        self._stall_s = stall_timeout_s
+        self._start_s = start_timeout_s
+        self._save_s = save_timeout_s
+        self._workers: list[ActorHandle[object]] = []
 
-    def after_worker_group_training_start(self, worker_group: Any) -> None:
+    def after_worker_group_training_start(self, worker_group: WorkerGroup) -> None:
         """A new group: its time starts now."""
         self._workers = [worker.actor for worker in worker_group.get_workers()]
-        ray.get(self._monitor.started.remote())
+        ray.get(self._mailbox.started.remote())
 
-    def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
+    def after_worker_group_poll_status(self, worker_group_status: WorkerGroupPollStatus) -> None:
         """End a group that stalls; the next poll finds it dead, and Ray Train starts another."""
         if not self._stall_s or not self._workers:
             return
-        silent_s, stepped = ray.get(self._monitor.silent.remote())
+        silent_s, stepped = ray.get(self._mailbox.silent.remote())
         if silent_s > (self._stall_s if stepped else self._start_s):
             limit = f"stall_timeout_s is {self._stall_s:g}" if stepped else f"timeout_s is {self._start_s:g}"
-            self._monitor.warn.remote(
+            self._mailbox.warn.remote(
                 f"warning: no step for {silent_s:.0f} s; the workers are ended and started again (cluster.{limit})"
             )
             for worker in self._workers:
                 ray.kill(worker)
             self._workers = []
 
-    def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
+    def after_controller_state_update(
+        self, previous_state: TrainControllerState, current_state: TrainControllerState
+    ) -> None:
         """Before workers that are well are stopped to be more, or fewer: have them save where they are."""
         if isinstance(current_state, ResizingState):
-            save_now(self._monitor, self._save_s)
-
-
-def save_now(monitor: Any, timeout_s: float) -> int | None:
-    """Ask for a checkpoint and wait until it is committed; its step, or None if that took too long."""
-    end = time.monotonic() + timeout_s
-    ray.get(monitor.ask.remote())
-    while (saved := ray.get(monitor.saved.remote())) is None:
-        if time.monotonic() > end:
-            return None
-        time.sleep(0.1)
-    return saved
+            save_now(self._mailbox, self._save_s)
