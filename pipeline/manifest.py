@@ -8,7 +8,7 @@ need; what was written by another version, or by a stranger, is a CorruptFileErr
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
@@ -56,7 +56,7 @@ def parse_manifest(store: Store, name: str, data: bytes, kind: Any = None) -> An
     """The manifest that was read as these bytes; CorruptFileError if they are none, or were altered."""
     value = unsealed(store, name, data)
     if kind is not None:
-        return _of_kind(store, name, value, kind)
+        return of_kind(store, name, value, kind)
     try:
         return value | {"files": [File(**file) for file in value["files"]]}
     except (KeyError, TypeError) as error:
@@ -79,7 +79,7 @@ def read_sealed(store: Store, name: str, kind: Any = None) -> Any:
     """What `write_sealed` wrote; CorruptFileError if it was altered or is no `kind`, FileNotFoundError if there is
     none."""
     value = unsealed(store, name, store.read(name))
-    return value if kind is None else _of_kind(store, name, value, kind)
+    return value if kind is None else of_kind(store, name, value, kind)
 
 
 def sealed(value: object) -> bytes:
@@ -109,7 +109,8 @@ def _seal(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _of_kind(store: Store, name: str, value: dict[str, Any], kind: type[T]) -> T:
+def of_kind(store: Store, name: str, value: Mapping[str, object], kind: type[T]) -> T:
+    """What was unsealed, as the dataclass that was sealed; CorruptFileError if it is none of this version."""
     try:
         return from_json(kind, value)
     except ValueError as error:

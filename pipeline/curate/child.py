@@ -84,6 +84,7 @@ def main(requests_fd: int, answers_fd: int, trace_fd: int) -> None:
     """Serve until the requests end."""
     faulthandler.enable(trace_fd, all_threads=False)
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     requests, answers = os.fdopen(requests_fd, "rb"), os.fdopen(answers_fd, "wb")
     while header := requests.read(HEADER.size):
         kind, size = HEADER.unpack(header)
@@ -91,8 +92,8 @@ def main(requests_fd: int, answers_fd: int, trace_fd: int) -> None:
         try:
             if kind == STAGE:
                 stage, schema, timeout_s, memory_bytes = pickle.loads(data)  # our parent's, over a pipe of its own
-                if memory_bytes:  # the hard limit stays: the next stage may have more
-                    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
+                # Of every stage anew: one without a limit must not work under that of the stage before it.
+                resource.setrlimit(resource.RLIMIT_AS, (memory_bytes or soft, hard))
             else:
                 _work(answers, stage, schema, timeout_s, table_from(data))
         except Exception as error:  # noqa: BLE001 - not a row's fault: the parent raises it

@@ -14,9 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pipeline.config import from_json
 from pipeline.curate.manifests import ExportManifest, Ledger, PlanManifest, VerdictManifest, WaveManifest
-from pipeline.manifest import Manifest, sealed, unsealed
+from pipeline.manifest import Manifest, of_kind, sealed, unsealed
 from pipeline.records import EXPORT, INPUTS, LEDGER
 from pipeline.storage import TEMPORARY, CorruptFileError, Store
 
@@ -156,12 +155,4 @@ class Journal:
         """What an object says, as its kind; a record without a kind as JSON."""
         kinds = {**MANIFESTS, re.escape(LEDGER): Ledger}
         kind = next((kind for form, kind in kinds.items() if re.fullmatch(form, name)), None)
-        if kind is None:
-            return json
-        try:
-            return from_json(kind, json)
-        except ValueError as error:
-            raise CorruptFileError(
-                f"{self.store.url}/{name} is no {kind.__name__} that this version knows: {error}; name another "
-                "folder, or delete it and run the step that makes it again"
-            ) from error
+        return json if kind is None else of_kind(self.store, name, json, kind)

@@ -14,13 +14,12 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from pipeline.config import from_json
 from pipeline.curate.fetch.address import canonical
 from pipeline.curate.journal import REVOCATIONS, Journal
 from pipeline.curate.stage import Leave, Row
+from pipeline.manifest import of_kind
 from pipeline.records import CONTENT, revocation_name
 from pipeline.redact import redacted_text, redacted_url
-from pipeline.storage import CorruptFileError
 
 Kind = Literal["host", "url", "key", "license", "sha256"]
 BEFORE = "revoked_before_fetch"
@@ -125,10 +124,9 @@ def _names(journal: Journal) -> list[str]:
 
 def _record(journal: Journal, name: str) -> Revocation | Copies:
     entries = journal.find(name, dict) or {}
-    try:
-        return from_json(Copies, entries) if entries.get("kind") == "copies" else from_json(Revocation, entries)
-    except ValueError as error:
-        raise CorruptFileError(f"{journal.store.url}/{name} is no revocation of this version: {error}") from error
+    if entries.get("kind") == "copies":
+        return of_kind(journal.store, name, entries, Copies)
+    return of_kind(journal.store, name, entries, Revocation)
 
 
 def record(journal: Journal, revocation: Revocation) -> bool:
