@@ -78,7 +78,7 @@ class Guard:
         if table.num_rows == 0:
             return []
         try:
-            return [_current().work(stage, table, schema, self.limits)]
+            return [_current().work(stage, table, schema, self.limits, self.run_dir)]
         except Death as death:
             if table.num_rows == 1:
                 return [self._alone(stage, table, schema)]
@@ -95,7 +95,7 @@ class Guard:
     def _alone(self, stage: Stage, table: pa.Table, schema: pa.Schema) -> pa.Table:
         # The second strike is in a process of its own: the first may have been the fault of a row before it.
         try:
-            return _current().work(stage, table, schema, self.limits)
+            return _current().work(stage, table, schema, self.limits, self.run_dir)
         except Death as death:
             leave = Leave("failed", death.reason, retryable=death.reason == "timeout", detail=death.detail)
             row = table.to_pylist()[0]
@@ -125,10 +125,14 @@ class Child:
         _widen(self._answers)
         self._stage: tuple[Stage, pa.Schema, GuardConfig] | None = None
         self._begun = 0
+        self._run_dir: str | None = None
 
-    def work(self, stage: Stage, table: pa.Table, schema: pa.Schema, limits: GuardConfig) -> pa.Table:
-        """Run a stage over rows. RuntimeError: the stage's code is wrong, not a row."""
+    def work(
+        self, stage: Stage, table: pa.Table, schema: pa.Schema, limits: GuardConfig, run_dir: str | None = None
+    ) -> pa.Table:
+        """Run a stage over rows, on behalf of a run. RuntimeError: the stage's code is wrong, not a row."""
         self._begun = 0
+        self._run_dir = run_dir
         try:
             if self._stage != (stage, schema, limits):
                 self._introduce(stage, schema, limits)
@@ -169,6 +173,10 @@ class Child:
             if kind == child.BEGUN:
                 self._begun = int.from_bytes(data, "little")
                 deadline = time.monotonic() + limit_s
+            elif kind == child.ASK and self._stage:
+                reply = self._stage[0].answer(data, self._run_dir)
+                self._write(child.HEADER.pack(child.ANSWER, len(reply)))
+                self._write(reply)
             elif kind == child.DONE:
                 return child.table_from(pa.py_buffer(data))
             else:
