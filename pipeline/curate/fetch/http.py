@@ -25,13 +25,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
-from protego import Protego
 from yarl import URL
 
 from pipeline.curate.fetch import consent, keepers
-from pipeline.curate.fetch.address import canonical, check_address, networks, shown
+from pipeline.curate.fetch.address import as_written, check_address, networks, shown
+from pipeline.curate.fetch.consent import Origin
 from pipeline.curate.fetch.keeper import Confirm, Document, Grant, Outcome, Pause, Publish, Reading, Turn
 from pipeline.curate.stage import Leave, State
 from pipeline.log import clean
@@ -115,14 +116,14 @@ class _Clock:
         self.left_s = seconds
 
 
-# What robots.txt files say, parsed, and until when; the keeper of the host has their text. origin -> (expiry, rules)
-_robots: dict[str, tuple[float, Protego | Leave | None]] = {}
+# What origins say, parsed, and until when; the keeper of the host has their words. origin -> (expiry, rules)
+_origins: dict[str, tuple[float, Origin | Leave]] = {}
 
 
 def forget() -> None:
     """Forget what this process remembers of hosts: turns and robots.txt."""
     keepers.forget()
-    _robots.clear()
+    _origins.clear()
 
 
 class Client:
@@ -169,7 +170,7 @@ class Client:
         deferred: retry_after, http_429, host_busy, host_unreachable, robots_unreachable.
         """
         clock = _Clock(self.config.timeout_s)
-        return await self._get(canonical(url), clock, max_bytes or self.config.max_bytes, is_robots=False)
+        return await self._get(as_written(url), clock, max_bytes or self.config.max_bytes, is_robots=False)
 
     async def _get(self, url: str, clock: _Clock, max_bytes: int, is_robots: bool) -> Response:
         for attempt in range(self.config.retries + 1):
@@ -184,19 +185,19 @@ class Client:
     async def _follow(self, url: str, clock: _Clock, max_bytes: int, is_robots: bool) -> Response:
         start = url
         for _ in range(self.config.max_redirects + 1):
-            delay_s = 0.0 if is_robots else await self._permission(url, clock)
-            await self._turn(url, delay_s)
-            response = await self._answered(url, clock, max_bytes, is_robots)
+            origin = None if is_robots else await self._permission(url, clock)
+            await self._turn(url, origin.crawl_delay_s if origin else 0.0)
+            response = await self._answered(url, clock, max_bytes, origin)
             if isinstance(response, Response):
                 return response
             url = response
         raise HttpLeave("failed", "too_many_redirects", start, f"more than {self.config.max_redirects}")
 
-    async def _answered(self, url: str, clock: _Clock, max_bytes: int, is_robots: bool) -> Response | str:
+    async def _answered(self, url: str, clock: _Clock, max_bytes: int, origin: Origin | None) -> Response | str:
         """`_request`, and the keeper of the host is told whether anybody was there."""
         is_answered = True
         try:
-            return await self._request(url, clock, max_bytes, is_robots)
+            return await self._request(url, clock, max_bytes, origin)
         except HttpLeave as leave:
             is_answered = leave.reason not in ("timeout", "connection_error")
             if leave.pause_s is not None:
@@ -205,13 +206,14 @@ class Client:
         finally:
             self._keepers.tell(Outcome(host=_host(url), is_answered=is_answered))
 
-    async def _request(self, url: str, clock: _Clock, max_bytes: int, is_robots: bool) -> Response | str:
-        """One hop, in the network time left: a response, or the URL it redirects to."""
+    async def _request(self, url: str, clock: _Clock, max_bytes: int, origin: Origin | None) -> Response | str:
+        """One hop, in the network time left: a response, or the URL it redirects to. `origin` is what the origin says;
+        None while it is asked for that."""
         async with self._slots:
             began = time.monotonic()
             try:
                 async with asyncio.timeout(clock.left_s):
-                    return await self._exchange(url, max_bytes, is_robots)
+                    return await self._exchange(url, max_bytes, origin)
             except aiohttp.ServerTimeoutError as error:
                 problem = f"no byte within {self._stall_s:g} s"
                 raise HttpLeave("failed", "timeout", url, problem, retryable=True, wait_s=0.0) from error
@@ -231,16 +233,19 @@ class Client:
             finally:
                 clock.left_s -= time.monotonic() - began
 
-    async def _exchange(self, url: str, max_bytes: int, is_robots: bool) -> Response | str:
-        async with self._session.get(URL(url, encoded=True), allow_redirects=False) as answer:
+    async def _exchange(self, url: str, max_bytes: int, origin: Origin | None) -> Response | str:
+        async with self._session.get(_target(url), allow_redirects=False) as answer:
             if answer.status in _REDIRECTS and "Location" in answer.headers:
-                return canonical(answer.headers["Location"], base=url)
-            if not _is_whole(answer, is_robots):
+                return as_written(answer.headers["Location"], base=url)
+            if not _is_whole(answer, may_be_empty=origin is None):
                 raise self._status(url, answer)
-            reason = None if is_robots else consent.header_reason(answer.headers.items())
-            if reason is not None:
-                raise HttpLeave("dropped", reason, url, "by response header", http_status=200)
-            body = await _body(url, answer, max_bytes, cut=is_robots)
+            if origin is not None:
+                is_reserved = origin.is_reserved(url)
+                reason = consent.header_reason(answer.headers.items(), is_reserved)
+                if reason is not None:
+                    problem = "by tdmrep.json or a response header" if is_reserved else "by response header"
+                    raise HttpLeave("dropped", reason, url, problem, http_status=answer.status)
+            body = await _body(url, answer, max_bytes, cut=origin is None)
             return Response(url=url, status=answer.status, headers=answer.headers, body=body)
 
     def _status(self, url: str, answer: aiohttp.ClientResponse) -> HttpLeave:
@@ -276,32 +281,46 @@ class Client:
         assert isinstance(grant, Grant)
         return grant
 
-    async def _permission(self, url: str, clock: _Clock) -> float:
-        """Ask the host's robots.txt; its crawl delay in seconds, or 0."""
-        origin = str(URL(url, encoded=True).origin())
-        async with self._asking.setdefault(origin, asyncio.Lock()):
-            expiry, rules = _robots.get(origin, (0.0, None))
-            if time.monotonic() >= expiry:
-                text, ttl_s = await self._document(f"{origin}/robots.txt", clock)
-                rules = _parsed(text)
-                if len(_robots) >= _MAX_HOSTS:
-                    del _robots[min(_robots, key=lambda name: _robots[name][0])]
-                _robots[origin] = (time.monotonic() + ttl_s, rules)
-        if isinstance(rules, Leave):
-            raise rules.with_traceback(None)  # remembered and raised again: let no frames pile up on it
-        reason = consent.robots_reason(rules, url)
+    async def _permission(self, url: str, clock: _Clock) -> Origin:
+        """What the origin says about all that it serves, asked once; HttpLeave if it refuses us this URL."""
+        name = str(URL(url, encoded=True).origin())
+        async with self._asking.setdefault(name, asyncio.Lock()):
+            expiry, origin = _origins.get(name, (0.0, None))
+            if origin is None or time.monotonic() >= expiry:
+                origin, ttl_s = await self._origin(name, clock)
+                if len(_origins) >= _MAX_HOSTS:
+                    del _origins[min(_origins, key=lambda other: _origins[other][0])]
+                _origins[name] = (time.monotonic() + ttl_s, origin)
+        if isinstance(origin, Leave):
+            raise origin.with_traceback(None)  # remembered and raised again: let no frames pile up on it
+        reason = origin.reason(url)
         if reason is not None:
             raise HttpLeave("dropped", reason, url)
-        return float(rules.crawl_delay(consent.AGENT) or 0.0) if rules is not None else 0.0
+        return origin
 
-    async def _document(self, url: str, clock: _Clock) -> tuple[str, float]:
-        """What a URL says that speaks for its origin, as JSON, and for how many seconds: read once in the cluster."""
+    async def _origin(self, name: str, clock: _Clock) -> tuple[Origin | Leave, float]:
+        """What its three documents say together, and for how long; a Leave if its robots.txt cannot be had."""
+        robots, ttl_s = await self._document(f"{name}/robots.txt", clock)
+        if isinstance(robots, Leave):
+            return robots, ttl_s
+        origin = consent.origin_of(robots)
+        # The two others are rare: one that we may not ask for, or that cannot be had, reserves nothing.
+        bodies: list[bytes | None] = []
+        for url in (f"{name}/ai.txt", f"{name}/.well-known/tdmrep.json"):
+            body, other_ttl_s = (None, ttl_s) if origin.reason(url) else await self._document(url, clock)
+            bodies.append(None if isinstance(body, Leave) else body)
+            ttl_s = min(ttl_s, other_ttl_s)
+        return consent.origin_of(robots, *bodies), ttl_s
+
+    async def _document(self, url: str, clock: _Clock) -> tuple[bytes | Leave | None, float]:
+        """A document that speaks for its origin, read once in the cluster, and for how many seconds it is good; None
+        if there is none, a Leave if that cannot be told."""
         patience_s = self.config.timeout_s + self.config.max_wait_s
         while True:
             reading = await self._keepers.ask(Document(url=url, patience_s=patience_s))
             assert isinstance(reading, Reading)
             if reading.text is not None:
-                return reading.text, reading.ttl_s
+                return _parsed(reading.text), reading.ttl_s
             if not reading.wait_s:
                 break
             await asyncio.sleep(reading.wait_s)
@@ -314,13 +333,13 @@ class Client:
         if not had_time and clock.left_s <= 0:
             ttl_s = 0.0  # the time of this one input was spent elsewhere: that says nothing of the document
         await self._keepers.ask(Publish(url=url, text=text, ttl_s=ttl_s))
-        return text, ttl_s
+        return _parsed(text), ttl_s
 
     async def _read(self, url: str, clock: _Clock) -> tuple[str, float]:
         """RFC 9309, 2.3.1: a body; null where there is none (4xx); a reason where it cannot be had (5xx, network)."""
         kept_s = self.config.robots_ttl_s
         try:
-            response = await self._get(url, clock, consent.ROBOTS_MAX_BYTES, is_robots=True)
+            response = await self._get(url, clock, consent.DOCUMENT_MAX_BYTES, is_robots=True)
             return json.dumps({"body": base64.b64encode(response.body).decode()}), kept_s
         except HttpLeave as leave:
             status = leave.http_status or 0
@@ -346,13 +365,13 @@ def _dumped(leave: Leave) -> str:
     return json.dumps({"leave": entries})
 
 
-def _parsed(text: str) -> Protego | Leave | None:
+def _parsed(text: str) -> bytes | Leave | None:
     value = json.loads(text)
     if "leave" in value:
         entries = value["leave"]
         state = entries["state"]
         return Leave(state, entries["reason"], retryable=entries["retryable"], detail=entries["detail"])
-    return None if value["body"] is None else consent.robots_rules(base64.b64decode(value["body"]))
+    return None if value["body"] is None else base64.b64decode(value["body"])
 
 
 def fetch_one(url: str, config: FetchConfig, *, max_bytes: int | None = None) -> Response:
@@ -380,15 +399,22 @@ def retry_after_s(value: str | None) -> float | None:
     return max(0.0, (when - datetime.now(UTC)).total_seconds())
 
 
+def _target(url: str) -> URL:
+    """The URL with its query as a part of its path: of an empty query yarl would drop the `?`."""
+    parts = urlsplit(url)
+    start = len(f"{parts.scheme}://{parts.netloc}")
+    return URL.build(scheme=parts.scheme, authority=parts.netloc, path=url[start:], encoded=True)
+
+
 def _host(url: str) -> str:
     return URL(url, encoded=True).authority
 
 
-def _is_whole(answer: aiohttp.ClientResponse, is_robots: bool) -> bool:
+def _is_whole(answer: aiohttp.ClientResponse, may_be_empty: bool) -> bool:
     """True for a success whose body is the whole file (RFC 9110, 15.3): 206 too, if its range is all there is. Rules
     may be empty (204), a picture may not."""
     if answer.status != 206:
-        return answer.status in (200, 203) or (is_robots and 200 <= answer.status < 300)
+        return answer.status in (200, 203) or (may_be_empty and 200 <= answer.status < 300)
     whole = re.fullmatch(r"bytes 0-(\d+)/(\d+)", answer.headers.get("Content-Range", "").strip())
     return whole is not None and int(whole[1]) + 1 == int(whole[2])
 

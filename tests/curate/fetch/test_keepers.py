@@ -131,7 +131,7 @@ def test_a_host_that_is_down_costs_ten_tries(site, config, monkeypatch):
     first = asyncio.run(all_at_once())
     assert first["connection_error"] == 40, "one robots.txt is asked for all"
     for _ in range(10):
-        http._robots.clear()
+        http._origins.clear()
         keepers._here._documents.clear()
         reasons = asyncio.run(all_at_once())
     assert reasons["host_unreachable"] == 40
