@@ -6,6 +6,7 @@ outlive its task: it ends when its requests end, and an alarm of the kernel ends
 """
 
 import faulthandler
+import functools
 import os
 import pickle
 import resource
@@ -18,6 +19,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from pipeline.curate import upcall
 from pipeline.curate.stage import Batch, Stage
 from pipeline.curate.work import groups, table_of
 
@@ -27,6 +29,8 @@ from pipeline.curate.work import groups, table_of
 #   STAGE  pickled (stage, schema, limits)
 #   ROWS   an Arrow stream                   BEGUN  a row's number, before each row: who dies is told by the last one
 #                                            ...
+#                                            ASK    what a stage asks its worker, any number of times
+#   ANSWER  what `Stage.answer` says
 #                                            DONE   an Arrow stream, or ERROR  a text: the stage is wrong, not a row
 
 HEADER = struct.Struct("<cQ")
@@ -35,15 +39,20 @@ ROWS = b"R"
 BEGUN = b"B"
 DONE = b"D"
 ERROR = b"E"
+ASK = b"A"
+ANSWER = b"Y"
+_ASKING = threading.Lock()
+_WRITING = threading.Lock()
 _ALARM_GRACE_S = 30.0  # the parent's own clock comes first
 
 
 def send(pipe: BinaryIO, kind: bytes, *parts: bytes | pa.Buffer) -> None:
     """Write one message."""
-    pipe.write(HEADER.pack(kind, sum(len(part) for part in parts)))
-    for part in parts:
-        pipe.write(part)
-    pipe.flush()
+    with _WRITING:
+        pipe.write(HEADER.pack(kind, sum(len(part) for part in parts)))
+        for part in parts:
+            pipe.write(part)
+        pipe.flush()
 
 
 def table_bytes(table: pa.Table) -> pa.Buffer:
@@ -73,6 +82,18 @@ def _work(answers: BinaryIO, stage: Stage, schema: pa.Schema, timeout_s: float, 
     send(answers, DONE, table_bytes(worked))
 
 
+def _ask(requests: BinaryIO, answers: BinaryIO, question: bytes) -> bytes:
+    """For `upcall.ask`: while a stage works nobody else reads the requests, so the next one is the answer."""
+    with _ASKING:
+        send(answers, ASK, question)
+        header = requests.read(HEADER.size)
+        if len(header) < HEADER.size:
+            raise EOFError("the worker is gone")
+        kind, size = HEADER.unpack(header)
+        assert kind == ANSWER
+        return requests.read(size)
+
+
 def _leave_with(parent: int) -> None:
     # An orphan's requests never end if another child inherited the pipe: the parent's death is seen by its number.
     while os.getppid() == parent:
@@ -86,6 +107,7 @@ def main(requests_fd: int, answers_fd: int, trace_fd: int) -> None:
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     requests, answers = os.fdopen(requests_fd, "rb"), os.fdopen(answers_fd, "wb")
+    upcall.ask = functools.partial(_ask, requests, answers)
     while header := requests.read(HEADER.size):
         kind, size = HEADER.unpack(header)
         data = requests.read(size)

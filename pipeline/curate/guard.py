@@ -99,7 +99,7 @@ class Guard:
         if table.num_rows == 0:
             return []
         try:
-            return [_current().work(work, table)]
+            return [_current().work(work, table, self.run_dir)]
         except Death as death:
             if table.num_rows == 1:
                 return [self._alone(work, table)]
@@ -119,7 +119,7 @@ class Guard:
 
     def _alone(self, work: Work, table: pa.Table) -> pa.Table:
         try:
-            return _current().work(work, table)
+            return _current().work(work, table, self.run_dir)
         except Death as death:
             leave = Leave("failed", death.reason, retryable=death.reason == "timeout", detail=death.detail)
             row = table.to_pylist()[0]
@@ -150,10 +150,12 @@ class Child:
         _widen(self._answers)
         self._work: Work | None = None
         self._begun = 0
+        self._run_dir: str | None = None
 
-    def work(self, work: Work, table: pa.Table) -> pa.Table:
-        """Run a stage over rows. RuntimeError: the stage's code is wrong, not a row."""
+    def work(self, work: Work, table: pa.Table, run_dir: str | None = None) -> pa.Table:
+        """Run a stage over rows, on behalf of a run. RuntimeError: the stage's code is wrong, not a row."""
         self._begun = 0
+        self._run_dir = run_dir
         try:
             if self._work != work:
                 self._introduce(work)
@@ -194,6 +196,10 @@ class Child:
             if kind == child.BEGUN:
                 self._begun = int.from_bytes(data, "little")
                 deadline = time.monotonic() + limit_s
+            elif kind == child.ASK and self._work is not None:
+                reply = self._work.stage.answer(data, self._run_dir)
+                self._write(child.HEADER.pack(child.ANSWER, len(reply)))
+                self._write(reply)
             elif kind == child.DONE:
                 return child.table_from(pa.py_buffer(data))
             else:

@@ -68,6 +68,10 @@ class Stage:
         """What becomes of rows that have not left; exceptions are the caller's to handle."""
         raise NotImplementedError
 
+    def answer(self, question: bytes, run_dir: str | None) -> bytes:
+        """In the worker: the answer to what this stage asked by `upcall` from a child process."""
+        raise NotImplementedError(f"{type(self).__name__} asks its worker nothing")
+
     def depends_on(self) -> dict[str, str]:
         """What the rows depend on beside fields and code: of a model its weights' sha256, under a name that says so."""
         return {}

@@ -9,7 +9,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from yarl import URL
 
@@ -24,6 +24,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Every spelling of an IPv4 address that the operating system knows: decimal, octal, hex, fewer than four parts.
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
+# Global by the registries, and answered by the cloud itself: Azure's wire server and, in old tables, Oracle's metadata.
+_OF_CLOUDS = tuple(ipaddress.ip_network(name) for name in ("168.63.129.16/32", "192.0.0.0/24", "100.100.100.200/32"))
+# What a URL may hold (RFC 3986), and a `%` that stands for itself, which browsers send as it is.
+_LEGAL = "%/?:@!$&'()*+,;=-._~[]|^"
+_STRIPPED = re.compile(r"[\t\r\n]")  # within a URL, as browsers do
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -45,6 +50,8 @@ def is_public(address: str, allowed: Iterable[Network] = ()) -> bool:
         ip = inner or ip
     if any(ip in network for network in allowed if network.version == ip.version):
         return True
+    if any(ip in network for network in _OF_CLOUDS if network.version == ip.version):
+        return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or getattr(ip, "is_site_local", False))
 
 
@@ -55,8 +62,9 @@ def check_address(address: str, allowed: Iterable[Network] = ()) -> None:
 
 
 def canonical(url: str, base: str | None = None) -> str:
-    """The one spelling of an absolute http(s) URL: no fragment, no default port, host in lower case, path encoded,
-    and an IPv4 host in dotted decimals.
+    """The one spelling of an absolute http(s) URL, by which keys are made and duplicates are found: no fragment, no
+    default port, host in lower case, path encoded, and an IPv4 host in dotted decimals. A server may answer another
+    spelling only: it is asked for `as_written`.
 
     `base` resolves relative references. Leaves as failed `bad_url` for anything else, and for user info: what needs
     a password was not published to us.
@@ -81,6 +89,26 @@ def canonical(url: str, base: str | None = None) -> str:
         # Only our own words: what parsers say quotes the URL, passwords included.
         problem = str(error) if isinstance(error, _RefusedError) else f"cannot be parsed ({type(error).__name__})"
         raise Leave("failed", "bad_url", detail=f"{shown(url)}: {problem}") from error
+
+
+def as_written(url: str, base: str | None = None) -> str:
+    """The absolute URL that is asked for: path and query are those that a publisher wrote, to the letter, and only what
+    no request line may hold is encoded. Leaves as `canonical` does.
+
+    Signatures are computed over the very bytes of a URL, and routers match them; `%2F` and `/`, `%7E` and `~`, a
+    trailing `?` and none are not the same to them (aio-libs/aiohttp#7222).
+    """
+    authority = urlsplit(canonical(url, base)).netloc
+    text = _STRIPPED.sub("", url.strip()).partition("#")[0]
+    scheme, colon, rest = text.partition("://")
+    if not (colon and scheme.lower() in _DEFAULT_PORTS):
+        joined = urljoin(base or "", text)
+        scheme, _, rest = joined.partition("://")
+        rest += "?" if text.endswith("?") and not joined.endswith("?") else ""  # urljoin drops an empty query
+    start = min((place for mark in "/?" if (place := rest.find(mark)) >= 0), default=len(rest))
+    path = rest[start:]
+    path = path if path.startswith("/") else f"/{path}"
+    return f"{scheme.lower()}://{authority}{quote(path, safe=_LEGAL, errors='surrogateescape')}"
 
 
 class _RefusedError(ValueError):

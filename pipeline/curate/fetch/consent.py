@@ -1,52 +1,203 @@
-"""What publishers said about machines taking their work: robots.txt, `X-Robots-Tag`, TDM reservations, page meta tags.
+"""What publishers said about machines taking their work, for a whole origin, for one answer, and for one page.
 
-Pure functions on what a server sent. The fetcher asks them before it reads a body. Signals follow RFC 9309
-(robots.txt), the robots meta/header vocabulary that search engines document plus `noai`, `noimageai` and `noml`, and
-the W3C TDM Reservation Protocol's header and meta tag. A signal that names another crawler does not concern us.
+Pure functions on what a server sent; the fetcher asks them before it reads a body. Signals follow RFC 9309
+(robots.txt), `Content-Usage` (draft-ietf-aipref-attach, -vocab) and `Content-Signal` (contentsignals.org) as lines of
+robots.txt and as headers, the TDM Reservation Protocol (W3C community group, 2024) as file, header and meta tag, ai.txt
+(Spawning), and the robots meta and header vocabulary that search engines document plus `noai`, `noimageai` and `noml`.
+A signal that names another crawler does not concern us. In doubt a signal counts: what two lines say differently is
+refused.
 """
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
 
 from protego import Protego
+
+T = TypeVar("T")
 
 AGENT = "triptych"
 """The product token that publishers address us by, in robots.txt and in `X-Robots-Tag`."""
 
-ROBOTS_MAX_BYTES = 512 * 1024
+DOCUMENT_MAX_BYTES = 512 * 1024
 """RFC 9309, 2.5: at least 500 KiB of a robots.txt must be read; what follows may be ignored."""
 
 _OPT_OUT = {"noai": "noai", "noimageai": "noimageai", "noml": "noml", "none": "robots_tag_none"}
 # Directives that take a value after a colon; every other `word:` starts the scope of a user agent.
 _VALUED = re.compile(r"unavailable_after|max-[a-z-]+")
 _AGENT_TOKEN = re.compile(r"\*|[a-z_][a-z0-9_./-]*\*?")
+_FIELD = re.compile(r"\s*([A-Za-z][A-Za-z -]*?)\s*:\s*(.*)")
+_USER_AGENT = ("user-agent", "useragent", "user agent")
+# What we do, from the narrowest name to the widest that holds for it where no narrower one is said
+# (draft-ietf-aipref-vocab: training generative models is training, and training is automated use).
+_OUR_USES = ("train-genai", "genai", "train-ai", "ai", "tdm", "bots", "all")
 
 
-def robots_rules(body: bytes) -> Protego:
-    """Parse a robots.txt; bytes that are not UTF-8 spoil only their own lines."""
-    return Protego.parse(body[:ROBOTS_MAX_BYTES].decode("utf-8-sig", "replace"))
+@dataclass(frozen=True)
+class _Usage:
+    """One `Content-Usage` or `Content-Signal` line: the paths it is about, and the code of its refusal, if any."""
+
+    pattern: str
+    reason: str | None
 
 
-def robots_reason(rules: Protego | None, url: str) -> str | None:
-    """`robots_disallowed` if the rules (None: the host has none) forbid us this URL."""
-    return None if rules is None or rules.can_fetch(url, AGENT) else "robots_disallowed"
+@dataclass(frozen=True)
+class Origin:
+    """What an origin says about all that it serves."""
+
+    robots: Protego | None
+    usage: tuple[_Usage, ...] = ()
+    ai_txt: Protego | None = None
+    tdm: tuple[tuple[str, bool], ...] = ()
+
+    def reason(self, url: str) -> str | None:
+        """`robots_disallowed`, `content_usage`, `content_signal` or `ai_txt_disallowed` if we may not have this URL."""
+        if self.robots is not None and not self.robots.can_fetch(url, AGENT):
+            return "robots_disallowed"
+        if self.ai_txt is not None and not self.ai_txt.can_fetch(url, AGENT):
+            return "ai_txt_disallowed"
+        closest = _closest([(line.pattern, line) for line in self.usage], url)
+        return next((line.reason for line in closest if line.reason is not None), None)
+
+    def is_reserved(self, url: str) -> bool:
+        """True if tdmrep.json reserves this URL, which a header of the answer may overrule."""
+        return any(_closest(self.tdm, url))
+
+    @property
+    def crawl_delay_s(self) -> float:
+        """Seconds between two requests that robots.txt asks for; 0 if it does not, or asks for what is no time."""
+        delay = self.robots.crawl_delay(AGENT) if self.robots is not None else None
+        return float(delay) if delay is not None and 0 < delay < float("inf") else 0.0
 
 
-def header_reason(headers: Iterable[tuple[str, str]]) -> str | None:
+def origin_of(robots: bytes | None, ai_txt: bytes | None = None, tdmrep: bytes | None = None) -> Origin:
+    """What three documents say, each None where there is none; bytes that are not UTF-8 spoil only their own lines."""
+    lines = _rules(robots)
+    return Origin(
+        robots=None if robots is None else Protego.parse("\n".join(lines)),
+        usage=tuple(_usages(lines)),
+        ai_txt=_ai_txt(ai_txt),
+        tdm=tuple(_reservations(tdmrep)),
+    )
+
+
+def _rules(body: bytes | None) -> list[str]:
+    """Lines of a robots.txt without comments, every agent that is not us by one name: RFC 9309, 2.2.1 compares whole
+    product tokens, without the version that may follow."""
+    lines = []
+    for line in re.split(r"\r\n|\r|\n", (body or b"")[:DOCUMENT_MAX_BYTES].decode("utf-8-sig", "replace")):
+        field = _FIELD.fullmatch(line.partition("#")[0].strip())
+        if field and field[1].lower() in _USER_AGENT:
+            token = re.match(r"\*|[A-Za-z_-]*", field[2])
+            name = token[0].lower() if token else ""
+            line = f"User-agent: {name if name in (AGENT, '*') else 'not-us'}"
+        lines.append(line)
+    return lines
+
+
+def _usages(lines: Iterable[str]) -> Iterator[_Usage]:
+    """Usage lines of the groups that are ours: those that name us, or those for all if none does; and of no group."""
+    by_agent: dict[str, list[_Usage]] = {"": []}
+    agents = [""]
+    in_header = False
+    for line in lines:
+        field = _FIELD.fullmatch(line.partition("#")[0].strip())
+        if field is None:
+            continue
+        name, value = field[1].lower(), field[2].strip()
+        if name in _USER_AGENT:
+            agents = [*agents, value] if in_header else [value]
+            in_header = True
+            by_agent.setdefault(value, [])
+            continue
+        in_header = in_header and name == "sitemap"
+        if name in ("content-usage", "content-signal"):
+            path, _, preferences = value.partition(" ") if value.startswith("/") else ("/", "", value)
+            reason = name.replace("-", "_") if refuses(preferences) else None
+            for agent in agents:
+                by_agent[agent].append(_Usage(path, reason))
+    yield from by_agent[""]
+    yield from by_agent.get(AGENT, by_agent.get("*", []))
+
+
+def refuses(preferences: str) -> bool:
+    """True if a `Content-Usage` or `Content-Signal` value does not want what we do; of two words the stricter holds."""
+    said: dict[str, bool] = {}
+    for piece in preferences.lower().split(","):
+        name, equals, value = piece.partition(";")[0].partition("=")
+        answer = value.strip().strip('"')
+        if equals and answer in ("n", "no", "y", "yes", "?0", "?1"):
+            said[name.strip()] = said.get(name.strip(), False) or answer in ("n", "no", "?0")
+    if said.get("ai-train"):
+        return True
+    return next((said[name] for name in _OUR_USES if name in said), False)
+
+
+def _ai_txt(body: bytes | None) -> Protego | None:
+    """Rules of an ai.txt; None for a page that stands in for one. Its paths may begin with a `*` alone."""
+    if body is None or body.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
+        return None
+    lines = [re.sub(r"(?i)^(\s*(?:dis)?allow\s*:\s*)(?=\*|\w)", r"\1/*", line) for line in _rules(body)]
+    return Protego.parse("\n".join(re.sub(r"/\*\*", "/*", line) for line in lines))
+
+
+def _reservations(body: bytes | None) -> Iterator[tuple[str, bool]]:
+    """(pattern of paths, whether they are reserved) of a tdmrep.json; what is none of its form is passed over."""
+    try:
+        entries = json.loads(body) if body else []
+    except (ValueError, RecursionError):
+        return
+    for entry in entries if isinstance(entries, list) else [entries]:
+        if isinstance(entry, dict) and isinstance(entry.get("location", "/"), str):
+            yield entry.get("location", "/"), str(entry.get("tdm-reservation")) in ("1", "1.0", "True")
+
+
+def _closest(rules: "Iterable[tuple[str, T]]", url: str) -> "list[T]":
+    """What the longest patterns that match the path say, as RFC 9309, 2.2.2 chooses among rules."""
+    parts = urlsplit(url)
+    path = unquote(parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    matching = [(len(pattern), said) for pattern, said in rules if _matches(unquote(pattern), path)]
+    longest = max((length for length, _ in matching), default=0)
+    return [said for length, said in matching if length == longest]
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """RFC 9309, 2.2.3: `*` is any string, `$` at the end is the end. Linear: no pattern of a stranger is a regex."""
+    pieces = ("/" + pattern.removeprefix("/")).removesuffix("$").split("*")
+    if not path.startswith(pieces[0]):
+        return False
+    place = len(pieces[0])
+    for piece in pieces[1:]:
+        place = path.find(piece, place)
+        if place < 0:
+            return False
+        place += len(piece)
+    return not pattern.endswith("$") or place == len(path) or (len(pieces) > 1 and path.endswith(pieces[-1]))
+
+
+def header_reason(headers: Iterable[tuple[str, str]], is_reserved: bool = False) -> str | None:
     """The reason code of the first opt-out among response headers, or None.
 
-    Codes: noai, noimageai, noml, robots_tag_none, tdm_reserved.
+    Codes: noai, noimageai, noml, robots_tag_none, unavailable_after, tdm_reserved, content_usage, content_signal.
+    `is_reserved`: what tdmrep.json says of the URL, where no header says otherwise.
     """
+    said: dict[str, list[str]] = {}
     for name, value in headers:
-        name = name.lower()
-        if name == "x-robots-tag":
-            reason = _tag_reason(value)
-        elif name == "tdm-reservation" and value.strip() == "1":
-            reason = "tdm_reserved"
-        else:
-            reason = None
-        if reason is not None:
+        said.setdefault(name.lower(), []).append(value)
+    for value in said.get("x-robots-tag", []):
+        if reason := _tag_reason(value):
             return reason
+    reservations = [one.strip() for value in said.get("tdm-reservation", []) for one in value.split(",")]
+    if "1" in reservations or (is_reserved and "0" not in reservations):
+        return "tdm_reserved"
+    for name in ("content-usage", "content-signal"):
+        if refuses(",".join(said.get(name, []))):
+            return name.replace("-", "_")
     return None
 
 
@@ -58,8 +209,10 @@ def meta_reason(tags: Iterable[tuple[str, str]]) -> str | None:
             reason = _tag_reason(content)
             if reason is not None:
                 return reason
-        if name == "tdm-reservation" and content.strip() == "1":
+        if name == "tdm-reservation" and "1" in (one.strip() for one in content.split(",")):
             return "tdm_reserved"
+        if name in ("content-usage", "content-signal") and refuses(content):
+            return name.replace("-", "_")
     return None
 
 
@@ -70,7 +223,8 @@ def _tag_reason(value: str) -> str | None:
     directives are mistaken for an agent, so they hide nothing that follows.
     """
     ours = True
-    for piece in value.lower().split(","):
+    pieces = value.lower().split(",")
+    for number, piece in enumerate(pieces):
         piece = piece.strip()
         head, colon, rest = piece.partition(":")
         head = head.strip()
@@ -79,4 +233,20 @@ def _tag_reason(value: str) -> str | None:
             piece = rest.strip()
         if ours and piece in _OPT_OUT:
             return _OPT_OUT[piece]
+        if ours and piece.startswith("unavailable_after"):
+            date = piece.partition(":")[2].strip()
+            # A weekday before the date brings a comma of its own.
+            if any(_is_past(text) for text in (date, ",".join([date, *pieces[number + 1 : number + 2]]))):
+                return "unavailable_after"
     return None
+
+
+def _is_past(text: str) -> bool:
+    """True for a date (RFC 822, RFC 850 or ISO 8601) that lies behind us; False for what is none."""
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            when = parse(text.strip().upper())
+        except (ValueError, TypeError, OverflowError, IndexError):
+            continue
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)) < datetime.now(UTC)
+    return False

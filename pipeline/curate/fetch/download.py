@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from pipeline.curate.fetch import keepers
 from pipeline.curate.fetch.http import Client, FetchConfig, HttpLeave, Response
 from pipeline.curate.fetch.rows import without_secrets
 from pipeline.curate.stage import Batch, Leave, Resources, Row, failure, left
@@ -33,6 +34,9 @@ class Fetch(Batch):
     def batch(self, rows: list[Row]) -> list[Row]:
         """The rows with their bodies, in order; the reasons to leave are those of `Client.get`."""
         return asyncio.run(_each(self.config, rows, self._fetch))
+
+    def answer(self, question: bytes, run_dir: str | None) -> bytes:  # noqa: D102 - as in Stage
+        return keepers.answer(question, run_dir)
 
     async def _fetch(self, client: Client, row: Row) -> Row:
         _refuse_cut(row["url"])
@@ -55,6 +59,9 @@ class FetchEpisode(Batch):
     def batch(self, rows: list[Row]) -> list[Row]:
         """The rows with transcript and audio, in order."""
         return asyncio.run(_each(self.config, rows, self._fetch))
+
+    def answer(self, question: bytes, run_dir: str | None) -> bytes:  # noqa: D102 - as in Stage
+        return keepers.answer(question, run_dir)
 
     async def _fetch(self, client: Client, row: Row) -> Row:
         if not row["transcript_url"]:

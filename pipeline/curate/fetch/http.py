@@ -4,13 +4,17 @@ Guarantees for each URL:
 - http and https only; every connection, of every redirect hop, goes to an address that was checked after resolution
   and to that very address; no proxies, cookies or credentials, whatever the environment says;
 - robots.txt is asked first, opt-out headers are obeyed before the body is read;
-- the body is capped, as sent and as inflated; network time is capped over all attempts, hops and bytes together;
-- one request at a time starts per host and interval (`per_host_interval_s`, or the host's own crawl delay), within
-  this process; a host that asks us to wait longer than `max_wait_s` is left alone and the row is *deferred*.
+- the body is capped, as sent and as inflated; network time is capped over all attempts, hops, bytes and robots.txt
+  files together;
+- one request at a time starts per host and interval (`per_host_interval_s`, or the host's own crawl delay), whoever
+  asks in the whole cluster (`keepers`); a host that wants us to wait longer than `max_wait_s` is left alone, and the
+  row is *deferred*.
 What cannot be had leaves by `HttpLeave` with a stable reason code.
 """
 
 import asyncio
+import base64
+import json
 import re
 import socket
 import time
@@ -21,12 +25,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from protego import Protego
 from yarl import URL
 
-from pipeline.curate.fetch import consent
-from pipeline.curate.fetch.address import canonical, check_address, networks, shown
+from pipeline.curate.fetch import consent, keepers
+from pipeline.curate.fetch.address import as_written, check_address, networks, shown
+from pipeline.curate.fetch.consent import Origin
+from pipeline.curate.fetch.keeper import Confirm, Document, Grant, Outcome, Pause, Publish, Reading, Turn
 from pipeline.curate.stage import Leave, State
 from pipeline.log import clean
 from pipeline.ranges import check_range
@@ -51,12 +57,12 @@ class FetchConfig:
 
     timeout_s: float = 60.0  # seconds of network time for one URL: all attempts, redirects and bytes
     max_bytes: int = 64 * 2**20  # bytes of the largest body, as sent and as inflated
-    max_redirects: int = 5  # hops before giving up
+    max_redirects: int = 10  # hops before giving up; podcasts pass through 7 counting services (podverse-rn#2161)
     retries: int = 2  # further attempts after 408, 429, 5xx, or a lost connection
     backoff_s: float = 0.5  # seconds of pause before the first retry; doubles with each
     max_wait_s: float = 60.0  # seconds that we wait for a host at most; it is deferred if it asks for more
     concurrency: int = 16  # requests under way at once in one worker
-    per_host_interval_s: float = 0.5  # seconds between two requests to one host, in one worker
+    per_host_interval_s: float = 0.5  # seconds between two requests to one host, from the whole cluster
     robots_ttl_s: float = 3600.0  # seconds that a robots.txt is remembered
     user_agent: str = "triptych (crawler of open media; robots.txt token: triptych)"  # say whom to contact
     allow_private: tuple[str, ...] = ()  # CIDR networks allowed though not public, such as 127.0.0.0/8
@@ -78,7 +84,7 @@ class FetchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """A complete answer with status 200: `url` after redirects, `body` inflated."""
+    """A complete answer: `url` after redirects, `body` inflated."""
 
     url: str
     status: int
@@ -87,7 +93,8 @@ class Response:
 
 
 class HttpLeave(Leave):
-    """A URL that could not be had; `http_status` if there was an answer, `wait_s` if another attempt may help."""
+    """A URL that could not be had; `http_status` if there was an answer, `wait_s` if another attempt may help, and
+    `pause_s` if the host wants nobody to ask it for so long."""
 
     def __init__(
         self,
@@ -99,10 +106,11 @@ class HttpLeave(Leave):
         retryable: bool = False,
         http_status: int | None = None,
         wait_s: float | None = None,
+        pause_s: float | None = None,
     ) -> None:
         problem = clean(redacted_text(problem))  # it may quote a server's header, and cookies
         super().__init__(state, reason, retryable=retryable, detail=f"{shown(url)} {problem}".strip())
-        self.http_status, self.wait_s = http_status, wait_s
+        self.http_status, self.wait_s, self.pause_s = http_status, wait_s, pause_s
 
 
 class _Clock:
@@ -112,15 +120,14 @@ class _Clock:
         self.left_s = seconds
 
 
-# Shared by all clients of this process, since each batch of a stage opens a new client.
-_next_turn: dict[str, float] = {}  # host -> monotonic time at which it may be asked again
-_robots: dict[str, tuple[float, Protego | Leave | None]] = {}  # origin -> (expiry, rules or why there are none)
+# What origins say, parsed, and until when; the keeper of the host has their words. origin -> (expiry, rules)
+_origins: dict[str, tuple[float, Origin | Leave]] = {}
 
 
 def forget() -> None:
     """Forget what this process remembers of hosts: turns and robots.txt."""
-    _next_turn.clear()
-    _robots.clear()
+    keepers.forget()
+    _origins.clear()
 
 
 class Client:
@@ -136,6 +143,7 @@ class Client:
 
         self._slots = asyncio.Semaphore(self.config.concurrency)
         self._asking: dict[str, asyncio.Lock] = {}
+        self._keepers = keepers.Line()
         connector = aiohttp.TCPConnector(
             # `_socket` sees each address right before the connection to it: names, literals, redirects alike.
             resolver=aiohttp.ThreadedResolver(),
@@ -157,6 +165,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._keepers.close()
         await self._session.close()
 
     async def get(self, url: str, *, max_bytes: int | None = None) -> Response:
@@ -164,12 +173,12 @@ class Client:
 
         failed: bad_url, private_address, http_<status>, timeout, connection_error, tls_error, bad_response,
         bad_encoding, too_large, too_many_redirects. dropped: robots_disallowed and the codes of `consent`.
-        deferred: retry_after, http_429, host_busy, robots_unreachable.
+        deferred: retry_after, http_429, host_busy, host_unreachable, robots_unreachable.
         """
-        return await self._get(canonical(url), max_bytes or self.config.max_bytes, is_robots=False)
-
-    async def _get(self, url: str, max_bytes: int, is_robots: bool) -> Response:
         clock = _Clock(self.config.timeout_s)
+        return await self._get(as_written(url), clock, max_bytes or self.config.max_bytes, is_robots=False)
+
+    async def _get(self, url: str, clock: _Clock, max_bytes: int, is_robots: bool) -> Response:
         for attempt in range(self.config.retries + 1):
             try:
                 return await self._follow(url, clock, max_bytes, is_robots)
@@ -182,23 +191,37 @@ class Client:
     async def _follow(self, url: str, clock: _Clock, max_bytes: int, is_robots: bool) -> Response:
         start = url
         for _ in range(self.config.max_redirects + 1):
-            delay_s = 0.0 if is_robots else await self._permission(url)
-            await self._turn(url, delay_s)
-            response = await self._request(url, clock, max_bytes, is_robots)
+            origin = None if is_robots else await self._permission(url, clock)
+            await self._turn(url, origin.crawl_delay_s if origin else 0.0)
+            response = await self._answered(url, clock, max_bytes, origin)
             if isinstance(response, Response):
                 return response
             url = response
         raise HttpLeave("failed", "too_many_redirects", start, f"more than {self.config.max_redirects}")
 
-    async def _request(self, url: str, clock: _Clock, max_bytes: int, is_robots: bool) -> Response | str:
-        """One hop, in the network time left: a response, or the URL it redirects to."""
+    async def _answered(self, url: str, clock: _Clock, max_bytes: int, origin: Origin | None) -> Response | str:
+        """`_request`, and the keeper of the host is told whether anybody was there."""
+        is_answered = True
+        try:
+            return await self._request(url, clock, max_bytes, origin)
+        except HttpLeave as leave:
+            is_answered = leave.reason not in ("timeout", "connection_error")
+            if leave.pause_s is not None:
+                await self._keepers.ask(Pause(host=_host(url), seconds=leave.pause_s))
+            raise
+        finally:
+            self._keepers.tell(Outcome(host=_host(url), is_answered=is_answered))
+
+    async def _request(self, url: str, clock: _Clock, max_bytes: int, origin: Origin | None) -> Response | str:
+        """One hop, in the network time left: a response, or the URL it redirects to. `origin` is what the origin says;
+        None while it is asked for that."""
         import aiohttp
 
         async with self._slots:
             began = time.monotonic()
             try:
                 async with asyncio.timeout(clock.left_s):
-                    return await self._exchange(url, max_bytes, is_robots)
+                    return await self._exchange(url, max_bytes, origin)
             except aiohttp.ServerTimeoutError as error:
                 problem = f"no byte within {self._stall_s:g} s"
                 raise HttpLeave("failed", "timeout", url, problem, retryable=True, wait_s=0.0) from error
@@ -218,84 +241,154 @@ class Client:
             finally:
                 clock.left_s -= time.monotonic() - began
 
-    async def _exchange(self, url: str, max_bytes: int, is_robots: bool) -> Response | str:
-        async with self._session.get(URL(url, encoded=True), allow_redirects=False) as answer:
+    async def _exchange(self, url: str, max_bytes: int, origin: Origin | None) -> Response | str:
+        async with self._session.get(_target(url), allow_redirects=False) as answer:
             if answer.status in _REDIRECTS and "Location" in answer.headers:
-                return canonical(answer.headers["Location"], base=url)
-            if answer.status != 200:
+                return as_written(answer.headers["Location"], base=url)
+            if not _is_whole(answer, may_be_empty=origin is None):
                 raise self._status(url, answer)
-            reason = None if is_robots else consent.header_reason(answer.headers.items())
-            if reason is not None:
-                raise HttpLeave("dropped", reason, url, "by response header", http_status=200)
-            body = await _body(url, answer, max_bytes, cut=is_robots)
+            if origin is not None:
+                is_reserved = origin.is_reserved(url)
+                reason = consent.header_reason(answer.headers.items(), is_reserved)
+                if reason is not None:
+                    problem = "by tdmrep.json or a response header" if is_reserved else "by response header"
+                    raise HttpLeave("dropped", reason, url, problem, http_status=answer.status)
+            body = await _body(url, answer, max_bytes, cut=origin is None)
             return Response(url=url, status=answer.status, headers=answer.headers, body=body)
 
     def _status(self, url: str, answer: "aiohttp.ClientResponse") -> HttpLeave:
         status, asked_s = answer.status, retry_after_s(answer.headers.get("Retry-After"))
         again = status in (408, 429) or status >= 500
         if status in (429, 503) and asked_s is not None:
-            host = _host(url)
-            _next_turn[host] = max(_next_turn.get(host, 0.0), time.monotonic() + asked_s)
             # The wait itself happens in `_turn`, where every other URL of this host waits as well.
             wait_s = 0.0 if asked_s <= self.config.max_wait_s else None
             problem = f"status {status}, wait {asked_s:g} s"
             return HttpLeave(
-                "deferred", "retry_after", url, problem, wait_s=wait_s, retryable=again, http_status=status
+                "deferred",
+                "retry_after",
+                url,
+                problem,
+                wait_s=wait_s,
+                pause_s=asked_s,
+                retryable=again,
+                http_status=status,
             )
         state: State = "deferred" if status == 429 else "failed"
         wait_s = 0.0 if again else None
         return HttpLeave(state, f"http_{status}", url, wait_s=wait_s, retryable=again, http_status=status)
 
     async def _turn(self, url: str, delay_s: float) -> None:
-        host, now_s = _host(url), time.monotonic()
-        turn_s = max(now_s, _next_turn.get(host, 0.0))
-        if turn_s - now_s > self.config.max_wait_s:
-            raise HttpLeave("deferred", "host_busy", url, f"next turn in {turn_s - now_s:.0f} s", retryable=True)
-        if len(_next_turn) > _MAX_HOSTS:
-            for past in [name for name, when in _next_turn.items() if when < now_s]:
-                del _next_turn[past]
-        _next_turn[host] = turn_s + max(delay_s, self.config.per_host_interval_s)
-        await asyncio.sleep(turn_s - now_s)
+        """Wait until we may ask this host; HttpLeave if it wants us to wait longer than `max_wait_s`."""
+        turn = Turn(
+            host=_host(url),
+            interval_s=self.config.per_host_interval_s,
+            crawl_delay_s=delay_s,
+            max_wait_s=self.config.max_wait_s,
+        )
+        grant = await self._granted(turn)
+        while grant.busy is None:
+            await asyncio.sleep(grant.wait_s)
+            if grant.dealt is None:
+                return
+            grant = await self._granted(Confirm(turn=turn, dealt=grant.dealt))
+        raise HttpLeave("deferred", grant.busy, url, f"next turn in {grant.wait_s:.0f} s", retryable=True)
 
-    async def _permission(self, url: str) -> float:
-        """Ask the host's robots.txt; its crawl delay in seconds, or 0."""
-        origin = str(URL(url, encoded=True).origin())
-        async with self._asking.setdefault(origin, asyncio.Lock()):
-            expiry, rules = _robots.get(origin, (0.0, None))
-            if time.monotonic() >= expiry:
-                rules = await self._read_robots(origin)
-                ttl_s = self.config.robots_ttl_s
-                ttl_s = min(_ROBOTS_RETRY_S, ttl_s) if isinstance(rules, Leave) else ttl_s
-                if len(_robots) >= _MAX_HOSTS:
-                    del _robots[min(_robots, key=lambda name: _robots[name][0])]
-                _robots[origin] = (time.monotonic() + ttl_s, rules)
-        if isinstance(rules, Leave):
-            raise rules.with_traceback(None)  # remembered and raised again: let no frames pile up on it
-        reason = consent.robots_reason(rules, url)
+    async def _granted(self, question: Turn | Confirm) -> Grant:
+        grant = await self._keepers.ask(question)
+        assert isinstance(grant, Grant)
+        return grant
+
+    async def _permission(self, url: str, clock: _Clock) -> Origin:
+        """What the origin says about all that it serves, asked once; HttpLeave if it refuses us this URL."""
+        name = str(URL(url, encoded=True).origin())
+        async with self._asking.setdefault(name, asyncio.Lock()):
+            expiry, origin = _origins.get(name, (0.0, None))
+            if origin is None or time.monotonic() >= expiry:
+                origin, ttl_s = await self._origin(name, clock)
+                if len(_origins) >= _MAX_HOSTS:
+                    del _origins[min(_origins, key=lambda other: _origins[other][0])]
+                _origins[name] = (time.monotonic() + ttl_s, origin)
+        if isinstance(origin, Leave):
+            raise origin.with_traceback(None)  # remembered and raised again: let no frames pile up on it
+        reason = origin.reason(url)
         if reason is not None:
             raise HttpLeave("dropped", reason, url)
-        return float(rules.crawl_delay(consent.AGENT) or 0.0) if rules is not None else 0.0
+        return origin
 
-    async def _read_robots(self, origin: str) -> Protego | Leave | None:
-        """RFC 9309, 2.3.1: rules; None where there are none (4xx); a Leave where they cannot be had (5xx, network)."""
-        url = f"{origin}/robots.txt"
+    async def _origin(self, name: str, clock: _Clock) -> tuple[Origin | Leave, float]:
+        """What its three documents say together, and for how long; a Leave if its robots.txt cannot be had."""
+        robots, ttl_s = await self._document(f"{name}/robots.txt", clock)
+        if isinstance(robots, Leave):
+            return robots, ttl_s
+        origin = consent.origin_of(robots)
+        # The two others are rare: one that we may not ask for, or that cannot be had, reserves nothing.
+        bodies: list[bytes | None] = []
+        for url in (f"{name}/ai.txt", f"{name}/.well-known/tdmrep.json"):
+            body, other_ttl_s = (None, ttl_s) if origin.reason(url) else await self._document(url, clock)
+            bodies.append(None if isinstance(body, Leave) else body)
+            ttl_s = min(ttl_s, other_ttl_s)
+        return consent.origin_of(robots, *bodies), ttl_s
+
+    async def _document(self, url: str, clock: _Clock) -> tuple[bytes | Leave | None, float]:
+        """A document that speaks for its origin, read once in the cluster, and for how many seconds it is good; None
+        if there is none, a Leave if that cannot be told."""
+        patience_s = self.config.timeout_s + self.config.max_wait_s
+        while True:
+            reading = await self._keepers.ask(Document(url=url, patience_s=patience_s))
+            assert isinstance(reading, Reading)
+            if reading.text is not None:
+                return _parsed(reading.text), reading.ttl_s
+            if not reading.wait_s:
+                break
+            await asyncio.sleep(reading.wait_s)
+        had_time = clock.left_s > self.config.timeout_s / 2
         try:
-            return consent.robots_rules((await self._get(url, consent.ROBOTS_MAX_BYTES, is_robots=True)).body)
+            text, ttl_s = await self._read(url, clock)
+        except BaseException:  # whoever waits for the document reads it
+            self._keepers.tell(Publish(url=url, text="", ttl_s=0.0))
+            raise
+        if not had_time and clock.left_s <= 0:
+            ttl_s = 0.0  # the time of this one input was spent elsewhere: that says nothing of the document
+        await self._keepers.ask(Publish(url=url, text=text, ttl_s=ttl_s))
+        return _parsed(text), ttl_s
+
+    async def _read(self, url: str, clock: _Clock) -> tuple[str, float]:
+        """RFC 9309, 2.3.1: a body; null where there is none (4xx); a reason where it cannot be had (5xx, network)."""
+        kept_s = self.config.robots_ttl_s
+        try:
+            response = await self._get(url, clock, consent.DOCUMENT_MAX_BYTES, is_robots=True)
+            return json.dumps({"body": base64.b64encode(response.body).decode()}), kept_s
         except HttpLeave as leave:
             status = leave.http_status or 0
-            if leave.reason in ("connection_error", "tls_error", "bad_url"):
-                return leave  # the host itself cannot be reached; that says more than its robots.txt
             if leave.reason == "too_many_redirects" or (400 <= status < 500 and status != 429):
-                return None
-            return HttpLeave("deferred", "robots_unreachable", url, leave.reason, retryable=True)
+                return json.dumps({"body": None}), kept_s
+            unreachable = HttpLeave("deferred", "robots_unreachable", url, leave.reason, retryable=True)
+            # The host itself cannot be reached: that says more than its robots.txt.
+            is_host = leave.reason in ("connection_error", "tls_error", "bad_url", "host_unreachable")
+            return _dumped(leave if is_host else unreachable), min(_ROBOTS_RETRY_S, kept_s)
         except Leave as leave:
             if leave.reason == "private_address":
                 raise  # not remembered: the next worker config may allow it
-            return HttpLeave("deferred", "robots_unreachable", url, leave.reason, retryable=True)
+            unreachable = HttpLeave("deferred", "robots_unreachable", url, leave.reason, retryable=True)
+            return _dumped(unreachable), min(_ROBOTS_RETRY_S, kept_s)
 
     def _socket(self, info: "AddrInfoType") -> socket.socket:
         check_address(str(info[4][0]), self._allowed)
         return socket.socket(family=info[0], type=info[1], proto=info[2])
+
+
+def _dumped(leave: Leave) -> str:
+    entries = {"state": leave.state, "reason": leave.reason, "retryable": leave.retryable, "detail": leave.detail}
+    return json.dumps({"leave": entries})
+
+
+def _parsed(text: str) -> bytes | Leave | None:
+    value = json.loads(text)
+    if "leave" in value:
+        entries = value["leave"]
+        state = entries["state"]
+        return Leave(state, entries["reason"], retryable=entries["retryable"], detail=entries["detail"])
+    return None if value["body"] is None else base64.b64decode(value["body"])
 
 
 def fetch_one(url: str, config: FetchConfig, *, max_bytes: int | None = None) -> Response:
@@ -323,8 +416,24 @@ def retry_after_s(value: str | None) -> float | None:
     return max(0.0, (when - datetime.now(UTC)).total_seconds())
 
 
+def _target(url: str) -> URL:
+    """The URL with its query as a part of its path: of an empty query yarl would drop the `?`."""
+    parts = urlsplit(url)
+    start = len(f"{parts.scheme}://{parts.netloc}")
+    return URL.build(scheme=parts.scheme, authority=parts.netloc, path=url[start:], encoded=True)
+
+
 def _host(url: str) -> str:
     return URL(url, encoded=True).authority
+
+
+def _is_whole(answer: "aiohttp.ClientResponse", may_be_empty: bool) -> bool:
+    """True for a success whose body is the whole file (RFC 9110, 15.3): 206 too, if its range is all there is. Rules
+    may be empty (204), a picture may not."""
+    if answer.status != 206:
+        return answer.status in (200, 203) or (may_be_empty and 200 <= answer.status < 300)
+    whole = re.fullmatch(r"bytes 0-(\d+)/(\d+)", answer.headers.get("Content-Range", "").strip())
+    return whole is not None and int(whole[1]) + 1 == int(whole[2])
 
 
 async def _body(url: str, answer: "aiohttp.ClientResponse", max_bytes: int, cut: bool) -> bytes:

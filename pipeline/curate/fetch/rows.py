@@ -1,6 +1,6 @@
 """Rows of what sources found: files to fetch, and listings that gave none."""
 
-from pipeline.curate.fetch.address import canonical, shown
+from pipeline.curate.fetch.address import as_written, canonical, shown
 from pipeline.curate.stage import Leave, Row, left
 from pipeline.log import clean
 from pipeline.records import INPUT, key_of
@@ -21,13 +21,14 @@ def input_row(url: str, *, base: str, source: str, text: str | None = None, **co
     row["page_url"] = redacted_url(row["page_url"])
     row["license"] = row["license"] and redacted_text(row["license"])
     try:
-        name = row["url"] = canonical(url, base)
+        name = canonical(url, base)
+        row["url"] = as_written(url, base)
     except Leave as leave:
         name = url  # whole, lest two that differ in what is not shown become one
         row = left(row, leave) | {"url": shown(url)}
     if row["transcript_url"]:
         try:
-            row["transcript_url"] = canonical(row["transcript_url"], base)
+            row["transcript_url"] = as_written(row["transcript_url"], base)
         except Leave:
             pass  # it fails under its own name when it is fetched
     row["key"] = key_of(name) if text is None else key_of(name, text)

@@ -18,6 +18,7 @@ class Web:
 
     def __init__(self) -> None:
         self.pages: dict[str, Handler | dict | str | bytes] = {}
+        self.any: Handler | dict = {"status": 404}  # for every other path
         self.hits: Counter[str] = Counter()
         self.requests: list[web.BaseRequest] = []
         self.url = ""
@@ -25,7 +26,7 @@ class Web:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.hits[request.path] += 1
         self.requests.append(request)
-        page = self.pages.get(request.path, {"status": 404})
+        page = self.pages.get(request.path, self.any)
         if callable(page):
             return await page(request)
         if isinstance(page, dict):

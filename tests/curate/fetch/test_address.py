@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.curate.fetch.address import canonical, check_address, is_public, networks, shown
+from pipeline.curate.fetch.address import as_written, canonical, check_address, is_public, networks, shown
 from pipeline.curate.stage import Leave
 
 PRIVATE = [
@@ -21,6 +21,10 @@ PRIVATE = [
     "240.0.0.1",
     "255.255.255.255",
     "192.0.2.1",
+    "168.63.129.16",
+    "::ffff:168.63.129.16",
+    "192.0.0.192",
+    "100.100.100.200",
     "198.18.0.1",
     "::1",
     "::",
@@ -125,3 +129,41 @@ def test_canonical_is_idempotent(url):
 def test_secrets_are_not_shown():
     assert shown("https://me:pw@a.example/x?sig=1#f") == "https://a.example/x"
     assert "pw" not in shown("http://me:pw@[::1/x?sig=secret") and "secret" not in shown("http://[::1/x?sig=secret")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://h.example/a%2Fb/%3Ax%2C%28y%29%27%7e?q=%2f", None),
+        ("http://h.example/tag:soundcloud,2010:tracks%2F1?Credential=AKIA%2F2026&s=a%27%27b", None),
+        ("http://h.example/a?", None),
+        ("http://h.example/a?b?c=/d", None),
+        ("http://h.example/100%/x%zz", None),
+        ("http://h.example//a//b/", None),
+        ("http://h.example/a+b;c=1,2/~u/(x)!*'", None),
+        ("HTTP://H.example:80/Ab#f", "http://h.example/Ab"),
+        ("http://h.example?x=%7E", "http://h.example/?x=%7E"),
+        ("http://h.example", "http://h.example/"),
+        ('http://h.example/a b"<>`{}\\', "http://h.example/a%20b%22%3C%3E%60%7B%7D%5C"),
+        (" http://h.example/caf\u00e9\n?q=\u65e5 ", "http://h.example/caf%C3%A9?q=%E6%97%A5"),
+        ("http://m\u00fcnchen.example/\u00fc", "http://xn--mnchen-3ya.example/%C3%BC"),
+        ("http://h.example/\udcc3\udca9", "http://h.example/%C3%A9"),
+        ("//h.example/%7Ex", "https://h.example/%7Ex"),
+        ("?Policy=ey%3D%3D&Key-Pair-Id=K%7E1", "https://base.example/dir/page?Policy=ey%3D%3D&Key-Pair-Id=K%7E1"),
+        ("../%2e%2fb?", "https://base.example/%2e%2fb?"),
+        ("x:y.png", None),
+    ],
+)
+def test_a_url_is_asked_for_as_it_was_written(url, expected):
+    if url == "x:y.png":
+        with pytest.raises(Leave, match="bad_url"):
+            as_written(url, "https://base.example/dir/page")
+    else:
+        assert as_written(url, "https://base.example/dir/page") == (expected or url)
+
+
+@settings(deadline=None)
+@given(st.text(st.sampled_from([chr(n) for n in range(33, 127) if chr(n) not in '#"<>`{}\\']), max_size=40))
+def test_what_a_request_line_may_hold_is_left_alone(path):
+    url = f"http://h.example/{path}"
+    assert as_written(url) == url and as_written(as_written(url)) == url

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.curate.fetch.consent import header_reason, meta_reason, robots_reason, robots_rules
+from pipeline.curate.fetch.consent import header_reason, meta_reason, origin_of
 
 TAGS = [
     ("noai", "noai"),
@@ -99,9 +99,9 @@ def test_meta_tags():
     ],
 )
 def test_robots_txt(rules, path, allowed):
-    reason = robots_reason(robots_rules(rules.encode()), f"http://example.com{path}")
+    reason = origin_of(rules.encode()).reason(f"http://example.com{path}")
     assert reason == (None if allowed else "robots_disallowed")
 
 
 def test_no_robots_txt_allows_everything():
-    assert robots_reason(None, "http://example.com/a") is None
+    assert origin_of(None).reason("http://example.com/a") is None

@@ -82,11 +82,11 @@ def test_a_redirect_to_another_scheme_or_with_a_password_goes_nowhere(site, conf
 
 
 def test_redirects_are_counted(site, config):
-    for n in range(7):
+    for n in range(11):
         site.pages[f"/{n}"] = redirect(f"/{n + 1}", (301, 302, 303, 307, 308)[n % 5])
-    site.pages["/7"] = b"end"
-    assert fetch_one(f"{site.url}/2", config).body == b"end"  # five hops
-    assert outcome(f"{site.url}/1", config) == ("failed", "too_many_redirects")
+    site.pages["/11"] = b"end"
+    assert fetch_one(f"{site.url}/1", config).body == b"end"  # ten hops
+    assert outcome(f"{site.url}/0", config) == ("failed", "too_many_redirects")
     site.pages["/loop"] = redirect("/loop")
     assert outcome(f"{site.url}/loop", config) == ("failed", "too_many_redirects")
 
@@ -277,3 +277,26 @@ def test_memory_stays_bounded_by_the_cap(site, config):
     finally:
         tracemalloc.stop()
     assert peak < 20_000_000
+
+
+def test_the_request_line_is_what_was_written(site, config):
+    """Byte by byte: what a list, a feed and a `Location` wrote."""
+    targets = [
+        "/tag%3Asoundcloud%2C2010%3Atracks%2F1?Credential=AKIA%2F2026&X=a%27%27b",
+        "/a%28b%29%7e?",
+        "/sig?Policy=ey%3D%3D&Key-Pair-Id=K%7E1",
+        "/x%2fy/%C3%A9?q=%2c,",
+    ]
+    lines = []
+
+    async def any_target(request: web.Request) -> web.StreamResponse:
+        lines.append(request.raw_path if hasattr(request, "raw_path") else request.path)
+        return web.Response(body=b"x")
+
+    site.any = any_target
+    for target in targets:
+        fetch_one(site.url + target, config)
+        site.pages["/go"] = redirect(target)
+        fetch_one(f"{site.url}/go", config)
+    asked = [line for line in lines if not line.startswith(("/robots", "/ai.txt", "/.well-known"))]
+    assert asked == [target for target in targets for _ in range(2)]

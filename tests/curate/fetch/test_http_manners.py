@@ -113,11 +113,24 @@ def test_requests_to_one_host_keep_their_distance(site, config):
     assert asyncio.run(burst(config)) > 0.5  # the host's own wish
 
 
-def test_a_host_whose_queue_is_too_long_is_deferred(site, config):
+def test_a_host_that_wants_longer_waits_than_we_have_is_deferred(site, config):
+    site.pages |= {"/a": b"x", "/robots.txt": "User-agent: *\nCrawl-delay: 10\n"}
+    assert fetch_one(f"{site.url}/a", config).body == b"x"
+    assert outcome(f"{site.url}/a", config) == ("deferred", "host_busy")
+    assert site.hits["/robots.txt"] == 1 and site.hits["/a"] == 1
+
+
+def test_our_own_queue_is_waited_for_however_long(site, config):
     site.pages["/a"] = b"x"
-    slow = replace(config, per_host_interval_s=10, max_wait_s=0.1)
-    assert outcome(f"{site.url}/a", slow) == ("deferred", "host_busy")  # robots.txt took the turn
-    assert site.hits["/robots.txt"] == 1 and not site.hits["/a"]
+    slow = replace(config, per_host_interval_s=0.3, max_wait_s=0.1)
+
+    async def burst() -> None:
+        async with Client(slow) as client:
+            await asyncio.gather(*(client.get(f"{site.url}/a") for _ in range(3)))
+
+    began = time.monotonic()
+    asyncio.run(burst())
+    assert time.monotonic() - began > 0.8  # robots.txt and three pictures
 
 
 def test_retry_after_is_obeyed_when_short_and_deferred_when_long(site, config):

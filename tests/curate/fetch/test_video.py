@@ -25,7 +25,8 @@ def test_players_with_and_without_tracks(site, config):
     assert (one["transcript_type"], one["transcript_kind"], one["language"]) == ("vtt", "manual", "en-GB")
     assert one["key"] == key_of(one["url"]) and one["license"] == "http://cc.example/by" and one["text"] is None
     assert (two["url"], two["transcript_url"], two["transcript_kind"]) == (f"{site.url}/two.webm", None, None)
-    assert set(site.hits) == {"/robots.txt", "/show/page"}  # media and captions are for later
+    about = {"/robots.txt", "/ai.txt", "/.well-known/tdmrep.json"}
+    assert set(site.hits) == about | {"/show/page"}  # media and captions are for later
 
 
 def test_secrets_of_the_page_are_not_kept(site, config):
