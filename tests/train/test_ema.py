@@ -42,5 +42,5 @@ def test_pieces_say_where_values_belong():
 
 
 def test_a_bad_decay_is_named():
-    with pytest.raises(ValueError, match="ema_decay is 1.5"):
+    with pytest.raises(ValueError, match="--train.ema-decay is 1.5"):
         Ema([], 1.5)
