@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from jobs._main import note
 from jobs._ray import RayConfig, ray_session
 from pipeline.curate import audit
-from pipeline.curate.fetch.discover import split_source
+from pipeline.curate.fetch.columns import ListConfig
+from pipeline.curate.fetch.discover import check_sources, split_source
 from pipeline.curate.guard import Guard, GuardConfig
 from pipeline.curate.journal import Journal
 from pipeline.curate.manifests import ExportConfig
@@ -16,6 +17,7 @@ from pipeline.curate.run import Curation, summary
 from pipeline.curate.waves import WaveConfig
 from pipeline.lease import hold
 from pipeline.log import logger
+from pipeline.records import INPUTS
 from pipeline.storage import Store
 
 
@@ -26,7 +28,8 @@ class CurateConfig:
     run_dir: str
     """Folder of the run, any fsspec URL."""
     sources: tuple[str, ...]
-    """Listings, each as KIND=URL."""
+    """Listings, each as KIND=URL; a list may be a file or a folder by its path."""
+    lists: ListConfig = field(default_factory=ListConfig)
     resources: tuple[str, ...] = ()
     """What a worker of a stage needs, as STAGE.WHAT=VALUE: cpus, gpus, memory_mb, or workers (a pool of so many
     processes)."""
@@ -34,6 +37,8 @@ class CurateConfig:
     guard: GuardConfig = field(default_factory=GuardConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     ray: RayConfig = field(default_factory=RayConfig)
+    refresh: bool = False
+    """Read the listings of a finished run again, and take in what they name by now; rows that are there stay."""
     accept_plan: bool = False
     """Go on although the configuration, the code or a library changed since the run began."""
     verbose: bool = False
@@ -89,13 +94,17 @@ def curate(config: C, describe: Callable[[C], Curation]) -> None:
     store = Store(config.run_dir)
     store.check_writable()
     wanted = describe(config)
-    if audit.is_done(store, wanted):
-        note(store, config)
+    kept = replace(config, refresh=False)  # done once: the saved config describes the run
+    if audit.is_done(store, wanted) and not config.refresh:
+        note(store, kept)
         logger.info("%s: nothing left to do in %s", wanted.name, config.run_dir)
         return
+    if config.refresh or not store.exists(INPUTS):
+        check_sources(config.sources)  # before Ray takes its time to start
     with hold(store) as lease:
         journal = Journal(store)  # what was looked at before may have changed until the run was held
         audit.check(journal)
-        note(store, config)
+        note(store, kept)
         with ray_session(config.ray, verbose=config.verbose):
-            summary(wanted.name, wanted.run(store, lease, journal=journal, accept_plan=config.accept_plan))
+            ledger = wanted.run(store, lease, journal=journal, accept_plan=config.accept_plan, refresh=config.refresh)
+            summary(wanted.name, ledger)

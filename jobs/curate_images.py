@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from jobs._curate import CurateConfig, curate
 from jobs._main import run
 from pipeline.curate.decide import Rules
-from pipeline.curate.fetch.discover import DiscoverConfig, discover, split_source
+from pipeline.curate.fetch.discover import Discover, DiscoverConfig
 from pipeline.curate.fetch.download import Fetch
 from pipeline.curate.fetch.http import FetchConfig
 from pipeline.curate.image.decode import DecodeImage
@@ -24,7 +24,7 @@ class CurateImages(CurateConfig):
     """Curate captioned images from URL lists and web pages."""
 
     sources: tuple[str, ...]
-    """Listings, each as KIND=URL with KIND one of list, page."""
+    """Listings, each as KIND=URL with KIND one of list, page; a list may be a file or a folder by its path."""
     fetch: FetchConfig = field(default_factory=FetchConfig)
     decode: DecodeImage = field(default_factory=DecodeImage)
     small: DropSmallImage = field(default_factory=DropSmallImage)
@@ -44,11 +44,10 @@ def curation(config: CurateImages) -> Curation:
         config.short_caption,
         config.long_caption,
     )
-    listings = DiscoverConfig(fetch=config.fetch)
     return Curation(
         name="curate_images",
         sources=config.sources,
-        discover=lambda source: discover(*split_source(source), listings),
+        discover=Discover(config=DiscoverConfig(fetch=config.fetch, lists=config.lists)),
         schema=IMAGE,
         unit="image",
         renamed={"caption": "text"},
@@ -57,7 +56,7 @@ def curation(config: CurateImages) -> Curation:
         stages=(Fetch(config=config.fetch, into="image"), config.decode, ScoreCaption()),
         rules=(Rules(unit="image", filters=filters, unique_by="pixel_sha256", unique_reason="duplicate_image"),),
         export_unit="image",
-        export_columns=("key", "url", "page_url", "license", "sha256", "caption", "image", "width", "height"),
+        export_columns=("key", "url", "page_url", "license", "sha256", "caption", "image", "width", "height", "extra"),
         waves=config.waves,
         export=config.export,
     )

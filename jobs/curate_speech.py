@@ -12,7 +12,7 @@ from jobs._main import run
 from pipeline.curate.audio.filters import DropClipDuration, DropClipped, DropNoSpeech, DropQuiet, DropTextRate
 from pipeline.curate.audio.segment import CutClips
 from pipeline.curate.decide import Rules
-from pipeline.curate.fetch.discover import DiscoverConfig, discover, split_source
+from pipeline.curate.fetch.discover import Discover, DiscoverConfig
 from pipeline.curate.fetch.download import FetchEpisode
 from pipeline.curate.fetch.http import FetchConfig
 from pipeline.curate.run import Curation
@@ -62,11 +62,10 @@ def rules(config: CurateSpeech) -> tuple[Rules, Rules]:
 
 def curation(config: CurateSpeech) -> Curation:
     """The run that the config describes."""
-    listings = DiscoverConfig(fetch=config.fetch)
     return Curation(
         name="curate_speech",
         sources=config.sources,
-        discover=lambda source: discover(*split_source(source), listings),
+        discover=Discover(config=DiscoverConfig(fetch=config.fetch, lists=config.lists)),
         schema=CLIP,
         unit="episode",
         guard=config.guarded,
@@ -86,6 +85,7 @@ def curation(config: CurateSpeech) -> Curation:
             "end_s",
             "duration_s",
             "sample_rate",
+            "extra",
         ),
         waves=config.waves,
         export=config.export,

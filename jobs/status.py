@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from jobs._main import run
 from jobs.audit import begun, options
 from pipeline import lease
-from pipeline.curate import audit, decide, waves
+from pipeline.curate import audit, decide, plan, waves
 from pipeline.curate.journal import Journal
 from pipeline.curate.manifests import Book, Ledger
 from pipeline.log import say
@@ -72,20 +72,24 @@ def _show(journal: Journal) -> bool:
     if inputs is None:
         raise ValueError(f"{INPUTS} is missing")
     manifests = waves.every_manifest(journal)
-    done = sum(wave.inputs for wave in manifests if wave.round == 0)
-    again = len(waves.superseded(manifests))
+    new = plan.of_new_inputs(journal)
+    listed = inputs.num_rows + sum(wave.rows for number in new for wave in plan.waves(journal, number))
+    done = sum(wave.inputs for wave in manifests if wave.round in (0, *new))
+    replaced = sum(len(plan.replaced(journal, number) or ()) for number in new)
+    again = sum(number not in new for number in waves.superseded(manifests).values())
     say(
-        f"{inputs.num_rows} inputs: {done} in committed waves, {inputs.num_rows - done} pending"
+        f"{listed} inputs: {done} in committed waves, {listed - done} pending"
         + (f"; {again} were worked on again" if again else "")
+        + (f"; {replaced} were of listings that have been read since" if replaced else "")
     )
-    balanced = done <= inputs.num_rows
+    balanced = done <= listed
     ledger = journal.find(LEDGER, Ledger)
     if ledger is not None:
         table = decide.verdicts(
             journal, ledger.verdicts, ["unit", "state", "reason", "retryable", "duration_s", "size_bytes"]
         )
         counted = ledger.steps[ledger.unit].in_ if ledger.unit in ledger.steps else 0
-        balanced &= counted == done == inputs.num_rows
+        balanced &= counted + replaced == done == listed
         for unit, book in ledger.steps.items():
             _show_unit(unit, book, table.filter(pc.equal(table["unit"], unit)))
             balanced &= book.balances()

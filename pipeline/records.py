@@ -24,7 +24,7 @@ INPUTS = "inputs.json"
 EXPORT = "export/manifest.json"
 """The manifest of what a run exported."""
 CARD = "export/README.md"
-PAYLOAD = ("audio", "image", "transcript", "text", "caption")
+PAYLOAD = ("audio", "image", "transcript", "text", "caption", "extra")
 """Columns that hold what was published: media and words. They lie apart from the scores, and go when a row is
 revoked."""
 CONTENT = ("sha256", "pixel_sha256")
@@ -43,6 +43,7 @@ _ROW = [
     ("page_url", pa.string()),
     ("license", pa.string()),
     ("source", pa.string()),
+    ("extra", pa.string()),
     ("state", pa.string()),
     ("reason", pa.string()),
     ("retryable", pa.bool_()),
@@ -66,6 +67,7 @@ INPUT = pa.schema(
         ("transcript_type", pa.string()),
         ("transcript_kind", pa.string()),
         ("expected_bytes", pa.int64()),
+        ("extra", pa.string()),
         ("state", pa.string()),
         ("reason", pa.string()),
         ("retryable", pa.bool_()),
@@ -74,7 +76,8 @@ INPUT = pa.schema(
 )
 """What a source found: one file to fetch and what the page or feed said of it. `text` is an image's caption;
 `language` and `expected_bytes` are what the publisher declared; `transcript_kind` is manual, auto, translated or
-unknown. A row with a `state` is a listing (page, feed, list) that could not be read."""
+unknown; `extra` is a JSON object of the columns of a list that no other takes. A row with a `state` is a listing (page,
+feed, list) that could not be read, or a line of one."""
 
 IMAGE = pa.schema(
     [
@@ -153,6 +156,7 @@ MEANING = {
     "page_url": "the page, feed item or list that named it",
     "license": "as the source declared it; empty where it declared none",
     "sha256": "digest of the original file as it was fetched, not of the medium beside it",
+    "extra": "further columns of the list that named it, as a JSON object; empty where it had none",
     "caption": "what its publisher wrote of the picture",
     "image": "the picture as it was decoded and resized, encoded as PNG",
     "width": "pixels of the original picture, not of the one beside it",

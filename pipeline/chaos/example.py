@@ -102,13 +102,24 @@ def listing(count: int) -> list[Row]:
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listing(Split):
+    """Names the example's episodes."""
+
+    count: int = 24
+
+    def split(self, row: Row) -> Iterator[Row]:
+        """`listing`, for the one source that there is."""
+        yield from listing(self.count)
+
+
 def curation(inputs: int = 24, wave_rows: int = 8, pause_s: float = 0.0, *, step: Step = "run") -> Curation:
     """The example as a curation; neither what is away nor the threshold binds a run of it."""
     cut = Cut(pause_s=pause_s)
     return Curation(
         name="chaos_example",
         sources=("example",),
-        discover=lambda source: listing(inputs),
+        discover=Listing(count=inputs),
         schema=CLIP,
         unit="episode",
         stages=(cut.while_away() if step == "first" else cut,),

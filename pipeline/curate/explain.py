@@ -2,7 +2,7 @@
 
 import pyarrow.compute as pc
 
-from pipeline.curate import decide, export, revoke, waves
+from pipeline.curate import decide, export, listings, revoke, waves
 from pipeline.curate.journal import Journal
 from pipeline.curate.stage import Filter, Row
 from pipeline.log import clean
@@ -78,7 +78,7 @@ def explain(journal: Journal, verdict: Row, rules: tuple[decide.Rules, ...]) -> 
 
 
 def _origin(journal: Journal, row: Row) -> list[str]:
-    inputs = waves.read_inputs(journal)
+    inputs = listings.every_input(journal, ("key", "source", "order"))
     if inputs is None:
         raise CorruptFileError(f"{journal.store.url}/{INPUTS} is missing; see jobs.status")
     listed = inputs.filter(pc.equal(inputs["key"], row["input_key"])).to_pylist()[0]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.curate import plan, revoke, waves
+from pipeline.curate import listings, plan, revoke, waves
 from pipeline.curate.journal import Journal
 from pipeline.curate.manifests import Part
 from pipeline.curate.revoke import Revocation, Revoked
@@ -35,7 +35,7 @@ def hits(journal: Journal, revocations: list[Revocation]) -> list[Hit]:
     """What each of these concerns, in inputs and in committed rows; copies are not counted."""
     keys: list[set[str]] = [set() for _ in revocations]
     files: list[set[str]] = [set() for _ in revocations]
-    inputs = waves.read_inputs(journal, ["key", "url", "page_url", "transcript_url", "license"])
+    inputs = listings.every_input(journal, ("key", "url", "page_url", "transcript_url", "license"))
     listed = [] if inputs is None else inputs.to_pylist()
     named = [sum(map(revocation.matches, listed)) for revocation in revocations]
     for part, table in _scores(journal):

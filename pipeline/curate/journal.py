@@ -14,7 +14,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pipeline.curate.manifests import ExportManifest, Ledger, PlanManifest, VerdictManifest, WaveManifest
+from pipeline.curate.manifests import (
+    ExportManifest,
+    InputsManifest,
+    Ledger,
+    PlanManifest,
+    VerdictManifest,
+    WaveManifest,
+)
 from pipeline.manifest import Manifest, of_kind, sealed, unsealed
 from pipeline.records import EXPORT, INPUTS, LEDGER
 from pipeline.storage import TEMPORARY, CorruptFileError, Store
@@ -27,7 +34,7 @@ VERDICTS = r"verdicts/[0-9a-f]{12}\.json"
 FINGERPRINTS = r"fingerprints/\d{3,}\.json"
 REVOCATIONS = r"revocations/\d{6,}\.json"
 MANIFESTS: dict[str, type[Manifest]] = {
-    re.escape(INPUTS): Manifest,
+    re.escape(INPUTS): InputsManifest,
     PLANS: PlanManifest,
     WAVES: WaveManifest,
     VERDICTS: VerdictManifest,

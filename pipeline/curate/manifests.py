@@ -22,6 +22,21 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListingRows:
+    """How many rows a listing gave when it was first read; its `source` is without secrets."""
+
+    source: str
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputsManifest(Manifest):
+    """The inputs of a run; they are those of its listings, one after the other."""
+
+    listings: tuple[ListingRows, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlannedWave:
     """Inputs that commit together: how many, what they are estimated to cost (1 = a usual input), whose keys they
     are."""
@@ -33,11 +48,14 @@ class PlannedWave:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanManifest(Manifest):
-    """The waves of a round, in order; `files` holds the rows that a later round works on again."""
+    """The waves of a round, in order; `files` holds the rows that a later round works on, again or for the first
+    time."""
 
     waves: tuple[PlannedWave, ...]
     inputs_sha256: str | None = None
     """Digest of the keys of round 0, longest first."""
+    replaces: tuple[str, ...] | None = None
+    """Of a round of new inputs, be it none: keys of listings' rows for which its inputs stand."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,11 +67,21 @@ def pin(journal: Journal, keys: pa.ChunkedArray, costs: np.ndarray, wave_rows: i
     return pinned.waves
 
 
-def add_round(journal: Journal, rows: pa.Table, costs: np.ndarray, wave_rows: int) -> int:
-    """Plan to work on some inputs again; their new rows will stand for the old ones. Returns the round's number."""
+def add_round(
+    journal: Journal, rows: pa.Table, costs: np.ndarray, wave_rows: int, replaces: Sequence[str] | None = None
+) -> int:
+    """Plan to work on some inputs again; their new rows will stand for the old ones. Returns the round's number.
+
+    A round of new inputs says which it `replaces`, be it none: rows of listings that could not be read before.
+    """
     number = len(rounds(journal))
     file = write_parquet(journal.store, "inputs/{sha256}.parquet", rows)
-    journal.create(plan_name(number), PlanManifest(files=(file,), waves=_planned(rows["key"], costs, wave_rows)))
+    plan = PlanManifest(
+        files=(file,),
+        waves=_planned(rows["key"], costs, wave_rows),
+        replaces=None if replaces is None else tuple(replaces),
+    )
+    journal.create(plan_name(number), plan)
     return number
 
 
@@ -94,6 +104,17 @@ def waves(journal: Journal, number: int) -> tuple[PlannedWave, ...]:
     """The pinned waves of a round; none if there is no such round."""
     plan = of_round(journal, number)
     return () if plan is None else plan.waves
+
+
+def replaced(journal: Journal, number: int) -> tuple[str, ...] | None:
+    """Keys for which the new inputs of a round stand; None for a round that has none."""
+    plan = of_round(journal, number)
+    return None if plan is None else plan.replaces
+
+
+def of_new_inputs(journal: Journal) -> list[int]:
+    """Numbers of the rounds that work on inputs which the run had not before."""
+    return [number for number in rounds(journal)[1:] if replaced(journal, number) is not None]
 
 
 def round_rows(journal: Journal, number: int) -> pa.Table:

@@ -7,7 +7,7 @@ books do not balance is an error.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,18 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import digest, to_json
-from pipeline.curate import code, decide, export, forget, plan, revoke, sweep, waves
+from pipeline.curate import code, decide, export, forget, listings, plan, revoke, sweep, waves
 from pipeline.curate.guard import Guard
 from pipeline.curate.journal import REVOCATIONS, Journal
 from pipeline.curate.manifests import ExportConfig, Fingerprint, Ledger, Selection
-from pipeline.curate.stage import Row, Stage
+from pipeline.curate.stage import Stage
 from pipeline.curate.through import through
 from pipeline.curate.waves import Step
 from pipeline.curate.work import start
 from pipeline.lease import Lease, hold
-from pipeline.log import clean, logger
-from pipeline.records import EXPORT, INPUT, LEDGER, key_of
-from pipeline.redact import is_redacted, redacted_option, redacted_text
+from pipeline.log import logger
+from pipeline.records import EXPORT, LEDGER
+from pipeline.redact import redacted_option
 from pipeline.storage import Store
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ class Curation:
     name: str
     sources: tuple[str, ...]
     """Listings to read, each as KIND=URL."""
-    discover: Callable[[str], list[Row]]
-    """KIND=URL -> rows of records.INPUT in the listing's order; what cannot be read is one row that says so."""
+    discover: Stage
+    """A row whose `source` is KIND=URL -> rows of records.INPUT, whose `order` goes on from its own; what cannot be
+    read is one row that says so."""
     schema: pa.Schema
     unit: str
     """What an input becomes a row of; parts that stages split off carry another unit."""
@@ -104,20 +105,28 @@ class Curation:
     # ---- what is done to a run; each opens a journal under the lease unless it is given what was read under it ----
 
     def run(
-        self, store: Store, lease: Lease | None = None, *, journal: Journal | None = None, accept_plan: bool = False
+        self,
+        store: Store,
+        lease: Lease | None = None,
+        *,
+        journal: Journal | None = None,
+        accept_plan: bool = False,
+        refresh: bool = False,
     ) -> Ledger:
         """Do what is left to do; returns the ledger. Needs Ray, and holds the run unless it is held already.
 
-        Raises ValueError that names another driver which holds it.
+        With `refresh`, what the listings of a run that is there name by now is worked on as well. Raises ValueError
+        that names another driver which holds the run, or a listing if none could be read: nothing is committed then.
         """
         with _held(store, lease) as lease:
             journal = journal or Journal(store)
             inputs = waves.read_inputs(journal)
+            is_new = inputs is None
             if inputs is None:
-                inputs = waves.write_inputs(journal, self._discover())
-            if inputs.num_rows == 0:
-                raise ValueError(f"the sources name no inputs: {', '.join(map(_shown, self.sources))}")
+                inputs = self._open(journal)
             self._work(journal, lease, inputs, accept_plan)
+            if refresh and not is_new:
+                self._refresh(journal, lease, every=True)
             return self._settle(journal, lease)
 
     def retry(
@@ -129,7 +138,8 @@ class Curation:
         every: bool = False,
         accept_plan: bool = False,
     ) -> tuple[int, Ledger]:
-        """Work again on the inputs that are deferred or failed for a reason that may pass, or `every` failed one.
+        """Work again on the inputs that are deferred or failed for a reason that may pass, or `every` failed one, and
+        read the listings again that could not be read.
 
         Returns how many there were, and the ledger. Their new rows stand for the old ones; nothing else moves. A round
         that was cut short is ended first.
@@ -140,18 +150,19 @@ class Curation:
             if inputs is None or not waves.is_complete(journal, rounds=1):
                 raise ValueError(f"{store.url} is not finished; run its job again first")
             self._work(journal, lease, inputs, accept_plan)
+            listed = self._refresh(journal, lease, every=False)
             table = decide.verdicts(journal, self.decide(journal))
             again = pc.equal(table["state"], "failed") if every else _may_pass(table)
             again = pc.or_(pc.equal(table["state"], "deferred"), again)
-            rows = self._started(inputs)
-            # A listing that could not be read left before any stage: there is nothing here to work on again.
+            rows = listings.started(journal, self._started(inputs))
+            # What left before any stage, such as a line that could not be read: there is nothing to work on again.
             chosen = pc.and_(
                 pc.is_in(rows["key"], pc.unique(table.filter(again)["input_key"])), pc.is_null(rows["state"])
             )
             rows = rows.filter(chosen)
             if rows.num_rows:
                 waves.again(journal, rows, self._step(journal, lease))
-            return rows.num_rows, self._settle(journal, lease)
+            return listed + rows.num_rows, self._settle(journal, lease)
 
     def revoke(
         self,
@@ -230,35 +241,21 @@ class Curation:
         """What an export of the verdicts of this name holds."""
         return Selection(verdicts=verdicts, unit=self.export_unit, columns=self.export_columns, as_=self.export)
 
-    def _discover(self) -> pa.Table:
-        import ray
+    def _open(self, journal: Journal) -> pa.Table:
+        """Read the listings for the first time, and commit what they name as the run's inputs."""
+        if not self.sources:
+            raise ValueError("there is no listing to read; name some with --sources")
+        tables = listings.read(self.discover, self.sources, self.guard)
+        listings.refuse_unread(self.sources, tables)
+        return waves.write_inputs(journal, listings.numbered(tables), listings.counted(self.sources, tables))
 
-        if cut := [source for source in self.sources if is_redacted(source)]:
-            raise ValueError(f"{_shown(cut[0])} was saved without the secret in it; name it again with --sources")
-        discover = self.discover
-
-        def read(item: Row) -> list[Row]:
-            return [
-                row | {"source": redacted_text(item["source"]), "_listing": item["listing"], "_place": place}
-                for place, row in enumerate(discover(item["source"]))
-            ]
-
-        listings = [{"source": source, "listing": i} for i, source in enumerate(self.sources)]
-        rows = ray.data.from_items(listings, override_num_blocks=len(listings)).flat_map(read).take_all()
-        rows.sort(key=lambda row: (row["_listing"], row["_place"]))
-        return _unique([{name: row[name] for name in INPUT.names if name in row} for row in rows])
-
-
-def _unique(rows: list[Row]) -> pa.Table:
-    """Number the inputs; one that was listed before is an input too, and leaves as a duplicate."""
-    seen: dict[str, int] = {}
-    for order, row in enumerate(rows):
-        row["order"] = order
-        again = seen.get(row["key"], 0)
-        seen[row["key"]] = again + 1
-        if again:
-            row |= {"key": key_of(row["key"], str(again)), "state": "dropped", "reason": "duplicate_url"}
-    return pa.Table.from_pylist(rows, schema=INPUT)
+    def _refresh(self, journal: Journal, lease: Lease, *, every: bool) -> int:
+        """Read listings again and work on what is new in them; returns how many inputs that were."""
+        fresh = listings.fresh(journal, self.discover, self.sources, self.guard, every=every)
+        if fresh is None:
+            return 0
+        waves.again(journal, self._started(fresh.rows), self._step(journal, lease), replaces=fresh.replaces)
+        return fresh.rows.num_rows
 
 
 def is_settled(journal: Journal, verdicts: str) -> bool:
@@ -279,10 +276,6 @@ def _export_sha256(journal: Journal) -> str | None:
 def _may_pass(table: pa.Table) -> pa.ChunkedArray:
     """Which verdicts are failures that another try may mend."""
     return pc.and_(pc.equal(table["state"], "failed"), pc.fill_null(table["retryable"], False))
-
-
-def _shown(source: str) -> str:
-    return clean(redacted_text(source))
 
 
 def summary(name: str, ledger: Ledger) -> None:

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+_DETAIL_CHARS = 500
+# How Python shows what has no text of its own: an address, another one in each run.
+_ADDRESS = re.compile(r"<[^<>]{1,200} at 0x[0-9a-fA-F]+>")
+
 Row = dict[str, Any]
 State = Literal["kept", "dropped", "failed", "unknown", "deferred"]
 
@@ -40,10 +44,14 @@ def failure(error: Exception) -> Leave:
     if isinstance(error, Leave):
         return error
     if isinstance(error, MemoryError):
-        return Leave("failed", "out_of_memory", detail=str(error)[:500] or "an allocation was refused")
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
+        return Leave("failed", "out_of_memory", detail=str(error)[:_DETAIL_CHARS] or "an allocation was refused")
+    name = type(error).__name__
+    if name.lower() in ("error", "exception"):  # csv.Error, zlib.error: their module says more
+        name = f"{type(error).__module__.lstrip('_')}_{name}"
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
     code = "_".join(re.findall(r"[a-z0-9]+", name))  # metrics take ASCII only
-    return Leave("failed", code[:80] or "error", detail=str(error)[:500])
+    detail = _ADDRESS.sub("<an object>", str(error)[:_DETAIL_CHARS])
+    return Leave("failed", code[:80] or "unnamed_error", detail=detail)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from pipeline.config import from_json, to_json
 from pipeline.curate import metrics, plan
 from pipeline.curate.journal import WAVES, Journal
-from pipeline.curate.manifests import Part, WaveManifest
+from pipeline.curate.manifests import InputsManifest, ListingRows, Part, WaveManifest
 from pipeline.curate.through import tables
 from pipeline.lease import Lease
 from pipeline.log import Progress, cause_of, logger
@@ -85,9 +85,9 @@ def run(journal: Journal, inputs: pa.Table, step: Step, *, expected: pa.ChunkedA
             _run_round(journal, number, rows, np.ones(rows.num_rows), step)
 
 
-def again(journal: Journal, rows: pa.Table, step: Step) -> None:
-    """Work on some inputs again, in a round of its own."""
-    number = plan.add_round(journal, rows, np.ones(rows.num_rows), step.config.wave_rows)
+def again(journal: Journal, rows: pa.Table, step: Step, *, replaces: Sequence[str] | None = None) -> None:
+    """Work on some inputs again, in a round of its own; or on new ones, which stand for those that they replace."""
+    number = plan.add_round(journal, rows, np.ones(rows.num_rows), step.config.wave_rows, replaces)
     _run_round(journal, number, rows, np.ones(rows.num_rows), step)
 
 
@@ -139,9 +139,10 @@ def current(rows: pa.Table, number: int, latest: dict[str, int]) -> pa.Array:
     return pa.array([latest.get(key, 0) <= number for key in rows["input_key"].to_pylist()], pa.bool_())
 
 
-def write_inputs(journal: Journal, rows: pa.Table) -> pa.Table:
+def write_inputs(journal: Journal, rows: pa.Table, listings: Sequence[ListingRows] = ()) -> pa.Table:
     """Commit the step's inputs once; whoever comes second gets what is committed."""
-    if journal.create(INPUTS, Manifest(files=(_write_inputs(journal.store, rows),))):
+    manifest = InputsManifest(files=(_write_inputs(journal.store, rows),), listings=tuple(listings))
+    if journal.create(INPUTS, manifest):
         return rows
     inputs = read_inputs(journal)
     assert inputs is not None
@@ -150,7 +151,7 @@ def write_inputs(journal: Journal, rows: pa.Table) -> pa.Table:
 
 def inputs_manifest(journal: Journal, number: int) -> Manifest | None:
     """What commits the rows that a round works on; None if there is no such round, or no inputs yet."""
-    return journal.find(plan_name(number), plan.PlanManifest) if number else journal.find(INPUTS, Manifest)
+    return journal.find(plan_name(number), plan.PlanManifest) if number else journal.find(INPUTS, InputsManifest)
 
 
 def replace_inputs(journal: Journal, number: int, rows: pa.Table) -> None:
@@ -246,6 +247,8 @@ def _run_wave(
     if step.lease is not None:
         step.lease.check()
     manifest = _manifest(attempt, rows, written, None if step.lease is None else step.lease.epoch)
+    if attempt.wave == 0 and (replaced := plan.replaced(journal, attempt.number)):
+        manifest = replace(manifest, keys=(*(manifest.keys or ()), *replaced))
     if not journal.create(wave_name(attempt.number, attempt.wave), manifest):
         logger.warning("wave %d was committed by another driver; this attempt is void", attempt.wave)
         return

@@ -21,6 +21,7 @@ from pipeline.curate.stage import Map, Row
 from pipeline.records import IMAGE, INPUT, key_of
 from pipeline.storage import Store
 from tests.commands import command
+from tests.curate import toy
 
 ROOT = Path(__file__).parents[2]
 PRINT = """
@@ -63,7 +64,7 @@ def curation(*stages: Map) -> Curation:
     return Curation(
         name="toy",
         sources=("s",),
-        discover=listing,
+        discover=toy.Listed(read=listing),
         schema=IMAGE,
         unit="image",
         renamed={"caption": "text"},

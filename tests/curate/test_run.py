@@ -11,7 +11,7 @@ from pipeline.curate.stage import Leave, Row, Stage, left
 from pipeline.records import CLIP, INPUT, key_of
 from pipeline.storage import Store
 from tests.curate.finished import ledger_of
-from tests.curate.toy import Cut, DropShort
+from tests.curate.toy import Cut, DropShort, Listed
 
 RULES = (
     decide.Rules(unit="episode", unique_by="sha256", unique_reason="duplicate_audio"),
@@ -31,7 +31,7 @@ def curation(*sources: str, more: tuple[Stage, ...] = ()) -> Curation:
     return Curation(
         name="toy",
         sources=sources,
-        discover=listing,
+        discover=Listed(read=listing),
         schema=CLIP,
         unit="episode",
         stages=(Cut(), *more),

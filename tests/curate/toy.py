@@ -1,6 +1,6 @@
 """A small step with everything that goes wrong: fan-out, a filter's verdict, an error, duplicates."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,17 @@ class Visit(Map):
         return row
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listed(Split):
+    """Reads a listing by a function."""
+
+    read: Callable[[str], list[Row]]
+
+    def split(self, row: Row) -> Iterator[Row]:
+        for place, found in enumerate(self.read(row["source"])):
+            yield found | {"order": row["order"] + place}
+
+
 def listing(source: str) -> list[Row]:
     """Thirty episodes of three hosts."""
     blank = dict.fromkeys(INPUT.names)
@@ -86,7 +97,7 @@ def curation(back: str, min_s: float = 1.5) -> Curation:
     return Curation(
         name="toy",
         sources=("a",),
-        discover=listing,
+        discover=Listed(read=listing),
         schema=CLIP,
         unit="episode",
         stages=(Visit(back=back), Cut()),

@@ -115,7 +115,7 @@ def curation(config: Toy) -> Curation:
     columns = ("key", "audio", "text", "url", "page_url", "license", "language")
     return dataclasses.replace(
         toy.curation("", config.short.min_s),
-        discover=listing,
+        discover=toy.Listed(read=listing),
         export_columns=columns,
         export=config.export,
         stages=(Speak(), Cut()),

@@ -1,98 +1,113 @@
-"""URL lists: JSON lines, CSV or TSV with a header line; one file to fetch per line.
+"""URL lists: Parquet, JSON, tables or plain URLs, packed or not; one file to fetch per record.
 
-Columns: `url` (required), `caption` (or `text`), `license`, `language`, `page_url`, `transcript_url`,
-`transcript_type`, `transcript_kind`, `size_bytes`; others are ignored. A line that cannot be read is a failed row of
-its own, which names it by its number: what stands in it, a password perhaps, is not repeated.
+Guarantees: every record of a list is a row, or several where it has several captions. One that cannot be read is a
+failed row of its own, which names it by its line and says what was found there; what stands in it, a password perhaps,
+is not repeated. Where an archive ends too early, its end is a failed row too. Cost: the list is held in memory.
 """
 
-import csv
-import io
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
+from pipeline.curate.fetch import delimited, json_records, parquet_records
 from pipeline.curate.fetch.address import shown
+from pipeline.curate.fetch.charset import BROKEN, decode
+from pipeline.curate.fetch.columns import DEFAULT, ListConfig, captions, extra, is_missing, word
+from pipeline.curate.fetch.record import Record, sample
 from pipeline.curate.fetch.rows import declared_bytes, input_row, listing_row
-from pipeline.curate.stage import Leave, Row
+from pipeline.curate.fetch.unpack import TooLargeError, unpack
+from pipeline.curate.stage import Leave, Row, left
+from pipeline.log import clean
+from pipeline.media.sniff import what
 from pipeline.records import key_of
 
-_FACTS = ("license", "language", "transcript_url", "transcript_type", "transcript_kind")
+_TEXTS = ("license", "language", "transcript_url", "transcript_type", "transcript_kind")
+_PARQUET = b"PAR1"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Line:
-    """One line: what it says, or the `problem` that keeps it from being read."""
+def read_list(
+    body: bytes, url: str, config: ListConfig = DEFAULT, *, charset: str | None = None, is_web: bool = True
+) -> list[Row]:
+    """`INPUT` rows from a list that was found at `url`, whose header declares `charset`.
 
-    number: int
-    text: str
-    entry: object = None
-    problem: str = ""
-
-
-def read_list(body: bytes, url: str) -> list[Row]:
-    """`INPUT` rows from a list that was found at `url`; relative URLs are resolved against it.
-
-    Raises Leave: failed `list_unreadable` (no UTF-8, or no `url` column), `listing_empty`.
+    Relative URLs are resolved against a `url` of the web; a list on a disk has nothing to resolve them against.
+    Further captions of a record are rows dropped as `caption_list`. Raises Leave: failed `list_unreadable` (no list, or
+    none with a column of URLs), `too_large`, `listing_empty`.
     """
     try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Leave("failed", "list_unreadable", detail=f"{shown(url)} is not UTF-8: {error}") from error
-    lines = _json_lines(text) if text.lstrip().startswith("{") else _table(text, url)
-    rows = [_row(line, url) for line in lines]
+        unpacked = unpack(body, config.max_bytes)
+    except TooLargeError as error:
+        raise Leave("failed", "too_large", detail=f"{shown(url)} is a {error}") from error
+    if unpacked.problem and not unpacked.body:
+        raise Leave("failed", "list_unreadable", detail=f"{shown(url)} is a {unpacked.problem}")
+    base = url if is_web else None
+    rows = [row for record in _records(unpacked.body, url, config, charset) for row in _rows(record, url, base, config)]
+    if unpacked.problem:
+        cut = Leave("failed", "listing_cut", detail=f"{shown(url)} is a {unpacked.problem}: its end is missing")
+        rows.append(listing_row(url, cut) | {"key": key_of(url, "cut")})
     if not rows:
         raise Leave("failed", "listing_empty", detail=f"{shown(url)} names no file")
     return rows
 
 
-def _json_lines(text: str) -> Iterator[_Line]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                yield _Line(number=number, text=line, entry=json.loads(line))
-            except json.JSONDecodeError as error:
-                yield _Line(number=number, text=line, problem=f"{error.msg} at column {error.colno}")
-            except ValueError as error:  # a number beyond what Python reads
-                yield _Line(number=number, text=line, problem=str(error))
-
-
-def _table(text: str, url: str) -> Iterator[_Line]:
-    header = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in header else ",")
-    names = [name.strip().lower() for name in reader.fieldnames or []]
-    if "url" not in names:
-        problem = f"is neither JSON lines nor a table with a column 'url'; its first line has {len(names)} columns"
-        raise Leave("failed", "list_unreadable", detail=f"{shown(url)} {problem}")
-    reader.fieldnames = names
+def _records(body: bytes, url: str, config: ListConfig, charset: str | None) -> Iterator[Record]:
     try:
-        for entry in reader:
-            line = "\t".join(str(value) for value in entry.values())
-            yield _Line(number=reader.line_num, text=line, entry=entry)
-    except csv.Error as error:  # a NUL byte, a field beyond all bounds: the rest cannot be trusted
-        yield _Line(number=reader.line_num, text=f"{error} (line {reader.line_num})", problem=str(error))
+        if body.startswith(_PARQUET):
+            return parquet_records.records(body, config)
+        text = decode(body, charset, broken=BROKEN)
+        lines = sample(text)
+        # By most lines, not by the first: that may be the damaged one.
+        json_share = json_records.share(lines)
+        table = None if json_share > 0.5 else delimited.table_of(lines, config)
+        if table is not None:
+            return delimited.records(text, table)
+        if json_share >= delimited.SHARE:
+            return json_records.records(text, lines)
+    except (KeyError, ValueError) as error:
+        problem = f"has no column {error}" if isinstance(error, KeyError) else f"is {error}"
+        raise Leave("failed", "list_unreadable", detail=f"{shown(url)} {problem}") from error
+    columns = 1 + max(map(lines[0].count, delimited.DELIMITERS)) if lines else 0
+    looks = f"looks like {kind}" if (kind := what(body)) != "empty" else "is empty"
+    problem = f"is neither JSON nor a table with a column of URLs nor URLs; its first line has {columns} columns"
+    raise Leave("failed", "list_unreadable", detail=f"{shown(url)} {looks}: it {problem}")
 
 
-def _row(line: _Line, base: str) -> Row:
-    entry = line.entry
-    url = entry.get("url") if isinstance(entry, dict) else None
-    if not isinstance(entry, dict) or not isinstance(url, str) or not url.strip():
-        problem = line.problem or ("no url" if isinstance(entry, dict) else "not a JSON object")
-        leave = Leave("failed", "list_line_unreadable", detail=f"line {line.number}: {problem}")
-        return listing_row(base, leave) | {"key": key_of(base, line.text)}
-    declared = {name: _word(entry, name) for name in _FACTS}
-    caption = _word(entry, "caption") or _word(entry, "text")
-    row = input_row(
-        url,
-        base=base,
-        source=shown(base),
-        text=caption,
-        expected_bytes=declared_bytes(_word(entry, "size_bytes")),
-        page_url=_word(entry, "page_url") or shown(base),
-        **declared,
-    )
-    return row
+def _rows(record: Record, source: str, base: str | None, config: ListConfig) -> Iterator[Row]:
+    try:
+        if record.entry is None or record.problem:
+            raise ValueError(record.problem)
+        yield from _inputs(record.entry, source, base, config)
+    except (ValueError, TypeError, RecursionError) as error:
+        problem = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        leave = Leave("failed", "list_line_unreadable", detail=f"{record.place}: {problem}")
+        identity = record.text.encode("utf-8", "backslashreplace").decode()
+        yield listing_row(source, leave) | {"key": key_of(source, identity)}
 
 
-def _word(entry: dict[str, object], name: str) -> str | None:
-    value = entry.get(name)
-    return str(value).strip() or None if value is not None else None
+def _inputs(entry: Mapping[str, object], source: str, base: str | None, config: ListConfig) -> Iterator[Row]:
+    try:
+        columns = config.fields(entry)
+    except KeyError as error:
+        raise ValueError(f"no column {clean(str(error))}") from error
+    url = entry.get(columns.get("url", ""))
+    if not isinstance(url, str) or word(url) is None:
+        raise ValueError("no url")
+    found = {name: word(entry[column]) for name, column in columns.items() if name != "caption"}
+    size_bytes = declared_bytes(found.get("size_bytes"))
+    found["size_bytes"] = None if size_bytes is None else str(size_bytes)
+    # A column that its field cannot take is carried: a list where a word is meant, a size in words.
+    taken = [
+        column for name, column in columns.items() if name == "caption" or found[name] or is_missing(entry[column])
+    ]
+    texts = captions(entry.get(columns.get("caption", "")))
+    for place, text in enumerate(texts or [None]):
+        row = input_row(
+            url,
+            base=base,
+            source=shown(source),
+            text=text,
+            expected_bytes=size_bytes,
+            page_url=found.get("page_url") or (shown(base) if base else None),
+            extra=extra(entry, taken),
+            **{name: found.get(name) for name in _TEXTS},
+        )
+        again = Leave("dropped", "caption_list", detail="a further caption: the file is fetched once, with the first")
+        yield left(row, again) if place and row["state"] is None else row

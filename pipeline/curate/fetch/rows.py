@@ -1,5 +1,7 @@
 """Rows of what sources found: files to fetch, and listings that gave none."""
 
+from typing import Any
+
 from pipeline.curate.fetch.address import as_written, canonical, shown
 from pipeline.curate.stage import Leave, Row, left
 from pipeline.log import clean
@@ -10,15 +12,18 @@ DETAIL_CHARS = 500
 """The longest detail of a row."""
 
 
-def input_row(url: str, *, base: str, source: str, text: str | None = None, **columns: object) -> Row:
-    """One file that the listing at `base` names, as an `INPUT` row; a URL that is none is a row that left.
+def input_row(url: str, *, base: str | None, source: str, text: str | None = None, **columns: object) -> Row:
+    """One file that the listing at `base` names, as an `INPUT` row; a URL that is none is a row that left. A listing
+    that is not of the web has no `base`.
 
     An image's key comes from URL and caption, since one picture may be described twice; an episode's (`text` None)
     from its URL alone. `columns` are further ones of `INPUT`. `url` and `transcript_url` are whole: they are to be
     fetched; page and licence, which are not, lose their secrets here.
     """
     row: Row = dict.fromkeys(INPUT.names) | {"page_url": base, "source": source, "text": text} | columns
-    row["page_url"] = redacted_url(row["page_url"])
+    row = {name: _whole(value) for name, value in row.items()}
+    url, text = _whole(url), row["text"]
+    row["page_url"] = row["page_url"] and redacted_url(row["page_url"])
     row["license"] = row["license"] and redacted_text(row["license"])
     try:
         name = canonical(url, base)
@@ -33,6 +38,13 @@ def input_row(url: str, *, base: str, source: str, text: str | None = None, **co
             pass  # it fails under its own name when it is fetched
     row["key"] = key_of(name) if text is None else key_of(name, text)
     return row
+
+
+def _whole(value: object) -> Any:
+    """Text without halves of surrogate pairs: no file holds them, and one would cost its whole listing."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def declared_bytes(text: str | None) -> int | None:
