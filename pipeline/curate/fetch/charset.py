@@ -63,7 +63,7 @@ utf-16-le: csunicode iso-10646-ucs-2 ucs-2 unicode unicodefeff utf-16 utf-16le
 
 
 def _labels() -> dict[str, str]:
-    codecs_of = {}
+    codecs_of: dict[str, str] = {}
     for line in _TABLE.strip().splitlines():
         codec, _, labels = line.partition(": ")
         codecs_of |= dict.fromkeys(labels.split(), codec)
