@@ -150,7 +150,7 @@ def test_what_ranks_send_is_what_the_network_counts(stage, world, micros):
 def test_a_batch_that_cannot_be_shared_out_is_refused():
     with pytest.raises(ValueError, match="3 workers cannot share 8 samples equally"):
         preflight.predict(network("gpt"), config(micro_batch=1), 3)
-    with pytest.raises(ValueError, match="global_batch is 8, and there are 9 workers"):
+    with pytest.raises(ValueError, match="--train.global-batch is 8, and there are 9 workers"):
         preflight.predict(network("gpt"), config(), 9)
 
 
