@@ -64,9 +64,9 @@ def reconstructions(config: Evaluate, stack: "Stack", store: Store) -> dict[str,
     codes = stack.tokenizer.encode(truth)
     blurry = stack.tokenizer.decode(codes)
     sharp = decode(stack, blurry, codes, config.decoding, seed=config.seed)
-    for i in range(SHOWN):
-        for name, batch in (("original", truth), ("dvae", blurry), ("decoder", sharp)):
-            store.write(f"reconstructions/{i:02d}-{name}.png", medium.write(batch[i].numpy()))
+    for name, batch in (("original", truth), ("dvae", blurry), ("decoder", sharp)):
+        for i, image in enumerate(batch[:SHOWN].numpy()):
+            store.write(f"reconstructions/{i:02d}-{name}.png", medium.write(image))
     rows = [
         CodesRow(
             modality=medium.modality,
@@ -77,8 +77,8 @@ def reconstructions(config: Evaluate, stack: "Stack", store: Store) -> dict[str,
         for label, grid in zip(labels, codes, strict=True)
     ]
     use = codebook_use(codes, stack.tokenizer.codebook_size)
-    of_blurry = {name: metric(blurry, truth) for name, metric in medium.metrics.items()}
-    of_sharp = {name: metric(sharp, truth) for name, metric in medium.metrics.items()}
+    of_blurry = medium.measure(blurry, truth)
+    of_sharp = medium.measure(sharp, truth)
     return {
         "dvae": of_blurry | {"codebook_usage": use.usage, "codebook_perplexity": use.perplexity},
         "gpt": {"bits_per_code": bits_per_code(stack.gpt, stack.grammar, stack.text, rows)},

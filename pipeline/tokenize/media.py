@@ -68,6 +68,10 @@ class Medium:
                 raise ValueError(f"{self.modality} {table['key'][i].as_py()}: {error}") from error
         return samples
 
+    def measure(self, samples: ArrayLike, truth: ArrayLike) -> dict[str, float]:
+        """Each of its metrics, by name."""
+        return {name: metric(samples, truth) for name, metric in self.metrics.items()}
+
 
 def medium_of(config: DVAEConfig) -> Medium:
     """The medium that a DVAE of these sizes is for, which its axes tell; ValueError if there is none."""
