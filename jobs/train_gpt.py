@@ -21,6 +21,7 @@ from pipeline.train.launch.config import ClusterConfig
 if TYPE_CHECKING:
     from pipeline.tokenize.collate import SequenceCollate
     from pipeline.train.loop import Supervisor
+    from pipeline.train.manifest import NetworkSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,14 @@ def collate_of(config: TrainGPT, facts: dict[str, Any], seq_len: int) -> "Sequen
     )
 
 
+def spec_of(model: GPTConfig, facts: dict[str, Any]) -> "NetworkSpec":
+    """What the weights mean: the sizes, and digests of all that made the sequences."""
+    from pipeline.train.manifest import NetworkSpec
+
+    named = ("tokenizer_sha256", "text_sha256", "grammar")
+    return NetworkSpec(kind="gpt", model=to_json(model), facts={name: facts[name] for name in named})
+
+
 def worker(config: TrainGPT, supervisor: "Supervisor") -> None:
     """What each worker runs."""
     import torch
@@ -98,7 +107,6 @@ def worker(config: TrainGPT, supervisor: "Supervisor") -> None:
     from pipeline.train.data.rows import Rows
     from pipeline.train.heldout import held_out
     from pipeline.train.loop import Run, train
-    from pipeline.train.manifest import NetworkSpec
 
     facts, stores = shared_facts(config.named), [Store(url) for url in config.named]
     rows = [Rows.committed(store, MANIFEST, cache_bytes=(1 << 30) // len(stores)) for store in stores]
@@ -106,12 +114,11 @@ def worker(config: TrainGPT, supervisor: "Supervisor") -> None:
     model = GPTConfig(vocab_size=Grammar.from_json(facts["grammar"]).vocab_size, **config.sizes)
     collate = collate_of(config, facts, model.seq_len)
     device = ranks.device(config.cluster.use_gpu)
-    facts_of_codes = {name: facts[name] for name in ("tokenizer_sha256", "text_sha256", "grammar")}
     torch.manual_seed(config.train.seed)
     train(
         Run(
             config=config.train,
-            network=NetworkSpec(kind="gpt", model=to_json(model), facts=facts_of_codes),
+            network=spec_of(model, facts),
             store=Store(config.run_dir),
             device=device,
             supervisor=supervisor,
