@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.tokenize.collate import SequenceCollate
     from pipeline.tokenize.corpus import Corpus
     from pipeline.train.loop import Supervisor
+    from pipeline.train.manifest import NetworkSpec
     from pipeline.train.preflight import Workload
 
 
@@ -101,12 +102,22 @@ def workload(config: TrainGPT, vocab_size: int | None = None) -> "Workload":
     return Workload.of("gpt", model, row)
 
 
+def spec_of(model: GPTConfig, corpus: "Corpus") -> "NetworkSpec":
+    """What the weights mean: the sizes, and digests of all that made the sequences."""
+    from pipeline.generate.load import TrainedOn
+    from pipeline.train.manifest import NetworkSpec
+
+    trained_on = TrainedOn(
+        tokenizer_sha256=corpus.tokenizer_sha256, text_sha256=corpus.text_sha256, grammar=corpus.grammar
+    )
+    return NetworkSpec(kind="gpt", model=to_json(model), facts=to_json(trained_on))
+
+
 def worker(config: TrainGPT, supervisor: "Supervisor") -> None:
     """What each worker runs."""
     import torch
 
     from jobs._train import accept
-    from pipeline.generate.load import TrainedOn
     from pipeline.models.gpt import GPT, gpt_loss
     from pipeline.tokenize.corpus import MANIFEST, read_corpora
     from pipeline.train import ranks
@@ -114,7 +125,6 @@ def worker(config: TrainGPT, supervisor: "Supervisor") -> None:
     from pipeline.train.data.rows import Rows
     from pipeline.train.heldout import held_out
     from pipeline.train.loop import Run, train
-    from pipeline.train.manifest import NetworkSpec
 
     corpus = read_corpora(config.named)
     stores = [Store(url) for url in config.named]
@@ -122,15 +132,12 @@ def worker(config: TrainGPT, supervisor: "Supervisor") -> None:
     unseen = MixedRows([rows.pop()]) if config.held_out else None
     model = config.model(corpus.grammar.vocab_size)
     collate = collate_of(config, corpus, model.seq_len)
-    trained_on = TrainedOn(
-        tokenizer_sha256=corpus.tokenizer_sha256, text_sha256=corpus.text_sha256, grammar=corpus.grammar
-    )
     device = ranks.device(config.cluster.use_gpu)
     torch.manual_seed(config.train.seed)
     train(
         Run(
             config=config.train,
-            network=NetworkSpec(kind="gpt", model=to_json(model), facts=to_json(trained_on)),
+            network=spec_of(model, corpus),
             store=Store(config.run_dir),
             device=device,
             supervisor=supervisor,

@@ -153,8 +153,6 @@ def _of_type(hint: object, value: object, where: str) -> object:
     if origin in (tuple, list) and isinstance(value, list):
         each_kind = inner[:1] * len(value) if origin is list or inner[1:] == (...,) else inner
         if len(each_kind) == len(value):
-            if set(each_kind) <= {int} and all(type(each) is int for each in value):
-                return origin(value)  # a manifest of a checkpoint has a million of them
             return origin(_of_items(each_kind, value, where))
     elif origin in (dict, Mapping) and isinstance(value, dict):
         return {key: _of_type(inner[1], each, f"{where}[{key!r}]") for key, each in value.items()}
@@ -170,6 +168,9 @@ def _of_type(hint: object, value: object, where: str) -> object:
 
 
 def _of_items(kinds: Sequence[object], values: Sequence[object], where: str) -> Iterator[object]:
+    if set(kinds) <= {int} and all(type(value) is int for value in values):
+        yield from values  # the manifest of a checkpoint has a million of them
+        return
     for i, (kind, value) in enumerate(zip(kinds, values, strict=True)):
         yield _of_type(kind, value, f"{where}[{i}]")
 

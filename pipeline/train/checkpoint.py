@@ -88,6 +88,7 @@ class Checkpoints:
 
     def names(self) -> list[str]:
         """Checkpoints that were committed, the newest first, as rank 0 sees them."""
+        # A store may list late: ranks that saw different names would wait for each other for ever.
         return ranks.from_first(committed(self._store) if ranks.rank() == 0 else [], self._device)
 
     def pass_over(self, name: str) -> None:
@@ -128,10 +129,12 @@ class Checkpoints:
             rank=ranks.rank(),
             world_size=ranks.world_size(),
             data=self._copied(tensors),
+            # Small beside the rest, and the same on every rank; only rank 0 writes them.
             statics={name: t.detach().to("cpu", copy=True).contiguous() for name, t in statics.items()},
             contents=contents,
             before=before,
         )
+        # A daemon: a rank that is told to end must not wait for a store that does not answer.
         self._thread = threading.Thread(target=self._run, args=(work,), name="checkpoint", daemon=True)
         self._thread.start()
 
@@ -209,13 +212,14 @@ class Checkpoints:
                 raise OSError(f"rank {rank} failed: {store.read(failed).decode(errors='replace')}")
             if time.monotonic() > end_s:
                 raise TimeoutError(f"rank {rank} did not finish {store.url} within {self._timeout_s:g} s")
-            time.sleep(pause_s)
+            time.sleep(pause_s)  # soon at first, as ranks end within moments of each other
             pause_s = min(1.0, 2 * pause_s)  # a store bills by the question
         return from_json(Part, storage.read_json(store, name))
 
     @staticmethod
     def _commit(work: _Save, statics: File, parts: list[Part]) -> None:
         """From here on the checkpoint is there, and not before."""
+        # Created, not written: of two that would commit under one name one is refused.
         manifest = CheckpointManifest(
             files=(statics, *(part.file for part in parts)),
             format=FORMAT,
@@ -245,6 +249,7 @@ class Checkpoints:
         # An attempt that is dead left files and no manifest; ours has files without one only while it writes.
         old = [name for name in done[self._keep :] if name != best]
         dead = [name for name in names if name not in done and not name.endswith(self._attempt)]
+        # Of `keep` checkpoints each is whole, so a damaged newest one costs a few steps and not the run.
         for name in old + dead:
             self._store.delete(f"{name}/{MANIFEST}")  # first: half a checkpoint must not look like one
             self._store.delete(name)

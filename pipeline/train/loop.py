@@ -206,12 +206,14 @@ def train(
 
 
 def _due(step: int, every: int, last: bool) -> bool:
+    # The last step always: what a run ends with is what it is judged by.
     return last or (every > 0 and step % every == 0)
 
 
 def _check_wishes(config: TrainConfig, evaluate: Evaluate | None, sample: Sample | None) -> None:
     """ValueError for what is asked for and cannot be had."""
     trackers.check(config.trackers)
+    # An option that would be ignored in silence is a mistake that shows after days.
     if evaluate is None and (config.eval_every or config.keep_best.startswith("eval/")):
         wish = f"eval-every is {config.eval_every}" if config.eval_every else f"keep-best is {config.keep_best}"
         raise ValueError(
@@ -234,6 +236,7 @@ def _check_steps(run: Run, start: state.Start) -> None:
 
 def _checkpoints(run: Run) -> Checkpoints:
     config = run.config
+    # Newest for a resume, best for whoever uses the network: a run may have overfitted since.
     best = (config.keep_best, config.keep_best_mode) if config.keep_best else None
     return Checkpoints(run.store.sub("checkpoints"), run.device, keep=config.keep_checkpoints, best=best)
 
@@ -257,7 +260,7 @@ def _batches(run: Run, rows: Dataset, collate: Collate, order: Stream, first: in
         micro_batch=run.config.micro_batch,
         first=first,
         last=run.config.steps,
-        pin_memory=run.device.type == "cuda",
+        pin_memory=run.device.type == "cuda",  # so that a copy to the GPU need not be waited for
     )
 
 
@@ -266,7 +269,7 @@ def _moved(batch: Tensors, device: torch.device) -> Tensors:
 
 
 def _check_weight(sums: Sums, step: int, ids: np.ndarray) -> None:
-    if sums.weight == 0:
+    if sums.weight == 0:  # a mean of nothing: better to stop than to step by 0 / 0
         raise ValueError(
             f"step {step} has no weight: none of its samples has anything to learn; look at {first_ids(ids)}"
         )
@@ -303,7 +306,7 @@ def _seed(seed: int, step: int, micro: int) -> int:
 
 def _worth(metric: str, latest: dict[str, float], step: int) -> dict[str, float]:
     """The metric that checkpoints are kept by, as it was measured last."""
-    if metric and metric not in latest:
+    if metric and metric not in latest:  # a warning at each save, as its checkpoint can never be the best
         logger.warning(
             "warning: --train.keep-best is %s, and no such metric was measured by step %d; there are %s",
             metric,

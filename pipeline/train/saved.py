@@ -129,7 +129,7 @@ def _runs(ranges: Iterable[_Range]) -> Iterator[list[_Range]]:
             yield run
             run, hi = [], 0
         run.append(part)
-        hi = max(hi, part.hi)
+        hi = max(hi, part.hi)  # ranges may lie within each other
     if run:
         yield run
 
@@ -179,6 +179,7 @@ def best_saved(store: Store, names: Iterable[str], metric: str, mode: str) -> st
     values = {}
     for name in sorted(names):
         try:
+            # Read from the manifests each time: they are few, and a resumed run has nothing else to know it from.
             value = open_saved(store, name).manifest.contents.metrics.get(metric, math.nan)
         except CorruptFileError:
             continue  # it is found, and named, by who wants to load it

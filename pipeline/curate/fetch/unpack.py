@@ -6,6 +6,7 @@ import lzma
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -85,11 +86,11 @@ def _zstd(body: bytes, max_bytes: int) -> Unpacked:
     return Unpacked(body=bytes(out), problem=problem)
 
 
-class _Decompressor:
+class _Decompressor(Protocol):
     """What zlib, bz2 and lzma have in common."""
 
-    eof: bool
-    unused_data: bytes
-
-    def decompress(self, data: bytes, /) -> bytes:
-        raise NotImplementedError
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
