@@ -37,7 +37,7 @@ def demo(run_dir: Path, port: int) -> subprocess.Popen:
     )
 
 
-def kill_when(process: subprocess.Popen, condition: Callable[[], bool], timeout_s: float = 240) -> None:
+def kill_when(process: subprocess.Popen, condition: Callable[[], bool], timeout_s: float = 600) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
@@ -59,7 +59,7 @@ def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> tuple
     kill_when(demo(run_dir, port), lambda: any((run_dir / "images/waves").glob("*.json")))
     kill_when(demo(run_dir, port), lambda: any((run_dir / "dvae/checkpoints").rglob("manifest.json")))
     process = demo(run_dir, port)
-    output = process.communicate(timeout=420)[0]
+    output = process.communicate(timeout=900)[0]
     assert process.returncode == 0, output
     return Store(str(run_dir)), port
 
