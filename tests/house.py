@@ -131,24 +131,19 @@ def _undocumented(name: str, tree: ast.Module) -> Iterator[str]:
     for node in tree.body:
         if not _is_public(node):
             continue
-        if ast.get_docstring(node) is None:
+        if ast.get_docstring(node) is None and not _is_overload(node):
             yield f"{name}:{node.name}"
         methods = [method for method in node.body if isinstance(node, ast.ClassDef) and _is_public(method)]
         told |= {method.name for method in methods if ast.get_docstring(method)}
         yield from (f"{name}:{node.name}.{method.name}" for method in methods if method.name not in told)
 
 
+def _is_overload(node: Named) -> bool:
+    return any(isinstance(mark, ast.Name) and mark.id == "overload" for mark in node.decorator_list)
+
+
 def _is_public(node: ast.stmt) -> TypeGuard[Named]:
     return isinstance(node, Named) and not node.name.startswith("_")
-
-
-def silent_fields(kind: ast.ClassDef) -> list[str]:
-    """Fields of a dataclass that no docstring follows, in which `--help` finds what an option means and its unit."""
-    return [
-        node.target.id
-        for node, after in zip(kind.body, [*kind.body[1:], ast.Pass()], strict=True)
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not _is_text(after)
-    ]
 
 
 def over_budget(every: Iterable[Figures]) -> list[str]:
