@@ -44,6 +44,7 @@ os.environ.update(
 LONGEST = (  # minutes each: they begin first, so that none is left alone at the end
     "tests/chaos/test_matrix.py",
     "tests/jobs/test_demo.py",
+    "tests/train/launch/test_fit.py",
 )
 WORKER_GB = 4
 
