@@ -28,6 +28,7 @@ chaos: $(STAMP)  ## the matrices and figures of docs/reliability.md: hours; stat
 check: $(STAMP)  ## style and types
 	$(BIN)/ruff format --check pipeline jobs tests
 	$(BIN)/ruff check pipeline jobs tests
+	$(BIN)/mypy
 
 clean:  ## forget the demo's results
 	rm -rf runs/demo
