@@ -14,6 +14,7 @@ from jobs.chaos import Chaos
 from pipeline.chaos import example, verify
 from pipeline.chaos.matrix import Point, certificate
 from pipeline.chaos.verify import Findings, compare
+from pipeline.config import load
 from pipeline.storage import Store, read_json
 
 
@@ -74,11 +75,19 @@ def test_a_point_is_whole_only_if_nothing_is_wrong() -> None:
         assert not replace(whole, **wrong).is_whole
 
 
-def test_options_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ValueError, match="--before comes before a --command"):
-        Chaos(before=("true",))
-    with pytest.raises(ValueError, match="--step retry is one of the example"):
-        Chaos(step="retry", command="true")
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--before", "true"], "--before comes before a --command"),
+        (["--step", "retry", "--command", "true"], "--step retry is one of the example"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        load(Chaos, argv)
+    assert said in capsys.readouterr().err
 
 
 def enumerate_points(out: Path, *options: str) -> list[dict]:
