@@ -41,15 +41,24 @@ class TrainJob(Protocol):
     """What the config of every training job has."""
 
     @property
-    def run_dir(self) -> str: ...
+    def run_dir(self) -> str:
+        """Folder of the run, any fsspec URL."""
+
     @property
-    def train(self) -> TrainConfig: ...
+    def train(self) -> TrainConfig:
+        """How the network is trained."""
+
     @property
-    def cluster(self) -> ClusterConfig: ...
+    def cluster(self) -> ClusterConfig:
+        """On how many workers."""
+
     @property
-    def ray(self) -> RayConfig: ...
+    def ray(self) -> RayConfig:
+        """Which Ray."""
+
     @property
-    def verbose(self) -> bool: ...
+    def verbose(self) -> bool:
+        """Whether all is shown that Ray says."""
 
 
 def launch(worker: Callable[..., None], config: TrainJob, name: str) -> bool:

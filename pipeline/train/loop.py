@@ -154,6 +154,7 @@ def train(
             fault = divergence.judge(step, sums.loss, grad_norm)
             if fault:
                 recorder.bad_step(step, fault, sums.loss, grad_norm, batch.ids)
+                _report_commit(checkpoints, supervisor)  # what was sound stands, should the next line end the run
             divergence.stop_at_limit(step, batch.ids, last=last)
             finite = fault != "not_finite"  # a spike was clipped and counts; what is not finite would spoil every mean
             if finite:

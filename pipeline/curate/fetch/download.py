@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pipeline.curate.fetch import keepers
-from pipeline.curate.fetch.http import Client, FetchConfig, HttpLeave, Response
+from pipeline.curate.fetch.http import Client, FetchConfig
+from pipeline.curate.fetch.response import HttpLeave, Response
 from pipeline.curate.fetch.rows import without_secrets
 from pipeline.curate.stage import Batch, Leave, Resources, Row, failure, left
 from pipeline.redact import is_redacted
@@ -35,7 +36,8 @@ class Fetch(Batch):
         """The rows with their bodies, in order; the reasons to leave are those of `Client.get`."""
         return asyncio.run(_each(self.config, rows, self._fetch))
 
-    def answer(self, question: bytes, run_dir: str | None) -> bytes:  # noqa: D102 - as in Stage
+    def answer(self, question: bytes, run_dir: str | None) -> bytes:
+        """What the keepers of the hosts answer."""
         return keepers.answer(question, run_dir)
 
     async def _fetch(self, client: Client, row: Row) -> Row:
@@ -60,7 +62,8 @@ class FetchEpisode(Batch):
         """The rows with transcript and audio, in order."""
         return asyncio.run(_each(self.config, rows, self._fetch))
 
-    def answer(self, question: bytes, run_dir: str | None) -> bytes:  # noqa: D102 - as in Stage
+    def answer(self, question: bytes, run_dir: str | None) -> bytes:
+        """What the keepers of the hosts answer."""
         return keepers.answer(question, run_dir)
 
     async def _fetch(self, client: Client, row: Row) -> Row:

@@ -18,11 +18,7 @@ import json
 import re
 import socket
 import time
-import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -30,13 +26,12 @@ from urllib.parse import urlsplit
 from yarl import URL
 
 from pipeline.curate.fetch import consent, keepers
-from pipeline.curate.fetch.address import as_written, check_address, networks, shown
+from pipeline.curate.fetch.address import as_written, check_address, networks
 from pipeline.curate.fetch.consent import Origin
 from pipeline.curate.fetch.keeper import Confirm, Document, Grant, Outcome, Pause, Publish, Reading, Turn
+from pipeline.curate.fetch.response import HttpLeave, Response, is_whole, read_body, retry_after_s
 from pipeline.curate.stage import Leave, State
-from pipeline.log import clean
 from pipeline.ranges import check_range
-from pipeline.redact import redacted_text
 
 if TYPE_CHECKING:
     import aiohttp
@@ -80,37 +75,6 @@ class FetchConfig:
                 f"user_agent is {self.user_agent!r}; let it contain {consent.AGENT!r}, the name that robots.txt files "
                 "address us by"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Response:
-    """A complete answer: `url` after redirects, `body` inflated."""
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class HttpLeave(Leave):
-    """A URL that could not be had; `http_status` if there was an answer, `wait_s` if another attempt may help, and
-    `pause_s` if the host wants nobody to ask it for so long."""
-
-    def __init__(
-        self,
-        state: State,
-        reason: str,
-        url: str,
-        problem: str = "",
-        *,
-        retryable: bool = False,
-        http_status: int | None = None,
-        wait_s: float | None = None,
-        pause_s: float | None = None,
-    ) -> None:
-        problem = clean(redacted_text(problem))  # it may quote a server's header, and cookies
-        super().__init__(state, reason, retryable=retryable, detail=f"{shown(url)} {problem}".strip())
-        self.http_status, self.wait_s, self.pause_s = http_status, wait_s, pause_s
 
 
 class _Clock:
@@ -245,7 +209,7 @@ class Client:
         async with self._session.get(_target(url), allow_redirects=False) as answer:
             if answer.status in _REDIRECTS and "Location" in answer.headers:
                 return as_written(answer.headers["Location"], base=url)
-            if not _is_whole(answer, may_be_empty=origin is None):
+            if not is_whole(answer, may_be_empty=origin is None):
                 raise self._status(url, answer)
             if origin is not None:
                 is_reserved = origin.is_reserved(url)
@@ -253,7 +217,7 @@ class Client:
                 if reason is not None:
                     problem = "by tdmrep.json or a response header" if is_reserved else "by response header"
                     raise HttpLeave("dropped", reason, url, problem, http_status=answer.status)
-            body = await _body(url, answer, max_bytes, cut=origin is None)
+            body = await read_body(url, answer, max_bytes, cut=origin is None)
             return Response(url=url, status=answer.status, headers=answer.headers, body=body)
 
     def _status(self, url: str, answer: "aiohttp.ClientResponse") -> HttpLeave:
@@ -401,21 +365,6 @@ def fetch_one(url: str, config: FetchConfig, *, max_bytes: int | None = None) ->
     return asyncio.run(one())
 
 
-def retry_after_s(value: str | None) -> float | None:
-    """Seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3: seconds or a date); None if it says nothing."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())
-
-
 def _target(url: str) -> URL:
     """The URL with its query as a part of its path: of an empty query yarl would drop the `?`."""
     parts = urlsplit(url)
@@ -425,60 +374,3 @@ def _target(url: str) -> URL:
 
 def _host(url: str) -> str:
     return URL(url, encoded=True).authority
-
-
-def _is_whole(answer: "aiohttp.ClientResponse", may_be_empty: bool) -> bool:
-    """True for a success whose body is the whole file (RFC 9110, 15.3): 206 too, if its range is all there is. Rules
-    may be empty (204), a picture may not."""
-    if answer.status != 206:
-        return answer.status in (200, 203) or (may_be_empty and 200 <= answer.status < 300)
-    whole = re.fullmatch(r"bytes 0-(\d+)/(\d+)", answer.headers.get("Content-Range", "").strip())
-    return whole is not None and int(whole[1]) + 1 == int(whole[2])
-
-
-async def _body(url: str, answer: "aiohttp.ClientResponse", max_bytes: int, cut: bool) -> bytes:
-    """The body, inflated; one longer than `max_bytes` is `cut` there or leaves as too_large."""
-    status = answer.status
-    too_large = HttpLeave("failed", "too_large", url, f"more than {max_bytes} bytes", http_status=status)
-    if (answer.content_length or 0) > max_bytes and not cut:
-        raise too_large
-    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
-        raise HttpLeave("failed", "bad_encoding", url, f"Content-Encoding {encoding!r}", http_status=status)
-    inflate = None if encoding in ("identity", "") else _Inflate()
-    sent = 0
-    body = bytearray()
-    async for chunk in answer.content.iter_chunked(65536):
-        sent += len(chunk)
-        try:
-            body += chunk if inflate is None else inflate.some(chunk, max_bytes + 1 - len(body))
-        except zlib.error as error:
-            raise HttpLeave("failed", "bad_encoding", url, str(error), http_status=status) from error
-        if max(sent, len(body)) > max_bytes:
-            if cut:
-                return bytes(body[:max_bytes])
-            raise too_large
-    if inflate is not None and sent and not inflate.complete:
-        raise HttpLeave("failed", "bad_encoding", url, f"{encoding} stream breaks off", http_status=status)
-    return bytes(body)
-
-
-class _Inflate:
-    """gzip (of any number of members) or zlib, told by the header, never inflated beyond what is asked for."""
-
-    def __init__(self) -> None:
-        self._zlib = zlib.decompressobj(47)
-
-    def some(self, data: bytes, limit: int) -> bytes:
-        """At most `limit` bytes; where there are more, exactly `limit`, and the rest is lost."""
-        inflated = self._zlib.decompress(data, limit)
-        while self._zlib.eof and self._zlib.unused_data and len(inflated) < limit:
-            rest = self._zlib.unused_data
-            self._zlib = zlib.decompressobj(47)
-            inflated += self._zlib.decompress(rest, limit - len(inflated))
-        return inflated
-
-    @property
-    def complete(self) -> bool:
-        """True if the stream ended where a member ends."""
-        return self._zlib.eof

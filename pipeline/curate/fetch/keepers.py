@@ -121,7 +121,9 @@ def _answer_of(number: int, data: bytes, run_dir: str | None) -> bytes:
 
     for pause_s in (*_PATIENCE_S, None):
         try:
-            reply: bytes = ray.get(_actor(number).answer.remote(data, run_dir))
+            if number not in _handles:
+                _find(number)
+            reply: bytes = ray.get(_handles[number].answer.remote(data, run_dir))
             return reply
         except ray.exceptions.RayActorError:
             if pause_s is None:
@@ -146,24 +148,23 @@ def _number(question: Question) -> int:
 _handles: dict[int, Any] = {}  # number -> the actor, as Ray's handle has no types
 
 
-def _actor(number: int) -> Any:
-    if number not in _handles:
-        import ray
+def _find(number: int) -> None:
+    """The actor of this number, started if nobody has yet."""
+    import ray
 
-        _handles[number] = (
-            ray.remote(HostKeeper)
-            .options(
-                name=f"host-keeper-{number}",
-                namespace=_NAMESPACE,
-                lifetime="detached",
-                get_if_exists=True,
-                num_cpus=0,
-                max_restarts=-1,
-                max_task_retries=-1,
-            )
-            .remote(number)
+    _handles[number] = (
+        ray.remote(HostKeeper)
+        .options(
+            name=f"host-keeper-{number}",
+            namespace=_NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=-1,
         )
-    return _handles[number]
+        .remote(number)
+    )
 
 
 class HostKeeper:

@@ -17,9 +17,10 @@ from yt_dlp.networking.exceptions import HTTPError, TransportError, UnsupportedR
 from yt_dlp.utils import YoutubeDLError
 
 from pipeline.curate.fetch.address import shown
-from pipeline.curate.fetch.http import FetchConfig, HttpLeave, fetch_one
+from pipeline.curate.fetch.http import FetchConfig, fetch_one
 from pipeline.curate.fetch.http import Response as Fetched
 from pipeline.curate.fetch.pages import parse_page, refuse_opt_out
+from pipeline.curate.fetch.response import HttpLeave
 from pipeline.curate.fetch.rows import input_row
 from pipeline.curate.stage import Leave, Row
 from pipeline.log import clean

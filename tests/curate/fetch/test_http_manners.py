@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 
 from pipeline.curate.fetch import http
-from pipeline.curate.fetch.http import Client, FetchConfig, fetch_one, retry_after_s
+from pipeline.curate.fetch.http import Client, FetchConfig, fetch_one
+from pipeline.curate.fetch.response import retry_after_s
 from pipeline.curate.stage import Leave
 
 
