@@ -73,7 +73,7 @@ def test_what_cannot_be_exported_is_told(run_dir, tmp_path):
     with pytest.raises(ValueError, match="^out is not given; name the folder"):
         Checkpoint(do="export", run_dir=str(run_dir))
     for which in ("last", "²", "-1"):
-        with pytest.raises(ValueError, match=f"--which is '{which}'"):
+        with pytest.raises(ValueError, match=f"^which is '{which}'"):
             Checkpoint(do="export", run_dir=str(run_dir), which=which, out=".")
     with pytest.raises(ValueError, match="keeps no checkpoint of step 3; see inspect"):
         main(Checkpoint(do="export", run_dir=str(run_dir), which="3", out=str(tmp_path)))

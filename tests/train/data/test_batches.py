@@ -118,7 +118,7 @@ def test_batches_that_cannot_be_shared_out_are_refused(monkeypatch):
     check_split(12, 1, 100)
     with pytest.raises(ValueError, match="--train.global-batch is 3, and there are 4 workers; use 4 or more"):
         check_split(3, None, 100)
-    with pytest.raises(ValueError, match="micro_batch is 0; use 1 or more"):
+    with pytest.raises(ValueError, match="--train.micro-batch is 0; use 1 or more"):
         check_split(12, 0, 100)
     with pytest.raises(ValueError, match="--train.micro-batch is 1, and 4 workers cannot share 10 .*multiple of 4"):
         check_split(10, 1, 100)
