@@ -52,7 +52,7 @@ class Ddp(Bench):
     rounds: int = 3
     """Number of times that both sides run, in turn; medians come last."""
     steps: int = 240
-    """Of each run, of which the first `warmup` are not timed; multiples of 10."""
+    """Steps of each run, of which the first `warmup` are not timed; multiples of 10."""
     warmup: int = 40
     """Steps at the start of each run."""
     checkpoint_every: int = 200

@@ -78,13 +78,29 @@ UNITS = re.compile(
 """What a number may count, or be measured in."""
 
 
+def without_help(schema: type) -> list[str]:
+    """The options of a config that have no help line, or hold a number and name no unit."""
+    faults = []
+    for option, kind, name, hint in fields(schema):
+        help_line = _docstrings.get_field_docstring(kind, name, ())
+        is_number = {int, float} & {hint, *typing.get_args(hint)}
+        if not help_line or (is_number and not UNITS.search(help_line)):
+            faults.append(f"{option} ({kind.__module__}.{kind.__name__}): {help_line}")
+    return faults
+
+
 @pytest.mark.parametrize("job", SCHEMAS)
 def test_every_option_has_a_help_line_and_every_number_a_unit(job: str) -> None:
-    for option, kind, name, hint in fields(SCHEMAS[job]):
-        help_line = _docstrings.get_field_docstring(kind, name, ())
-        assert help_line, f"{option} of jobs.{job} has no help: {kind.__module__}.{kind.__name__}.{name}"
-        if {int, float} & {hint, *typing.get_args(hint)}:
-            assert UNITS.search(help_line), f"{option} of jobs.{job} has no unit: {help_line}"
+    assert without_help(SCHEMAS[job]) == []
+
+
+def test_so_has_every_option_of_a_trial_of_the_bench() -> None:
+    from jobs import _trials  # torch
+    from pipeline.bench.report import Bench
+
+    trials = Bench.__subclasses__()
+    assert len(trials) >= len(_trials.TRIALS)
+    assert [fault for schema in trials for fault in without_help(schema)] == []
 
 
 HEAVY = ("torch", "ray", "deepspeed", "av", "yt_dlp")
