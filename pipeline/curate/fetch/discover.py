@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, get_args
 
-from pipeline.curate.fetch import charset, local
+from pipeline.curate.fetch import charset, keepers, local
 from pipeline.curate.fetch.address import canonical
 from pipeline.curate.fetch.columns import ListConfig
 from pipeline.curate.fetch.feeds import read_feed
@@ -44,6 +44,10 @@ class Discover(Split):
 
     config: DiscoverConfig = field(default_factory=DiscoverConfig)
     batch_rows: ClassVar[int] = 1
+
+    def answer(self, question: bytes, run_dir: str | None) -> bytes:
+        """What the keepers of the hosts answer."""
+        return keepers.answer(question, run_dir)
 
     def split(self, row: Row) -> Iterator[Row]:
         """`INPUT` rows in the listing's order."""
