@@ -14,6 +14,7 @@ from pipeline.bench import (
     flaky,
     loader,
     overhead,
+    politeness,
     recovery,
     report,
     resume,
@@ -61,6 +62,7 @@ TRIALS = {
     "workers": _trial(
         workers.Workers, lambda config: workers.measure(config, _example.command(pause_s=0.05, cpus="{cpus}"))
     ),
+    "politeness": _trial(politeness.Politeness, politeness.measure),
     "signals": _trial(signals.Signals, _signals),
 }
 

@@ -6,6 +6,7 @@ of its own.
 
 import contextlib
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 
 from pipeline.chaos.cluster import moto_server
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["RAY_AUTH_MODE"] = "disabled"  # explicit: a token left behind by another session must not matter
 os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
 # Of torch, in every process: threads that wait for each other on cores that others use too burn four times the work.

@@ -31,7 +31,7 @@ def test_help_lists_the_options(job: str) -> None:
         (["jobs.train_dvae", "--run-dir", "{tmp}/x", "--images", "{tmp}/none"], ["no finished curation run"]),
         (
             ["jobs.train_decoder", "--run-dir", "{tmp}/x", "--images", "{tmp}/none", "--tokenizer", "{tmp}/t"],
-            ["curation run"],
+            ["no tokenizer package"],
         ),
         (
             ["jobs.tokenize_corpus", "--run-dir", "{tmp}/x", "--images", "{tmp}", "--tokenizer", "{tmp}/t"],

@@ -218,7 +218,8 @@ def _record(lines: Sequence[str], at: int, table: Table) -> tuple[Record, int]:
     except ValueError as error:
         span, values = _joined(lines, at, table) if isinstance(error, _OpenQuoteError) else (1, [])
         if not values:
-            values, problem = line.split(table.delimiter), str(error)
+            values = [_unquoted(value) for value in line.split(table.delimiter)]
+            problem = str(error)
     return _fitted(place, "\n".join(lines[at : at + span]), values, problem, table), span
 
 
@@ -267,6 +268,12 @@ def _joined(lines: Sequence[str], at: int, table: Table) -> tuple[int, list[str]
         if table.is_record(line):
             break
     return 1, []
+
+
+def _unquoted(value: str) -> str:
+    """A field of a line whose quotes do not add up: those that enclose the whole of it are taken off."""
+    quoted = _QUOTED.fullmatch(value)
+    return quoted[1].replace('""', '"') if quoted else value
 
 
 def _bare(line: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from aiohttp import web
 
-from pipeline.curate.fetch import http
+from pipeline.curate.fetch import http, keepers
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,6 +32,13 @@ class Web:
         if isinstance(page, dict):
             return web.Response(**page)
         return web.Response(body=page.encode() if isinstance(page, str) else page)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts are kept in this process, whether a Ray of the session runs or not, so that a test may forget them."""
+    monkeypatch.setattr(keepers, "_in_ray", lambda: False)
+    http.forget()
 
 
 @pytest.fixture

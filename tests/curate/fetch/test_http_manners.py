@@ -14,6 +14,8 @@ from pipeline.curate.fetch.http import Client, FetchConfig, fetch_one
 from pipeline.curate.fetch.response import retry_after_s
 from pipeline.curate.stage import Leave
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 
 def outcome(url: str, config: FetchConfig) -> tuple[str, str]:
     with pytest.raises(Leave) as leave:

@@ -565,3 +565,10 @@ def test_lines_are_told_by_number() -> None:
         f"line 5: a zero byte at column {len(B) + 3}",
         f"line 6: {LINE_CHARS + len(C) + 1} characters, more than {LINE_CHARS}",
     ]
+
+
+def test_a_quote_left_open_spoils_no_other_field_of_its_line():
+    body = b'url,caption\n"http://h.example/1.png","a picture of one\n"http://h.example/2.png","a picture of two"\n'
+    rows = read_list(body, "http://h.example/list.csv")
+    assert [row["url"] for row in rows] == ["http://h.example/1.png", "http://h.example/2.png"]
+    assert [row["text"] for row in rows] == ['"a picture of one', "a picture of two"]
