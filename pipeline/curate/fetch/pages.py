@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from pipeline.curate.fetch import consent
 from pipeline.curate.fetch.address import canonical, shown
+from pipeline.curate.fetch.charset import declared, decode
 from pipeline.curate.fetch.markup import tokens
 from pipeline.curate.fetch.rows import input_row
 from pipeline.curate.stage import Leave, Row
@@ -70,15 +71,10 @@ def refuse_opt_out(page: Page, url: str) -> None:
 
 def parse_page(body: bytes, headers: Mapping[str, str]) -> Page:
     """Read a page; broken HTML is read as far as it goes, undecodable bytes become replacement characters."""
-    declared = re.search(r"charset=[\"']?([\w-]+)", headers.get("Content-Type", ""), re.IGNORECASE)
     in_page = _CHARSET.search(body[:2048])
-    charset = declared.group(1) if declared else in_page.group(1).decode() if in_page else "utf-8"
-    try:
-        text = body.decode(charset, "replace")
-    except LookupError:
-        text = body.decode("utf-8", "replace")
+    charset = declared(headers.get("Content-Type", "")) or (in_page.group(1).decode() if in_page else None)
     reader = _Reader()
-    for token in tokens(text):
+    for token in tokens(decode(body, charset)):
         if isinstance(token, str):
             reader.text(token)
         elif token.is_end:

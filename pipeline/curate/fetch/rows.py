@@ -1,7 +1,5 @@
 """Rows of what sources found: files to fetch, and listings that gave none."""
 
-from typing import Any
-
 from pipeline.curate.fetch.address import as_written, canonical, shown
 from pipeline.curate.stage import Leave, Row, left
 from pipeline.log import clean
@@ -21,7 +19,7 @@ def input_row(url: str, *, base: str | None, source: str, text: str | None = Non
     fetched; page and licence, which are not, lose their secrets here.
     """
     row: Row = dict.fromkeys(INPUT.names) | {"page_url": base, "source": source, "text": text} | columns
-    row = {name: _whole(value) for name, value in row.items()}
+    row = {name: _whole(value) if isinstance(value, str) else value for name, value in row.items()}
     url, text = _whole(url), row["text"]
     row["page_url"] = row["page_url"] and redacted_url(row["page_url"])
     row["license"] = row["license"] and redacted_text(row["license"])
@@ -40,11 +38,9 @@ def input_row(url: str, *, base: str | None, source: str, text: str | None = Non
     return row
 
 
-def _whole(value: object) -> Any:
+def _whole(text: str) -> str:
     """Text without halves of surrogate pairs: no file holds them, and one would cost its whole listing."""
-    if not isinstance(value, str) or value.isascii():
-        return value
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def declared_bytes(text: str | None) -> int | None:
