@@ -1,11 +1,13 @@
 """Podcast feeds: RSS and Atom enclosures with the timed transcripts that publishers offer beside them.
 
-Well-formed XML is read by defusedxml, which refuses entity bombs and external entities, and whose tree keeps every
-`podcast:transcript` of an item. What is not well-formed goes to feedparser, which forgives; it keeps only the last
-transcript of an item. Namespace: https://podcastindex.org/namespace/1.0.
+XML is read by defusedxml, which refuses entity bombs and external entities, and whose tree keeps every
+`podcast:transcript` of an item; what is not well-formed is mended first (`mend`), and so held to the same tests. What
+cannot be mended goes to feedparser, which forgives; it keeps only the last transcript of an item, and any block in such
+a feed is taken to be for all of it. Namespace: https://podcastindex.org/namespace/1.0.
 """
 
 import io
+import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, ParseError
 
@@ -15,6 +17,7 @@ from defusedxml.ElementTree import fromstring
 
 from pipeline.curate.fetch.address import shown
 from pipeline.curate.fetch.consent import AGENT
+from pipeline.curate.fetch.mend import mended
 from pipeline.curate.fetch.rows import declared_bytes, input_row
 from pipeline.curate.stage import Leave, Row, left
 from pipeline.log import clean
@@ -29,6 +32,7 @@ TYPES = {
     "application/json": "json",
 }
 _ORDER = ("vtt", "srt", "json")
+_BLOCK = re.compile(rb"<[\w-]+:block\b[^>]*>\s*(?:<!\[CDATA\[)?\s*(?:yes|true)\b", re.IGNORECASE)
 
 
 def read_feed(body: bytes, url: str) -> list[Row]:
@@ -38,7 +42,7 @@ def read_feed(body: bytes, url: str) -> list[Row]:
     A publisher's block (`podcast:block`, `itunes:block`) turns its episodes into rows dropped as `podcast_block`.
     """
     try:
-        rows = list(_episodes(fromstring(body), url))
+        rows = list(_episodes(_root(body), url))
     except DefusedXmlException as error:
         raise Leave("failed", "feed_unsafe", detail=f"{shown(url)}: {type(error).__name__}") from error
     except (ParseError, ValueError, LookupError):
@@ -46,6 +50,13 @@ def read_feed(body: bytes, url: str) -> list[Row]:
     if not rows:
         raise Leave("failed", "listing_empty", detail=f"{shown(url)} has no episode with a file")
     return rows
+
+
+def _root(body: bytes) -> Element:
+    try:
+        return fromstring(body)
+    except (ParseError, UnicodeError, LookupError):
+        return fromstring(mended(body))
 
 
 def _episodes(root: Element, url: str) -> Iterator[Row]:
@@ -81,14 +92,14 @@ def _forgiven(body: bytes, url: str) -> Iterator[Row]:
         problem = redacted_text(str(feed.get("bozo_exception", "no feed")))
         raise Leave("failed", "feed_unreadable", detail=clean(f"{shown(url)}: {problem}"))
     channel = feed.feed
-    blocks = [str(channel.get(name) or "") for name in ("itunes_block", "podcast_block")]
+    # feedparser keeps neither whom a block is for nor where it stood: in doubt it is for us, and for all of the feed.
+    is_blocked = _BLOCK.search(body) is not None
     for entry in feed.entries:
         enclosures = [link for link in entry.get("enclosures", []) if link.get("href")]
         if not enclosures:
             continue
         last = entry.get("podcast_transcript")
         has_transcript = isinstance(last, dict)
-        own = str(entry.get("itunes_block") or "")
         yield _row(
             enclosures[0]["href"],
             enclosures[0].get("length"),
@@ -97,7 +108,7 @@ def _forgiven(body: bytes, url: str) -> Iterator[Row]:
             transcripts=[tuple(last.get(name, "") for name in ("url", "type", "language"))] if has_transcript else [],
             license=_plain(entry.get("podcast_license")) or _plain(channel.get("podcast_license")),
             page_url=entry.get("link"),
-            blocked=any(_yes(word) for word in (*blocks, own)),
+            blocked=is_blocked,
         )
 
 
