@@ -10,18 +10,25 @@ from pipeline.demo import runner
 from pipeline.storage import Store, read_json
 
 
-def test_memory_counts_child_processes(tmp_path) -> None:
-    before = runner.resident_bytes()
-    child = subprocess.Popen(
-        [sys.executable, "-c", "x = bytearray(300_000_000); print('ready', flush=True); input()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        child.stdout.readline()
-        assert runner.resident_bytes() - before > 290_000_000
-    finally:
-        child.communicate(b"\n")
+_PARENT = """
+import subprocess, sys
+from pipeline.demo import runner
+before = runner.resident_bytes()
+child = subprocess.Popen(
+    [sys.executable, "-c", "x = bytearray(300_000_000); print('ready', flush=True); input()"],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+)
+child.stdout.readline()
+print(runner.resident_bytes() - before)
+child.communicate(b"\\n")
+"""
+
+
+def test_memory_counts_child_processes() -> None:
+    # In a process of its own: children of the tests' one (Ray's workers) come and go meanwhile.
+    grown = subprocess.run([sys.executable, "-c", _PARENT], capture_output=True, text=True, check=True).stdout
+    assert 290_000_000 < int(grown) < 400_000_000
 
 
 def test_the_meter_goes_on_where_a_killed_attempt_stopped(tmp_path) -> None:
