@@ -9,7 +9,6 @@ import pytest
 from pipeline.demo import runner
 from pipeline.storage import Store, read_json
 
-
 _PARENT = """
 import subprocess, sys
 from pipeline.demo import runner
