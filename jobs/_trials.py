@@ -8,20 +8,8 @@ from typing import TypeVar
 from jobs import _example
 from jobs._main import run
 from jobs._ray import RayConfig, ray_session
-from pipeline.bench import (
-    ddp,
-    disk_full,
-    flaky,
-    loader,
-    overhead,
-    politeness,
-    recovery,
-    report,
-    resume,
-    signals,
-    two_drivers,
-    workers,
-)
+from pipeline.bench import disk_full, flaky, overhead, politeness, report, resume, signals, two_drivers, workers
+from pipeline.bench.config import Ddp, Loader, Recovery
 from pipeline.bench.report import Bench, Line
 from pipeline.config import fail
 
@@ -48,10 +36,31 @@ def _signals(config: signals.Signals) -> Iterator[Line]:
     return signals.measure(config, command, _example.before(config.step, pause_s=pause_s))
 
 
+# Those below import torch, and for seconds: not before their options are read.
+
+
+def _ddp(config: Ddp) -> Iterator[Line]:
+    from pipeline.bench import ddp
+
+    return ddp.measure(config)
+
+
+def _loader(config: Loader) -> Iterator[Line]:
+    from pipeline.bench import loader
+
+    return loader.measure(config)
+
+
+def _recovery(config: Recovery) -> Iterator[Line]:
+    from pipeline.bench import recovery
+
+    return recovery.measure(config)
+
+
 TRIALS = {
-    "ddp": _trial(ddp.Ddp, ddp.measure),
-    "loader": _trial(loader.Loader, loader.measure),
-    "recovery": _trial(recovery.Recovery, recovery.measure),
+    "ddp": _trial(Ddp, _ddp),
+    "loader": _trial(Loader, _loader),
+    "recovery": _trial(Recovery, _recovery),
     "overhead": _trial(overhead.Overhead, overhead.measure),
     "resume": _trial(resume.Resume, resume.measure),
     "flaky": _trial(flaky.Flaky, lambda config: flaky.measure(config, _example.command(pause_s=0.2))),

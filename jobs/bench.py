@@ -23,6 +23,7 @@ from typing import Any
 
 from pipeline import signals
 from pipeline.bench import report
+from pipeline.bench.config import MODELS, VARIANTS, TrainStep
 
 COUNTS = ("batch", "seq_len", "vocab_size", "warmup", "steps", "rounds")
 
@@ -42,11 +43,9 @@ def main(argv: list[str]) -> None:
 
 def train_step(options: list[str]) -> None:
     """One optimizer step of the real networks; see `pipeline.bench.train_step`."""
-    from pipeline.bench.train_step import MODELS, VARIANTS, TrainStep, measure
-
     default = TrainStep()
     parser = argparse.ArgumentParser(
-        "python -m jobs.bench train_step", description=measure.__doc__, argument_default=argparse.SUPPRESS
+        "python -m jobs.bench train_step", description=train_step.__doc__, argument_default=argparse.SUPPRESS
     )
     parser.add_argument("--out", help="keep the result in this file, .json or .md")
     parser.add_argument("--device", choices=("cpu", "cuda"), help=f"default: {default.device}")
@@ -59,15 +58,22 @@ def train_step(options: list[str]) -> None:
     words: dict[str, Any] = vars(parser.parse_args(options))
     words |= {name: tuple(words[name]) for name in ("models", "variants") if name in words}
     config = TrainStep(**words)
+    from pipeline.bench.train_step import measure  # torch: not before the options are read
+
     report.publish(f"python -m jobs.bench train_step {' '.join(options)}", measure(config), config.out)
 
 
-if __name__ == "__main__":
+def cli(argv: list[str]) -> None:
+    """`main` as a command; what the user can mend is one line and status 2."""
     try:
         signals.work()
-        main(sys.argv[1:])
+        main(argv)
     except signals.Stopped:
         signals.end()
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    cli(sys.argv[1:])

@@ -9,4 +9,4 @@ if __name__ == "__main__":
     if "--trial" in argv:
         place = argv.index("--trial")
         argv = [*argv[place + 1 : place + 2], *argv[:place], *argv[place + 2 :]]
-    bench.main(argv)
+    bench.cli(argv)

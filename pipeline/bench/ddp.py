@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,10 +23,10 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.bench.config import LOG_EVERY, VOCAB_SIZE, Ddp
 from pipeline.bench.listening import ListeningSupervisor
-from pipeline.bench.report import Bench, Line, medians, rounded
+from pipeline.bench.report import Line, medians, rounded
 from pipeline.manifest import commit
-from pipeline.models.config import GPTConfig
 from pipeline.models.gpt import GPT, gpt_loss
 from pipeline.storage import Store, write_parquet
 from pipeline.train import loop, metrics, ranks
@@ -38,55 +37,7 @@ from pipeline.train.launch.config import ClusterConfig
 from pipeline.train.loop import Run, Supervisor
 from pipeline.train.manifest import NetworkSpec
 
-_VOCAB = 512
 _ROWS = 2048
-_LOG_EVERY = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ddp(Bench):
-    """What to compare, and how long."""
-
-    workers: int = 2
-    """Number of processes on each side."""
-    rounds: int = 3
-    """Number of times that both sides run, in turn; medians come last."""
-    steps: int = 240
-    """Steps of each run, of which the first `warmup` are not timed; multiples of 10."""
-    warmup: int = 40
-    """Steps at the start of each run."""
-    checkpoint_every: int = 200
-    """Steps between our checkpoints; the other side makes none."""
-    global_batch: int = 16
-    """Samples in a step, over all workers."""
-    n_layer: int = 4
-    """Number of layers."""
-    d_model: int = 192
-    """Channels of the transformer."""
-    seq_len: int = 128
-    """Tokens in a sample."""
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    """0 shares out nothing, as DistributedDataParallel does; 1 saves memory, and gathers the parameters after each
-    step."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.warmup < self.steps or self.warmup % _LOG_EVERY or self.steps % _LOG_EVERY:
-            raise ValueError(
-                f"--warmup {self.warmup} must be below --steps {self.steps}, both multiples of {_LOG_EVERY}"
-            )
-        if self.global_batch % self.workers:
-            raise ValueError(f"--global-batch {self.global_batch} is not a multiple of --workers {self.workers}")
-
-    @property
-    def ray_cpus(self) -> int:
-        """One for each worker."""
-        return self.workers
-
-    @property
-    def gpt(self) -> GPTConfig:
-        """The network."""
-        return GPTConfig(vocab_size=_VOCAB, n_layer=self.n_layer, d_model=self.d_model, seq_len=self.seq_len)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +76,7 @@ def _compared(ours: _Times, bare: _Times) -> dict[str, float]:
 
 
 def _write_rows(store: Store, config: Ddp) -> None:
-    tokens = np.random.default_rng(0).integers(0, _VOCAB, (_ROWS, config.seq_len + 1), dtype=np.int64)
+    tokens = np.random.default_rng(0).integers(0, VOCAB_SIZE, (_ROWS, config.seq_len + 1), dtype=np.int64)
     table = pa.table({"tokens": pa.array(list(tokens))})
     commit(store, "manifest.json", [write_parquet(store, "part-0.parquet", table, row_group_rows=256)])
 
@@ -147,7 +98,7 @@ def _train(config: Ddp, data: str, run_dir: str, payload: object, supervisor: Su
     train = TrainConfig(
         steps=config.steps,
         global_batch=config.global_batch,
-        log_every=_LOG_EVERY,
+        log_every=LOG_EVERY,
         checkpoint_every=config.checkpoint_every,
         engine=EngineConfig(zero_stage=config.zero_stage),
     )
@@ -224,7 +175,7 @@ def _bare_rank(rank: int, config: Ddp, path: str) -> None:
 def _bare_batches(config: Ddp) -> list[dict[str, torch.Tensor]]:
     """All batches of a rank, in memory."""
     rows = config.global_batch // config.workers
-    tokens = torch.randint(0, _VOCAB, (config.steps, rows, config.seq_len + 1))  # (steps, B, T + 1)
+    tokens = torch.randint(0, VOCAB_SIZE, (config.steps, rows, config.seq_len + 1))  # (steps, B, T + 1)
     weights = torch.ones(rows, config.seq_len)
     return [{"tokens": step[:, :-1], "targets": step[:, 1:], "weights": weights} for step in tokens]
 

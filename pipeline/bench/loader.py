@@ -30,31 +30,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipeline.bench.config import Loader
 from pipeline.bench.formats import GROUP_ROWS, INSTALL, Epoch, Task, prepare
-from pipeline.bench.report import Bench, Line
+from pipeline.bench.report import Line
 from pipeline.train.data.order import Order
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loader(Bench):
-    """Sizes of the data, and how often it is read."""
-
-    samples: int = 20_000
-    """Number of samples, each a row."""
-    sample_bytes: int = 4096
-    """Bytes of a sample, as int32 tokens."""
-    batch: int = 256
-    """Samples in a batch."""
-    rounds: int = 5
-    """Number of epochs of each loader, in turn."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 10 * self.batch or self.sample_bytes < 8 or self.rounds < 1:
-            raise ValueError(
-                f"--samples {self.samples} must be at least 10 times --batch {self.batch}, --sample-bytes "
-                f"{self.sample_bytes} at least 8, and --rounds {self.rounds} at least 1"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +21,9 @@ import torch.distributed as dist
 from torch import nn
 
 from cluster import env
+from pipeline.bench.config import Recovery
 from pipeline.bench.listening import ListeningSupervisor
-from pipeline.bench.report import Bench, Line, medians
+from pipeline.bench.report import Line, medians
 from pipeline.manifest import commit
 from pipeline.storage import Store, write_parquet
 from pipeline.train import loop, ranks
@@ -37,19 +37,6 @@ from pipeline.train.manifest import NetworkSpec
 STEPS, EVERY, KILL = 12, 5, 8
 _PAUSE_S = 0.2  # of each step, so that the checkpoint before the death is committed
 _WIDTH = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recovery(Bench):
-    """The death of a worker, on both sides."""
-
-    rounds: int = 3
-    """Number of times that both are tried, in turn; medians come last."""
-
-    @property
-    def ray_cpus(self) -> int:
-        """One for each worker."""
-        return 2
 
 
 def measure(config: Recovery) -> Iterator[Line]:

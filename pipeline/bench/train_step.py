@@ -10,83 +10,24 @@ of the measurement on a GPU, and of the whole process so far on a CPU.
 import gc
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.bench.report import Bench, Line
-from pipeline.models.config import NUM_TIMESTEPS, SIZES, DenoiserConfig, GPTConfig
+from pipeline.bench.config import DECODERS, VARIANTS, TrainStep
+from pipeline.bench.report import Line
+from pipeline.models.config import NUM_TIMESTEPS, SIZES, GPTConfig
 from pipeline.models.networks import NETWORKS, flops
 from pipeline.train import engine as engines
 from pipeline.train.clock import matmul_flops, memory_gb
-from pipeline.train.config import EngineConfig, OptimConfig
+from pipeline.train.config import OptimConfig
 from pipeline.train.loss import LossFn
 
-DECODERS: dict[str, tuple[DenoiserConfig, int]] = {
-    "decoder_tiny": (DenoiserConfig(code_width=4), 32),
-    "decoder": (
-        DenoiserConfig(code_width=5, channels=3, width=128, multipliers=(1, 2, 4, 4), blocks=2, groups=32),
-        256,
-    ),
-}
-"""Configs and image sizes; the transformers are those of `gpt.SIZES`."""
-MODELS = (*SIZES, *DECODERS)
-VARIANTS: dict[str, EngineConfig] = {
-    "plain": EngineConfig(backend="torch"),
-    "compile": EngineConfig(backend="torch", compile=True),
-    "checkpointing": EngineConfig(backend="torch", activation_checkpointing=True),
-    "compile+checkpointing": EngineConfig(backend="torch", compile=True, activation_checkpointing=True),
-}
-"""Options of the engine to compare."""
 _TOKENS, _IMAGES = 16_384, 16  # in a step, unless told otherwise
 _LR = 3e-4  # any: the work of a step does not depend on it
 _CODE_PIXELS = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainStep(Bench):
-    """What to measure, and how long."""
-
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where the step runs."""
-    models: tuple[str, ...] = ("tiny", "decoder_tiny")
-    """Names of `MODELS`."""
-    variants: tuple[str, ...] = ("plain",)
-    """Names of `VARIANTS`."""
-    batch: int | None = None
-    """Samples in a step; 16,384 tokens or 16 images by default."""
-    seq_len: int | None = None
-    """Tokens in a row; the size's own by default."""
-    vocab_size: int = 52_864
-    """Number of tokens that there are."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Of products; weights are fp32."""
-    warmup: int = 5
-    """Steps before the first that counts."""
-    steps: int = 5
-    """Steps in a round."""
-    rounds: int = 5
-    """Number of rounds; median, least and most are shown."""
-    peak_tflops: float | None = None
-    """A data sheet's figure, for a second MFU."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for kind, given, known in (("model", self.models, MODELS), ("variant", self.variants, VARIANTS)):
-            if bad := sorted(set(given) - set(known)):
-                raise ValueError(f"no {kind} {bad[0]!r}; --{kind}s takes {', '.join(known)}")
-        if min(self.warmup, self.steps, self.rounds) < 1:
-            raise ValueError(
-                f"--warmup {self.warmup}, --steps {self.steps} and --rounds {self.rounds} must be 1 or more"
-            )
-        for name, value in (("batch", self.batch), ("seq-len", self.seq_len), ("vocab-size", self.vocab_size)):
-            if value is not None and value < 1:
-                raise ValueError(f"--{name} is {value}; use 1 or more")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("torch sees no GPU; use --device cpu")
 
 
 def measure(config: TrainStep) -> Iterator[Line]:

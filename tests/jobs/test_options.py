@@ -95,7 +95,7 @@ def test_every_option_has_a_help_line_and_every_number_a_unit(job: str) -> None:
 
 
 def test_so_has_every_option_of_a_trial_of_the_bench() -> None:
-    from jobs import _trials  # torch
+    from jobs import _trials
     from pipeline.bench.report import Bench
 
     trials = Bench.__subclasses__()
@@ -129,6 +129,30 @@ def test_options_are_read_before_anything_heavy_is_imported(jobs: tuple[str, ...
     )
     assert done.stdout.split("\n") == [*jobs, ""], done.stdout + done.stderr
     assert done.stderr.count("error: no option --stesp") == len(jobs)
+
+
+LOAD_TRIALS = """
+import contextlib, io, sys
+from jobs import bench
+from jobs._trials import TRIALS
+sys.modules["__main__"].__spec__ = bench.__spec__
+heavy = set(sys.argv[1].split(","))
+for trial in ["train_step", *TRIALS]:
+    for options in (["--stesp", "1"], ["--help"]):
+        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+            bench.main([trial, *options])
+    print(trial, *sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_so_are_those_of_a_trial_of_the_bench() -> None:
+    from jobs._trials import TRIALS
+
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD_TRIALS, ",".join(HEAVY)], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert done.stdout.split("\n") == ["train_step", *TRIALS, ""], done.stdout + done.stderr
+    assert done.stderr.count("--stesp") == 1 + len(TRIALS)
 
 
 def test_every_job_but_those_that_say_so_reads_its_options_here() -> None:
