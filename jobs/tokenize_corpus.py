@@ -45,8 +45,8 @@ def main(config: TokenizeCorpus) -> None:
     store = open_run(config.run_dir, config)
     text = TextTokenizer.load(Store(config.text)) if config.text else None
     identity = corpus.identity(files, tokenizer.sha256, config.text_vocab_size, text)
-    manifest = read_manifest(store, corpus.MANIFEST)
-    if manifest and manifest.get("identity") == identity:
+    manifest = read_manifest(store, corpus.MANIFEST, corpus.Corpus)
+    if manifest and manifest.identity == identity:
         logger.info("tokenize_corpus: nothing left to do in %s", config.run_dir)
         return
     with ray_session(config.ray, verbose=config.verbose):

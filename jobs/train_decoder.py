@@ -114,6 +114,7 @@ def worker(config: TrainDecoder, supervisor: "Supervisor") -> None:
     import torch  # as above
 
     from jobs._train import accept, open_rows
+    from pipeline.exported import NetworkSpec
     from pipeline.generate.load import TrainedOn
     from pipeline.models.denoiser import Denoiser, denoiser_loss
     from pipeline.tokenize.collate import DecoderCollate
@@ -121,7 +122,6 @@ def worker(config: TrainDecoder, supervisor: "Supervisor") -> None:
     from pipeline.train import ranks
     from pipeline.train.heldout import held_out
     from pipeline.train.loop import Run, train
-    from pipeline.train.manifest import NetworkSpec
 
     device = ranks.device(config.cluster.use_gpu)
     tokenizer = load_tokenizer(Store(config.tokenizer), device)  # the loader runs it: on a CPU it would starve a GPU

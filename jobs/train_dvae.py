@@ -80,12 +80,12 @@ def worker(config: TrainDVAE, supervisor: "Supervisor") -> None:
     import torch  # as above
 
     from jobs._train import accept, open_rows
+    from pipeline.exported import NetworkSpec
     from pipeline.models.dvae import DVAE, dvae_loss
     from pipeline.tokenize.collate import MediaCollate
     from pipeline.train import ranks
     from pipeline.train.heldout import held_out
     from pipeline.train.loop import Run, train
-    from pipeline.train.manifest import NetworkSpec
 
     torch.manual_seed(config.train.seed)
     rows = open_rows(config.images, config.medium)

@@ -20,10 +20,10 @@ from pipeline.train.data.mixture import check_weights
 from pipeline.train.launch.config import ClusterConfig
 
 if TYPE_CHECKING:
+    from pipeline.exported import NetworkSpec
     from pipeline.tokenize.collate import SequenceCollate
     from pipeline.tokenize.corpus import Corpus
     from pipeline.train.loop import Supervisor
-    from pipeline.train.manifest import NetworkSpec
     from pipeline.train.preflight import Workload
 
 
@@ -104,8 +104,8 @@ def workload(config: TrainGPT, vocab_size: int | None = None) -> "Workload":
 
 def spec_of(model: GPTConfig, corpus: "Corpus") -> "NetworkSpec":
     """What the weights mean: the sizes, and digests of all that made the sequences."""
+    from pipeline.exported import NetworkSpec
     from pipeline.generate.load import TrainedOn
-    from pipeline.train.manifest import NetworkSpec
 
     trained_on = TrainedOn(
         tokenizer_sha256=corpus.tokenizer_sha256, text_sha256=corpus.text_sha256, grammar=corpus.grammar

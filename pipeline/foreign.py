@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_type_hints, overload
+from typing import Any, TypeVar, get_type_hints
 
 from pipeline.config import from_json
 from pipeline.manifest import Manifest, read_manifest
@@ -64,11 +64,7 @@ def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return entries
 
 
-@overload
-def manifest(store: Store, name: str, kind: type[M]) -> M | None: ...
-@overload
-def manifest(store: Store, name: str) -> dict[str, Any] | None: ...
-def manifest(store: Store, name: str, kind: Any = None) -> Any:
+def manifest(store: Store, name: str, kind: type[M]) -> M | None:
     """What `read_manifest` gives, with every entry of `files` checked."""
     try:
         check_limit(store, name, MANIFEST_BYTES)
@@ -77,9 +73,7 @@ def manifest(store: Store, name: str, kind: Any = None) -> Any:
         return None
     except RecursionError as error:  # the seal of a value that is nested as deeply as JSON can be
         raise CorruptFileError(f"{store.url}/{name} is no manifest: {error}") from error
-    if entries is None:
-        return None
-    for file in entries["files"] if kind is None else entries.files:
+    for file in entries.files if entries else ():
         check_file(file, f"{store.url}/{name}")
     return entries
 

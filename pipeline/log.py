@@ -12,7 +12,6 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
 from typing import IO, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -144,16 +143,6 @@ class Progress:
         else:
             self._file.write(line + "\n")
         self._file.flush()
-
-
-def track(items: Iterable[T], name: str, unit: str, total: int | None = None) -> Iterator[T]:
-    """Yield `items`, showing progress."""
-    if total is None and isinstance(items, Sized):
-        total = len(items)
-    with Progress(name, total, unit) as progress:
-        for item in items:
-            yield item
-            progress.advance()
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from pipeline.config import from_json, to_json
 from pipeline.storage import CorruptFileError, File, Store, write_changed
@@ -26,60 +26,29 @@ class Manifest:
     files: tuple[File, ...]
 
 
-def commit(store: Store, name: str, manifest: "Manifest | Iterable[File]", **facts: Any) -> bool:
+def commit(store: Store, name: str, manifest: Manifest | Iterable[File]) -> bool:
     """Make files visible: create the manifest `name`. False if there was one already; then ours is void."""
     if not isinstance(manifest, Manifest):
-        return store.create(name, sealed(facts | {"files": [to_json(file) for file in manifest]}))
+        manifest = Manifest(files=tuple(manifest))
     return store.create(name, sealed(manifest))
 
 
-@overload
-def read_manifest(store: Store, name: str, kind: type[M]) -> M | None: ...
-@overload
-def read_manifest(store: Store, name: str) -> dict[str, Any] | None: ...
-def read_manifest(store: Store, name: str, kind: Any = None) -> Any:
-    """A committed manifest; None if nothing was committed under that name, CorruptFileError if it is no such manifest,
-    or was altered."""
+def read_manifest(store: Store, name: str, kind: type[M]) -> M | None:
+    """A committed manifest; None if nothing was committed under that name, CorruptFileError if it is of another kind,
+    or was altered. As a `Manifest` every kind can be read: that is what all of them have."""
     try:
         data = store.read(name)
     except FileNotFoundError:
         return None
-    return parse_manifest(store, name, data, kind)
-
-
-def read_manifests(store: Store, names: Iterable[str], kind: Any = None) -> list[Any]:
-    """Committed manifests in the order of `names`; CorruptFileError names one that is none."""
-    return [parse_manifest(store, name, data, kind) for name, data in store.read_many(names).items()]
-
-
-def parse_manifest(store: Store, name: str, data: bytes, kind: Any = None) -> Any:
-    """The manifest that was read as these bytes; CorruptFileError if they are none, or were altered."""
-    value = unsealed(store, name, data)
-    if kind is not None:
-        return of_kind(store, name, value, kind)
-    try:
-        return value | {"files": [File(**file) for file in value["files"]]}
-    except (KeyError, TypeError) as error:
-        raise CorruptFileError(
-            f"{store.url}/{name} is no manifest: it does not list files with their sizes and sha256; "
-            "name another folder, or delete it and run the step that makes it again"
-        ) from error
+    entries = unsealed(store, name, data)
+    if kind is Manifest:
+        entries = {key: entry for key, entry in entries.items() if key == "files"}
+    return of_kind(store, name, entries, kind)
 
 
 def write_sealed(store: Store, name: str, value: object) -> File:
     """Write a dataclass as a sealed JSON object, unless the very bytes are there already."""
     return write_changed(store, name, sealed(value))
-
-
-@overload
-def read_sealed(store: Store, name: str, kind: type[T]) -> T: ...
-@overload
-def read_sealed(store: Store, name: str) -> dict[str, Any]: ...
-def read_sealed(store: Store, name: str, kind: Any = None) -> Any:
-    """What `write_sealed` wrote; CorruptFileError if it was altered or is no `kind`, FileNotFoundError if there is
-    none."""
-    value = unsealed(store, name, store.read(name))
-    return value if kind is None else of_kind(store, name, value, kind)
 
 
 def sealed(value: object) -> bytes:

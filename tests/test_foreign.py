@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from pipeline import foreign
-from pipeline.manifest import sealed
+from pipeline.manifest import Manifest, sealed
 from pipeline.storage import CorruptFileError, Store
 
 
@@ -84,11 +84,11 @@ def test_a_file_beyond_its_bound_or_no_file_is_never_read(tmp_path: Path, monkey
     with pytest.raises(CorruptFileError, match=r"large\.json has 1099511627776 bytes, and 1048576 at most are read"):
         foreign.read(store, "large.json")
     with pytest.raises(CorruptFileError, match="and 67108864 at most"):
-        foreign.manifest(store, "large.json")
+        foreign.manifest(store, "large.json", Manifest)
     for name in ("pipe.json", "zero.json", "none.json"):
         with pytest.raises(FileNotFoundError):
             foreign.read(store, name)
-        assert foreign.manifest(store, name) is None
+        assert foreign.manifest(store, name, Manifest) is None
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,6 @@ def test_a_manifest_of_strange_files_is_refused(tmp_path: Path, change: dict[str
     file = {"path": "x", "size_bytes": 1, "sha256": "0", "rows": 0}
     for number, entry in enumerate((file, file | change)):
         (tmp_path / f"{number}.json").write_bytes(sealed({"files": [entry]}))
-    assert foreign.manifest(store, "0.json")["files"][0].path == "x"
-    with pytest.raises(CorruptFileError, match=r"1\.json (says that the|names) "):
-        foreign.manifest(store, "1.json")
+    assert foreign.manifest(store, "0.json", Manifest).files[0].path == "x"
+    with pytest.raises(CorruptFileError, match=r"1\.json (says that the|names|is no Manifest that) "):
+        foreign.manifest(store, "1.json", Manifest)

@@ -20,6 +20,7 @@ LAYERS = [
         "pipeline.redact",
         "pipeline.foreign",
         "pipeline.weights",
+        "pipeline.exported",
     ),
     ("pipeline.models", "pipeline.media"),
     ("pipeline.curate", "pipeline.tokenize", "pipeline.train"),

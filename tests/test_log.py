@@ -33,10 +33,12 @@ def test_progress_shows_rate_and_time_left(monkeypatch) -> None:
     assert "in 20s" in lines[-1]
 
 
-def test_track_counts_what_it_yields(monkeypatch) -> None:
+def test_progress_goes_to_stderr(monkeypatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(log.sys, "stderr", out)
-    assert list(log.track([1, 2, 3], "job", "rows")) == [1, 2, 3]
+    with log.Progress("job", 3, "rows") as progress:
+        for _ in range(3):
+            progress.advance()
     assert "3/3 rows" in out.getvalue()
 
 
@@ -64,9 +66,9 @@ def test_what_people_write_stays() -> None:
 
 
 def test_a_long_text_costs_no_more_than_its_first_part() -> None:
-    began = time.perf_counter()
+    began_s = time.process_time()
     assert len(log.clean("\x1b" * 50_000_000)) == 300
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began_s < 0.5
 
 
 def test_messages_are_one_line_and_tracebacks_keep_theirs() -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import storage
-from pipeline.manifest import commit, read_manifest
+from pipeline.manifest import Manifest, commit, read_manifest
 from pipeline.storage import CorruptFileError, Store, read_part
 
 
@@ -57,11 +57,10 @@ def test_commit_shows_files_and_reads_are_checked(store: Store) -> None:
     table = pa.table({"x": list(range(100))})
     file = storage.write_parquet(store, "data/part-{sha256}.parquet", table)
     assert file.sha256.startswith(file.path[-20:-8]) and file.rows == 100
-    assert read_manifest(store, "m.json") is None
-    assert commit(store, "m.json", [file], wave=3)
-    assert not commit(store, "m.json", [], wave=4), "the first commit stands"
-    found = read_manifest(store, "m.json")
-    assert found["wave"] == 3 and found["files"] == [file]
+    assert read_manifest(store, "m.json", Manifest) is None
+    assert commit(store, "m.json", [file])
+    assert not commit(store, "m.json", []), "the first commit stands"
+    assert read_manifest(store, "m.json", Manifest) == Manifest(files=(file,))
     assert storage.read_table(store, file, ["x"]).equals(table)
     data = store.read(file.path)
     store.write(file.path, data[:-1])

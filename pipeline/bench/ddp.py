@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.bench.config import LOG_EVERY, VOCAB_SIZE, Ddp
 from pipeline.bench.listening import ListeningSupervisor
 from pipeline.bench.report import Line, medians, rounded
+from pipeline.exported import NetworkSpec
 from pipeline.manifest import commit
 from pipeline.models.gpt import GPT, gpt_loss
 from pipeline.storage import Store, write_parquet
@@ -35,7 +36,6 @@ from pipeline.train.data.order import Draw
 from pipeline.train.data.rows import Rows
 from pipeline.train.launch.config import ClusterConfig
 from pipeline.train.loop import Run, Supervisor
-from pipeline.train.manifest import NetworkSpec
 
 _ROWS = 2048
 

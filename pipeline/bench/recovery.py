@@ -24,6 +24,7 @@ from cluster import env
 from pipeline.bench.config import Recovery
 from pipeline.bench.listening import ListeningSupervisor
 from pipeline.bench.report import Line, medians
+from pipeline.exported import NetworkSpec
 from pipeline.manifest import commit
 from pipeline.storage import Store, write_parquet
 from pipeline.train import loop, ranks
@@ -32,7 +33,6 @@ from pipeline.train.data.order import Draw
 from pipeline.train.data.rows import Rows
 from pipeline.train.launch.config import ClusterConfig
 from pipeline.train.loop import Run, Supervisor
-from pipeline.train.manifest import NetworkSpec
 
 STEPS, EVERY, KILL = 12, 5, 8
 _PAUSE_S = 0.2  # of each step, so that the checkpoint before the death is committed

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from pipeline.bench.config import DECODERS, VARIANTS, TrainStep
 from pipeline.bench.report import Line
 from pipeline.models.config import NUM_TIMESTEPS, SIZES, GPTConfig
-from pipeline.models.networks import NETWORKS, flops
+from pipeline.models.networks import NETWORKS, LossFn, flops
 from pipeline.train import engine as engines
 from pipeline.train.clock import matmul_flops, memory_gb
 from pipeline.train.config import OptimConfig
-from pipeline.train.loss import LossFn
 
 _TOKENS, _IMAGES = 16_384, 16  # in a step, unless told otherwise
 _LR = 3e-4  # any: the work of a step does not depend on it

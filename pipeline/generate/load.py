@@ -4,15 +4,14 @@ Loading needs neither Ray nor DeepSpeed, checks every digest, and never unpickle
 each other are refused. A folder of hostile files is refused in one line, before anything of its sizes is allocated.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from torch import nn
 
 from pipeline import foreign, storage, weights
 from pipeline.config import from_json
-from pipeline.manifest import Manifest
+from pipeline.exported import CONFIG, MANIFEST, WEIGHTS, Exported, NetworkSpec
 from pipeline.models.config import GPTConfig
 from pipeline.models.denoiser import Denoiser
 from pipeline.models.gpt import GPT
@@ -35,23 +34,6 @@ class TrainedOn:
     tokenizer_sha256: str | None = None
     text_sha256: str | None = None
     grammar: Layout | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exported(Manifest):
-    """The manifest of exported weights."""
-
-    step: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The config.json of exported weights."""
-
-    kind: str
-    """A key of NETWORKS."""
-    model: Mapping[str, object]
-    facts: TrainedOn = field(default_factory=TrainedOn)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,26 +64,27 @@ def load_model(store: Store, module: type[M], device: str = "cpu") -> Loaded[M]:
     """Read a network of NETWORKS; ValueError if there is none, if it is of another kind, or if its files are damaged or
     hostile."""
     kind, network = next((name, each) for name, each in NETWORKS.items() if each.build is module)
-    manifest = foreign.manifest(store, "manifest.json", Exported)
+    manifest = foreign.manifest(store, MANIFEST, Exported)
     if manifest is None:
         raise ValueError(f"no trained model at {store.url}; train the {kind} first")
     files = {file.path: file for file in manifest.files}
-    if missing := {"config.json", "model.safetensors"} - files.keys():
-        raise CorruptFileError(f"{store.url}/manifest.json names no {min(missing)}; export the {kind} again")
-    foreign.check_limit(store, "config.json", foreign.JSON_BYTES)
-    name = f"{store.url}/config.json"
-    values = foreign.parsed(storage.read_file(store, files["config.json"]), name)
+    if missing := {CONFIG, WEIGHTS} - files.keys():
+        raise CorruptFileError(f"{store.url}/{MANIFEST} names no {min(missing)}; export the {kind} again")
+    foreign.check_limit(store, CONFIG, foreign.JSON_BYTES)
+    name = f"{store.url}/{CONFIG}"
+    values = foreign.parsed(storage.read_file(store, files[CONFIG]), name)
     try:
-        described = from_json(ModelConfig, values)
+        spec = from_json(NetworkSpec, values)
+        trained_on = from_json(TrainedOn, spec.facts)
     except ValueError as error:
         raise CorruptFileError(f"{name} is not that of a network: {error}; name another folder") from error
-    if described.kind != kind:
-        raise ValueError(f"{store.url} holds a {described.kind:.60}, not a {kind}")
-    config = foreign.config_of(network.config, described.model, name)
-    model: M = weights.load(store, files["model.safetensors"], lambda: network.build(config))
+    if spec.kind != kind:
+        raise ValueError(f"{store.url} holds a {spec.kind:.60}, not a {kind}")
+    config = foreign.config_of(network.config, spec.model, name)
+    model: M = weights.load(store, files[WEIGHTS], lambda: network.build(config))
     if isinstance(config, GPTConfig):
-        _check_cache(config, files["model.safetensors"].size_bytes, name)
-    return Loaded(model=model.to(device).eval().requires_grad_(False), trained_on=described.facts)
+        _check_cache(config, files[WEIGHTS].size_bytes, name)
+    return Loaded(model=model.to(device).eval().requires_grad_(False), trained_on=trained_on)
 
 
 def _check_cache(config: GPTConfig, weights_bytes: int, name: str) -> None:

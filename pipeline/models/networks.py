@@ -20,8 +20,12 @@ from pipeline.models.gpt import GPT, gpt_flops, gpt_loss
 C = TypeVar("C")
 M = TypeVar("M", bound=nn.Module)
 
-LossFn = Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, Tensor, dict[str, Tensor]]]
-"""Network and batch -> the loss summed over samples, their weight, and more sums to log."""
+Tensors = dict[str, Tensor]
+"""The tensors that a loss reads, each (B, ...)."""
+
+LossFn = Callable[[nn.Module, Tensors], tuple[Tensor, Tensor, Tensors]]
+"""(model, batch) -> (loss_sum, weight, sums): sums over the micro-batch; `sums` are further ones to log, always the
+same names, see `pipeline.train.loss`. All are 0-dimensional, and only `loss_sum` needs a gradient."""
 
 _TRAIN = 3
 """Passes of a training step: one forward, and a backward of twice its cost (the gradients of inputs and weights)."""

@@ -20,7 +20,7 @@ from pipeline.config import digest, from_json, to_json
 from pipeline.log import Progress
 from pipeline.manifest import Manifest, commit, read_manifest, write_sealed
 from pipeline.models.config import Modality
-from pipeline.records import CODES
+from pipeline.records import CODES, EXPORT
 from pipeline.storage import CorruptFileError, File, Store, columns, read_table, write_parquet
 from pipeline.tokenize.grammar import Grammar, Layout, Segment
 from pipeline.tokenize.media import Medium
@@ -55,12 +55,10 @@ class _Shard:
 def source_files(source: Store, medium: Medium, *more: str) -> list[File]:
     """The exported shards of a curation run; ValueError if it has exported none, or rows without keys, the samples of
     the medium, or the columns `more`."""
-    export = foreign.manifest(source, "export/manifest.json")
+    export = foreign.manifest(source, EXPORT, Manifest)
     if export is None:
-        raise ValueError(
-            f"{source.url} is no finished curation run: it has no export/manifest.json; run the curation job"
-        )
-    files: list[File] = export["files"]
+        raise ValueError(f"{source.url} is no finished curation run: it has no {EXPORT}; run the curation job")
+    files = list(export.files)
     if not sum(file.rows for file in files):
         raise ValueError(f"{source.url} kept no rows; look at its ledger with jobs.status")
     names = columns(source, files[0])

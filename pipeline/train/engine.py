@@ -18,10 +18,11 @@ from torch import nn
 
 from cluster import env
 from cluster.env import Scope
+from pipeline.models.networks import LossFn, Tensors
 from pipeline.train import blocks, ranks
 from pipeline.train.clock import Stopwatch
 from pipeline.train.config import EngineConfig, OptimConfig
-from pipeline.train.loss import LossFn, Sums, Tensors, WithLoss
+from pipeline.train.loss import Sums, WithLoss
 from pipeline.train.slices import Fragments, Slice
 
 

@@ -1,12 +1,10 @@
 """The weights that leave training: one safetensors file and its config, readable with neither Ray nor DeepSpeed.
 
-`model.safetensors` holds the module's `state_dict` (EMA weights where there are any), `config.json` says
-{"kind", "model", "facts"}, and `manifest.json`, created last, makes both visible.
+The file of weights holds the module's `state_dict`: EMA weights where there are any.
 """
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -14,16 +12,13 @@ from torch import nn
 
 from pipeline import foreign
 from pipeline.config import to_json
+from pipeline.exported import CONFIG, FILES, MANIFEST, WEIGHTS, Exported, NetworkSpec
 from pipeline.manifest import commit
 from pipeline.storage import Store
 from pipeline.train import ranks
 from pipeline.train.engine import Engine
 from pipeline.train.manifest import Kind, check_weights
 from pipeline.train.saved import Saved, Want
-
-WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
-FILES = (WEIGHTS, "config.json", MANIFEST)
-"""All that an export consists of."""
 
 
 def export(
@@ -32,18 +27,15 @@ def export(
     store: Store,
     *,
     step: int,
-    about: dict[str, Any],
+    network: NetworkSpec,
 ) -> None:
-    """Write the whole weights, given each rank's pieces of them; a collective, rank 0 writes.
-
-    `about` is the content of `config.json`.
-    """
+    """Write the whole weights, given each rank's pieces of them; a collective, rank 0 writes."""
     kept = {}
     for name, full in engine.assembled(pieces):
         if ranks.rank() == 0:
             kept[name] = full.cpu()
     if ranks.rank() == 0:
-        _write(store, kept | engine.statics(), aliases(engine.model), step, about)
+        _write(store, kept | engine.statics(), aliases(engine.model), step, network)
     ranks.barrier(engine.device)
 
 
@@ -60,7 +52,7 @@ def from_checkpoint(saved: Saved, store: Store, *, averaged: bool = True) -> Non
         foreign.check_size(saved.store, file)
     tensors = {key: torch.empty(shape) for key, shape in contents.shapes.items()}
     saved.read([Want(kind=kind, name=key, start=0, into=t.view(-1)) for key, t in tensors.items()])
-    _write(store, tensors | statics, contents.aliases, manifest.step, to_json(contents.network))
+    _write(store, tensors | statics, contents.aliases, manifest.step, contents.network)
 
 
 def check_free(store: Store) -> None:
@@ -71,8 +63,8 @@ def check_free(store: Store) -> None:
 
 def exported_step(store: Store) -> int | None:
     """After how many steps the weights in a folder were exported; None if there are none."""
-    found = foreign.manifest(store, MANIFEST)
-    return found.get("step") if found and store.exists(WEIGHTS) else None
+    manifest = foreign.manifest(store, MANIFEST, Exported)
+    return manifest.step if manifest and store.exists(WEIGHTS) else None
 
 
 def aliases(model: nn.Module) -> dict[str, str]:
@@ -86,11 +78,11 @@ def aliases(model: nn.Module) -> dict[str, str]:
 
 
 def _write(
-    store: Store, tensors: dict[str, torch.Tensor], also: Mapping[str, str], step: int, about: dict[str, Any]
+    store: Store, tensors: dict[str, torch.Tensor], also: Mapping[str, str], step: int, network: NetworkSpec
 ) -> None:
     whole = tensors | {alias: tensors[name] for alias, name in also.items()}
     data = save({name: t.detach().cpu().clone().contiguous() for name, t in sorted(whole.items())})
-    config = (json.dumps(about, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()
+    config = (json.dumps(to_json(network), indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()
     store.delete(MANIFEST)  # of weights exported after fewer steps, if any
-    files = [store.write(WEIGHTS, data), store.write("config.json", config)]
-    commit(store, MANIFEST, files, step=step)
+    files = (store.write(WEIGHTS, data), store.write(CONFIG, config))
+    commit(store, MANIFEST, Exported(files=files, step=step))

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline.models.networks import LossFn
 from pipeline.train import ranks
 from pipeline.train.config import TrainConfig
 from pipeline.train.data.batches import Collate, Dataset, num_micro
 from pipeline.train.data.order import Draw
 from pipeline.train.loop import Evaluate
-from pipeline.train.loss import LossFn, Sums, WithLoss, added
+from pipeline.train.loss import Sums, WithLoss, added
 
 _EPOCH = -1  # of the random choices: that of no training step
 

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from pipeline.config import to_json
+from pipeline.exported import NetworkSpec
 from pipeline.log import logger
-from pipeline.models.networks import flops
+from pipeline.models.networks import LossFn, Tensors, flops
 from pipeline.storage import Store
 from pipeline.train import engine as engines
 from pipeline.train import export, ranks, state, trackers
@@ -27,8 +28,7 @@ from pipeline.train.data.batches import Batches, Collate, Dataset, check_same, c
 from pipeline.train.data.order import Stream
 from pipeline.train.divergence import Divergence, Health, first_ids
 from pipeline.train.ema import Ema
-from pipeline.train.loss import LossFn, Sums, Tensors, added
-from pipeline.train.manifest import NetworkSpec
+from pipeline.train.loss import Sums, added
 from pipeline.train.metrics import Metrics, Recorder
 from pipeline.train.schedule import factor
 from pipeline.train.slices import masters
@@ -203,7 +203,7 @@ def train(
 
     # ---- export: the weights alone, for whoever uses the network ----
     weights = ema.pieces() if ema else masters(engine.owned())
-    export.export(engine, weights, run.store.sub("model"), step=config.steps, about=to_json(run.network))
+    export.export(engine, weights, run.store.sub("model"), step=config.steps, network=run.network)
 
 
 def _due(step: int, every: int, last: bool) -> bool:

@@ -5,21 +5,15 @@ global batch was cut, and samples of unequal weight count by it.
 """
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 
 import torch
 from torch import nn
 
+from pipeline.models.networks import LossFn, Tensors
 from pipeline.train import ranks
-
-Tensors = dict[str, torch.Tensor]
-"""The tensors that a loss reads, each (B, ...)."""
-
-LossFn = Callable[[nn.Module, Tensors], tuple[torch.Tensor, torch.Tensor, Tensors]]
-"""(model, batch) -> (loss_sum, weight, sums): sums over the micro-batch; `sums` are further ones to log, always the
-same names, see `Sums.means`. All are 0-dimensional, and only `loss_sum` needs a gradient."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from pipeline.exported import NetworkSpec
 from pipeline.foreign import shown
 from pipeline.manifest import Manifest
 from pipeline.storage import CorruptFileError, File
@@ -32,18 +33,6 @@ DIGEST = 64
 
 _AXES = 8
 _PIECE = 4  # numbers: file, start, stop, offset
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkSpec:
-    """What a network is built from, and of what it was trained; the `config.json` of an export."""
-
-    kind: str
-    """As `dvae`, `gpt` or `denoiser`."""
-    model: Mapping[str, object]
-    """Its config, as JSON types."""
-    facts: Mapping[str, object] = field(default_factory=dict)
-    """What else gives the weights their meaning, such as the digest of a tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True)

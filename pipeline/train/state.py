@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from pipeline import config
+from pipeline.exported import NetworkSpec
 from pipeline.log import logger
 from pipeline.storage import CorruptFileError
 from pipeline.train import export, ranks
@@ -21,7 +22,7 @@ from pipeline.train.data.order import Chain, Stream
 from pipeline.train.divergence import Health
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine
-from pipeline.train.manifest import Contents, Kind, NetworkSpec
+from pipeline.train.manifest import Contents, Kind
 from pipeline.train.saved import Saved, Want, warn_damaged
 from pipeline.train.slices import Slice
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.curate import audit, export, plan, waves
 from pipeline.curate.journal import Journal
-from pipeline.manifest import Manifest, read_sealed, write_sealed
+from pipeline.manifest import Manifest, unsealed, write_sealed
 from pipeline.records import INPUTS, LEDGER
 from pipeline.storage import Store
 from tests.curate import toy
@@ -318,7 +318,7 @@ def test_a_retry_that_was_cut_short_is_no_damage(finished: tuple[Store, Toy], st
 
 
 def test_a_revocation_that_is_lost_is_revoked_again(finished: tuple[Store, Toy], store: Store) -> None:
-    lost = read_sealed(store, "revocations/000000.json")
+    lost = unsealed(store, "revocations/000000.json", store.read("revocations/000000.json"))
     keys = export.read_index(Journal(store))["key"].to_pylist()
     store.delete("revocations/000000.json")
     assert call("retry", store).status == job(store, finished[1]).status == 2

@@ -8,6 +8,7 @@ from safetensors import torch as safetensors
 from torch import nn
 
 from pipeline.config import to_json
+from pipeline.exported import Exported
 from pipeline.generate.load import load_model, load_stack
 from pipeline.manifest import commit
 from pipeline.models.config import DenoiserConfig, GPTConfig
@@ -34,8 +35,10 @@ def write(store: Store, kind: str, model: nn.Module, **facts: Any) -> None:
     commit(
         store,
         "manifest.json",
-        [store.write("model.safetensors", safetensors.save(tensors)), store.write("config.json", config)],
-        step=7,
+        Exported(
+            files=(store.write("model.safetensors", safetensors.save(tensors)), store.write("config.json", config)),
+            step=7,
+        ),
     )
 
 

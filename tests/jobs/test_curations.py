@@ -17,7 +17,7 @@ from pipeline.curate import plan
 from pipeline.curate.guard import Guard, GuardConfig
 from pipeline.curate.journal import Journal
 from pipeline.curate.work import start
-from pipeline.manifest import read_sealed, write_sealed
+from pipeline.manifest import unsealed, write_sealed
 from pipeline.records import CLIP, INPUT, LEDGER, key_of
 from pipeline.storage import Store
 from tests.commands import command
@@ -76,7 +76,7 @@ def test_status_prints_the_books_and_ends_with_1_if_they_do_not_balance(
     out = capsys.readouterr().out
     assert "24 inputs: 24 in committed waves, 0 pending" in out
     assert re.search(r"^failed    key_error +3 +0\.000 +0\.00  \(0 retryable\)$", out, re.MULTILINE)
-    ledger = read_sealed(finished, LEDGER)
+    ledger = unsealed(finished, LEDGER, finished.read(LEDGER))
     wrong = json.loads(json.dumps(ledger))
     wrong["steps"]["clip"]["kept"] -= 1
     write_sealed(finished, LEDGER, wrong)

@@ -18,7 +18,8 @@ from pipeline.curate import decide
 from pipeline.curate.journal import Journal
 from pipeline.curate.manifests import Book
 from pipeline.demo import corpus
-from pipeline.manifest import read_manifest
+from pipeline.manifest import Manifest, read_manifest
+from pipeline.records import EXPORT
 from pipeline.storage import Store, read_json, read_table
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +97,7 @@ def test_the_report_carries_every_figure(finished: tuple[Store, int]) -> None:
 
 def test_exported_rows_are_the_sites_good_pictures_once_each(finished: tuple[Store, int]) -> None:
     store = finished[0].sub("images")
-    files = read_manifest(store, "export/manifest.json")["files"]
+    files = read_manifest(store, EXPORT, Manifest).files
     rows = [row for file in files for row in read_table(store, file, ["key", "url", "caption"]).to_pylist()]
     urls = [row["url"].split("/", 3)[3] for row in rows]
     assert len(rows) == len({row["key"] for row in rows}) == 1437

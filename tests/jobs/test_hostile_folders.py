@@ -61,10 +61,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     commit(
         root.sub("codes"),
         "manifest.json",
-        [storage.write_parquet(root.sub("codes"), "codes/a.parquet", table)],
-        identity="a",
-        longest_row_tokens=30,
-        **facts,
+        corpus.Corpus(
+            files=(storage.write_parquet(root.sub("codes"), "codes/a.parquet", table),),
+            identity="a",
+            tokenizer_sha256=tokenizer.sha256,
+            text_sha256=text.sha256,
+            grammar=GRAMMAR.layout,
+            longest_row_tokens=30,
+        ),
     )
     commit(
         root.sub("images"),

@@ -9,11 +9,12 @@ from pipeline.models.config import DenoiserConfig, DVAEConfig, GPTConfig
 from pipeline.models.denoiser import Denoiser, denoiser_loss
 from pipeline.models.dvae import DVAE, dvae_loss
 from pipeline.models.gpt import GPT, gpt_loss
+from pipeline.models.networks import LossFn
 from pipeline.models.quantizers import FSQ
 from pipeline.train import engine as engines
 from pipeline.train import ranks
 from pipeline.train.config import EngineConfig, OptimConfig
-from pipeline.train.loss import LossFn, added
+from pipeline.train.loss import added
 from pipeline.train.slices import masters
 from tests.train import tiny
 

@@ -6,8 +6,8 @@ from safetensors.torch import load
 from torch import nn
 
 from pipeline import storage
-from pipeline.config import to_json
-from pipeline.manifest import read_manifest
+from pipeline.exported import NetworkSpec
+from pipeline.manifest import Manifest, read_manifest
 from pipeline.storage import Store
 from pipeline.train import state
 from pipeline.train.checkpoint import Checkpoints
@@ -16,7 +16,6 @@ from pipeline.train.data.order import Chain
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine
 from pipeline.train.export import aliases, export, exported_step, from_checkpoint
-from pipeline.train.manifest import NetworkSpec
 from pipeline.train.saved import open_saved
 from pipeline.train.slices import masters
 from tests.train import tiny
@@ -42,14 +41,14 @@ def test_what_is_exported_loads_strictly_into_a_new_module(engine, tmp_path):
     store = Store(str(tmp_path))
     pieces = {"embed.weight": [(0, torch.arange(10.0)), (10, torch.arange(10.0))]}
     assert exported_step(store) is None
-    export(engine, pieces, store, step=7, about={"kind": "tied", "model": {"n": 5}})
-    found = read_manifest(store, "manifest.json")
-    tensors = load(storage.read_file(store, found["files"][0]))
+    export(engine, pieces, store, step=7, network=NetworkSpec(kind="tied", model={"n": 5}))
+    manifest = read_manifest(store, "manifest.json", Manifest)
+    tensors = load(storage.read_file(store, manifest.files[0]))
     again = Tied()
     again.load_state_dict(tensors)
     assert again.embed.weight.flatten().tolist() == [*range(10), *range(10)]
     assert torch.equal(again.frozen, engine.model.frozen) and torch.equal(again.table, engine.model.table)
-    assert json.loads(store.read("config.json")) == {"kind": "tied", "model": {"n": 5}}
+    assert json.loads(store.read("config.json")) == {"kind": "tied", "model": {"n": 5}, "facts": {}}
     assert exported_step(store) == 7
 
 
@@ -57,8 +56,8 @@ def test_a_later_export_replaces_an_earlier_one(engine, tmp_path):
     store = Store(str(tmp_path))
     for step, value in ((1, 0.0), (2, 1.0)):
         engine.owned()[0].master.fill_(value)
-        export(engine, masters(engine.owned()), store, step=step, about={})
-        file = read_manifest(store, "manifest.json")["files"][0]
+        export(engine, masters(engine.owned()), store, step=step, network=NetworkSpec(kind="tied", model={}))
+        file = read_manifest(store, "manifest.json", Manifest).files[0]
         assert exported_step(store) == step and load(storage.read_file(store, file))["head.weight"].eq(value).all()
 
 
@@ -76,6 +75,6 @@ def test_a_checkpoint_exports_what_its_run_would_have(engine, tmp_path):
     for averaged, pieces in ((True, ema.pieces()), (False, masters(engine.owned()))):
         there, here = Store(f"{tmp_path}/there-{averaged}"), Store(f"{tmp_path}/here-{averaged}")
         from_checkpoint(saved, there, averaged=averaged)
-        export(engine, pieces, here, step=5, about=to_json(network))
+        export(engine, pieces, here, step=5, network=network)
         for name in ("model.safetensors", "config.json", "manifest.json"):
             assert there.read(name) == here.read(name)

@@ -12,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from pipeline.exported import NetworkSpec
 from pipeline.storage import CorruptFileError, Store
 from pipeline.train import metrics
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.config import TrainConfig
 from pipeline.train.data.rows import Rows
 from pipeline.train.loop import Run, finished, train
-from pipeline.train.manifest import NetworkSpec
 from pipeline.train.saved import committed, open_saved
 from tests.train import tiny
 from tests.train.networks import NETWORKS

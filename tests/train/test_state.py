@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save
 
 from pipeline.config import to_json
+from pipeline.exported import NetworkSpec
 from pipeline.manifest import sealed
 from pipeline.storage import Store
 from pipeline.train import manifest, state
@@ -15,7 +16,6 @@ from pipeline.train.data.order import Chain, Order
 from pipeline.train.divergence import Health
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine
-from pipeline.train.manifest import NetworkSpec
 from pipeline.train.saved import open_saved
 from tests.train import tiny
 from tests.train.processes import run

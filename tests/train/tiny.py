@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pipeline import storage
+from pipeline.exported import NetworkSpec
 from pipeline.manifest import commit
 from pipeline.storage import Store
 from pipeline.train import engine as engines
@@ -25,7 +26,6 @@ from pipeline.train.data.rows import Rows
 from pipeline.train.ema import Ema
 from pipeline.train.loop import Run, Supervisor
 from pipeline.train.loss import added
-from pipeline.train.manifest import NetworkSpec
 from pipeline.train.schedule import ScheduleConfig
 from pipeline.train.slices import masters
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.log import logger
-from pipeline.manifest import read_manifest
+from pipeline.manifest import Manifest, read_manifest
 from pipeline.storage import CorruptFileError, File, Store
 from pipeline.train.data.cache import Cache
 from pipeline.train.data.order import Order
@@ -79,10 +79,10 @@ class Rows:
         store: Store, manifest: str = "manifest.json", *, columns: list[str] | None = None, cache_bytes: int = 1 << 30
     ) -> "Rows":
         """The Parquet files that a manifest names; ValueError if there is no such manifest."""
-        listed = read_manifest(store, manifest)
+        listed = read_manifest(store, manifest, Manifest)
         if listed is None:
             raise ValueError(f"no committed dataset at {store.url}/{manifest}; run the step that makes it first")
-        files = [file for file in listed["files"] if file.path.endswith(".parquet")]
+        files = [file for file in listed.files if file.path.endswith(".parquet")]
         if not files:
             raise ValueError(f"the dataset at {store.url}/{manifest} has no rows; check that the steps before kept any")
         return Rows(store, files, columns=columns, cache_bytes=cache_bytes)

@@ -8,7 +8,7 @@ import pytest
 import s3fs
 
 from pipeline import storage
-from pipeline.manifest import commit, read_manifest
+from pipeline.manifest import Manifest, commit, read_manifest
 from pipeline.storage import CorruptFileError, File, Store
 from pipeline.train import ranks
 from pipeline.train.data import rows as rows_module
@@ -71,7 +71,7 @@ def test_a_bad_file_is_named(store, how):
 
 
 def test_rows_that_disagree_with_the_manifest_are_refused(store):
-    file = read_manifest(store, "manifest.json")["files"][0]
+    file = read_manifest(store, "manifest.json", Manifest).files[0]
     wrong = File(path=file.path, size_bytes=file.size_bytes, sha256=file.sha256, rows=39)
     with pytest.raises(CorruptFileError, match="40 rows where the manifest says 39"):
         Rows(store, [wrong])
