@@ -108,7 +108,7 @@ def test_a_locale_without_unicode_is_no_error() -> None:
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\u65e5\n\\u2026\n", "\\ud83d\n")

@@ -67,6 +67,11 @@ def rounded(line: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in line.items()}
 
 
+def digits(value: float) -> float:
+    """The number with four digits that count, so that none becomes 0 on a slow machine."""
+    return float(f"{value:.4g}")
+
+
 def medians(lines: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Of lines with the same names, the median of each number, with four decimals."""
     return rounded({name: median(line[name] for line in lines) for name in lines[0]})

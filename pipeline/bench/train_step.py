@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.bench.config import DECODERS, VARIANTS, TrainStep
-from pipeline.bench.report import Line
+from pipeline.bench.report import Line, digits
 from pipeline.models.config import NUM_TIMESTEPS, SIZES, GPTConfig
 from pipeline.models.networks import NETWORKS, LossFn, flops
 from pipeline.train import engine as engines
@@ -33,7 +33,7 @@ def measure(config: TrainStep) -> Iterator[Line]:
     """A line for the matrix product, then one for each model and variant; what does not fit memory says so."""
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     peak_flops = matmul_flops(torch.device(config.device), dtype, rounds=10)
-    yield {"matmul_tflops": round(peak_flops / 1e12, 3), "precision": config.precision}
+    yield {"matmul_tflops": digits(peak_flops / 1e12), "precision": config.precision}
     for name in config.models:
         for variant in config.variants:
             yield {"model": name, "variant": variant, **_measured(config, name, variant, peak_flops)}
@@ -126,19 +126,19 @@ def _step(config: TrainStep, name: str, variant: str, peak_flops: float) -> Line
         "parameters": sum(p.numel() for p in model.parameters()),
         "batch": list(next(iter(batch.values())).shape),
         **_speed(batch, times_s),
-        "tflops": round(flops_per_s / 1e12, 3),
-        "mfu": round(flops_per_s / peak_flops, 3),
+        "tflops": digits(flops_per_s / 1e12),
+        "mfu": digits(flops_per_s / peak_flops),
         "peak_memory_gb": round(memory_gb(device)["peak_memory_gb"], 3),
     }
-    return line | ({"mfu_of_peak": round(flops_per_s / 1e12 / config.peak_tflops, 3)} if config.peak_tflops else {})
+    return line | ({"mfu_of_peak": digits(flops_per_s / 1e12 / config.peak_tflops)} if config.peak_tflops else {})
 
 
 def _speed(batch: dict[str, Tensor], times_s: list[float]) -> Line:
     seconds = median(times_s)
     unit, units = ("tokens", batch["tokens"].numel()) if "tokens" in batch else ("images", len(batch["x"]))
     return {
-        "ms_per_step": round(1e3 * seconds, 2),
-        "ms_min": round(1e3 * min(times_s), 2),
-        "ms_max": round(1e3 * max(times_s), 2),
-        f"{unit}_per_s": round(units / seconds, 1),
+        "ms_per_step": digits(1e3 * seconds),
+        "ms_min": digits(1e3 * min(times_s)),
+        "ms_max": digits(1e3 * max(times_s)),
+        f"{unit}_per_s": digits(units / seconds),
     }

@@ -27,7 +27,7 @@ def run(tmp_path: Path, name: str, at: int) -> tuple[int, int, list[str]]:
         stdout=subprocess.DEVNULL,
     )
     pid_file.write_text(str(process.pid))
-    process.communicate(b"\n", timeout=60)
+    process.communicate(b"\n", timeout=120)
     found = sorted(name for name in os.listdir(folder)) if folder.exists() else []
     return process.returncode, disk.count(tmp_path / "counter"), found
 

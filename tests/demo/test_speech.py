@@ -107,7 +107,7 @@ def test_a_cut_mp3_still_states_its_full_length(episodes):
 def test_a_voice_that_does_not_exist_is_named():
     script = "texts.Script(name='x', title='x', voice='xx-nowhere', speed_wpm=170, pitch=50, sentences=('Hello.',))"
     code = f"from pipeline.demo import speech, texts; speech._Voice().say('Hello.', {script})"
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert child.returncode == 1 and "no voice 'xx-nowhere'" in child.stderr
 
 

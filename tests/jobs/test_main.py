@@ -129,7 +129,7 @@ def test_version_is_that_of_the_package_or_of_the_project() -> None:
         "def version(name): raise m.PackageNotFoundError(name)\nm.version = version\n"
         "from jobs import _main\nprint(_main._version())"
     )
-    done = subprocess.run([sys.executable, "-c", missing], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run([sys.executable, "-c", missing], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.stdout == f"{version}\n", done.stderr
 
 
@@ -140,7 +140,7 @@ def test_the_overview_imports_neither_torch_nor_ray(argv: list[str]) -> None:
         "try:\n    cli()\nexcept SystemExit: pass\n"
         "print(sorted({'torch', 'ray', 'deepspeed'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.stdout.endswith("[]\n"), done
 
 
@@ -202,7 +202,7 @@ run(Config, main)
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=60,
+        timeout=120,
         env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
     )
     assert (done.returncode, done.stdout) == (status, "unflushed\na thread ended\nat exit\n"), done.stderr

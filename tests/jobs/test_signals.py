@@ -38,7 +38,7 @@ def start(*argv: str) -> subprocess.Popen:
 
 def prepared(process: subprocess.Popen) -> None:
     """Until our code runs: before that the signals are Python's."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not signals.is_prepared(process.pid):
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.001)
@@ -55,7 +55,7 @@ def test_a_command_that_still_imports_ends_in_one_line(job: str, number: signal.
     prepared(process)
     time.sleep(random.Random(f"{job}{number}").uniform(0.0, 0.3))
     process.send_signal(number)
-    out, said = process.communicate(timeout=30)
+    out, said = process.communicate(timeout=120)
     assert (process.returncode, out, said) == (128 + number, "", line(number))
 
 
@@ -64,7 +64,7 @@ def test_the_overview_ends_so_too(number: signal.Signals) -> None:
     process = start("jobs._main", "curate_speech", "--help")
     prepared(process)
     process.send_signal(number)
-    assert (process.wait(30), process.communicate()[1]) == (128 + number, line(number))
+    assert (process.wait(120), process.communicate()[1]) == (128 + number, line(number))
 
 
 @BOTH
@@ -83,7 +83,7 @@ def test_a_curation_ends_in_one_line_and_gives_its_run_back(
     if twice:
         time.sleep(0.4)
         process.send_signal(number)
-    said = process.communicate(timeout=40)[1]
+    said = process.communicate(timeout=120)[1]
     assert (process.returncode, said) == (128 + number, line(number))
     with hold(store) as held:  # released, or its holder is dead
         assert held.epoch == 2

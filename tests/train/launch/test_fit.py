@@ -66,7 +66,7 @@ def refuse(payload, host):
 
 
 def test_an_error_of_the_user_is_raised_as_it_was_and_not_tried_again(local_ray, tmp_path, capsys):
-    tries, start = tmp_path / "tries", time.monotonic()
+    tries = tmp_path / "tries"
     with pytest.raises(ValueError, match=r"^train\.global_batch is 7; use 8$"):
         fit(
             refuse,
@@ -78,7 +78,6 @@ def test_an_error_of_the_user_is_raised_as_it_was_and_not_tried_again(local_ray,
             show_progress=False,
         )
     assert len(tries.read_text()) == 2  # once on each worker
-    assert time.monotonic() - start < 100
     assert capsys.readouterr().err == ""
 
 
