@@ -73,10 +73,12 @@ def _resource(word: str) -> tuple[str, str, Any]:
         "cpus": float,
         "gpus": float,
         "memory_mb": int,
+        # A pool of Ray Data's actors, from one to so many.
         "workers": lambda n: (1, int(n)),
     }
     try:
         value = kinds[what](text)
+        # nan fails here too: it is not above anything.
         if not 0 <= (value[1] - 1 if what == "workers" else value) < math.inf:
             raise ValueError("too small or too large")
     except (KeyError, ValueError) as error:
@@ -92,6 +94,7 @@ C = TypeVar("C", bound=CurateConfig)
 def curate(config: C, describe: Callable[[C], Curation]) -> None:
     """Curate, or say that it is done. A run that another driver holds is refused before anything is written."""
     store = Store(config.run_dir)
+    # Before minutes of work, and in one line.
     store.check_writable()
     wanted = describe(config)
     kept = replace(config, refresh=False)  # done once: the saved config describes the run
@@ -103,6 +106,7 @@ def curate(config: C, describe: Callable[[C], Curation]) -> None:
         check_sources(config.sources)  # before Ray takes its time to start
     with hold(store) as lease:
         journal = Journal(store)  # what was looked at before may have changed until the run was held
+        # Nothing is built on a run that is damaged.
         audit.check(journal)
         note(store, kept)
         with ray_session(config.ray, verbose=config.verbose):

@@ -24,6 +24,7 @@ def open_curation(run_dir: str, overrides: Sequence[str] = ()) -> tuple[Store, C
     fingerprints = plan.fingerprints(Journal(store))
     if not fingerprints:
         raise ValueError(f"{run_dir} is no curation run, or has not begun; run a curation job with --run-dir {run_dir}")
+    # The newest: --accept-plan adds one to those before.
     name = str(fingerprints[-1].get("job"))
     if name not in JOBS:
         raise ValueError(

@@ -55,6 +55,7 @@ def before(step: example.Step, *, pause_s: float = 0.0) -> list[str]:
 def main(config: Example) -> None:
     """Do the step, as the job of its name does; or say that there is nothing left to do."""
     store = Store(config.run_dir)
+    # It has no lease and no journal: Ray Data's own checkpoint is what is tried.
     if config.baseline:
         with ray_session(RayConfig(cpus=config.cpus), verbose=config.verbose):
             example.run_baseline(store)

@@ -37,6 +37,7 @@ def run(schema: type[T], main: Callable[[T], None], *positional: str) -> None:
 
     The first words of the command line may stand for the options `positional`.
     """
+    # First of all: from here on a signal is one line and its status.
     signals.install()
     setup()
     config = configs.load(schema, named(sys.argv[1:], positional), prog=_prog())
@@ -101,6 +102,7 @@ def cli() -> None:
         configs.fail(
             f"no command {name!r}; " + (f"did you mean {near[0]}?" if near else f"use one of {', '.join(names)}")
         )
+    # The job sees just the words that it would see under its own name.
     del sys.argv[1]
     runpy.run_module(f"jobs.{name}", run_name="__main__", alter_sys=True)
 

@@ -75,6 +75,7 @@ def launch(worker: Callable[..., None], config: TrainJob, name: str) -> bool:
                 changed,
             )
         return False
+    # A group may shrink and grow to each of these sizes, long after this look.
     for world in range(config.cluster.num_workers, (config.cluster.max_workers or config.cluster.num_workers) + 1):
         check_split(config.train.global_batch, config.train.micro_batch, world=world)
     with ray_session(config.ray, verbose=config.verbose, min_cpus=config.cluster.cpus):
@@ -103,5 +104,6 @@ def _changes(store: Store, config: TrainJob) -> list[str]:
     """What a finished run was trained with, where that differs."""
     if not store.exists("config.json"):
         return []
+    # As it lies on the disk: tuples are lists there, and URLs have no secrets.
     old, new = read_json(store, "config.json"), json.loads(configs.dumps(config))
     return [name for name in configs.difference(old, new) if name.split(".")[0] not in _ELSEWHERE]

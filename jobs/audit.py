@@ -46,6 +46,7 @@ def main(config: AuditRun) -> None:
     wrong = f"{len(findings) or 'nothing'} {'are' if len(findings) > 1 else 'is'} wrong"
     say(f"{found.files} files, {found.size_bytes / 1e6:.2f} MB, all read: {wrong}")
     if config.heal and findings:
+        # Not while a driver works on what is deleted.
         with hold(store):
             audit.heal(Journal(store), findings)
     if findings:
@@ -72,6 +73,7 @@ def options(store: Store) -> list[Finding]:
             return []
         if CONFIG not in journal.sizes:
             return [Finding(path=CONFIG, problem="is missing", heals=_MEND, made_from_waves=True, goes=(CONFIG,))]
+        # `load` prints and exits, as for a command line; here that becomes a finding.
         with contextlib.redirect_stderr(io.StringIO()) as said:
             _, _, curation = open_curation(store.url)
         changes = [*_changes(journal, curation, fingerprints)]
@@ -89,6 +91,7 @@ def _changes(journal: Journal, curation: Curation, accepted: list[dict[str, obje
     if ledger is None:
         return
     ours = to_json(curation.fingerprint(str(accepted[-1]["inputs"])))
+    # Code and libraries may be newer than the run; only options are looked at here.
     same = [{name: entry[name] for name in entry if name not in ("code", "libraries")} for entry in (ours, *accepted)]
     if same[0] not in same[1:]:
         yield from difference(same[-1], same[0])

@@ -56,6 +56,7 @@ def train_step(options: list[str]) -> None:
     for name in COUNTS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"default: {getattr(default, name)}")
     words: dict[str, Any] = vars(parser.parse_args(options))
+    # argparse makes lists, and a config is frozen.
     words |= {name: tuple(words[name]) for name in ("models", "variants") if name in words}
     config = TrainStep(**words)
     from pipeline.bench.train_step import measure  # torch: not before the options are read

@@ -65,6 +65,7 @@ class Chaos:
 
 def main(config: Chaos) -> None:
     """Enumerate; status 1 if a row was lost or doubled, a byte differs or was left behind, or a run did not end."""
+    # An audit event comes before the call, and cannot change its answer.
     if config.storage == "disk" and set(config.faults) != {"kill"}:
         raise ValueError(f"on a disk the only fault is kill, not {', '.join(config.faults)}; use --storage s3")
     examine = verify.examine_baseline if config.baseline else verify.examine
@@ -78,6 +79,7 @@ def main(config: Chaos) -> None:
             endpoint=config.endpoint,
         ) as rig,
     ):
+        # Once: every run from here on starts as a copy of what these leave.
         begin(rig, config.before or _example.before(config.step))
         points, requests = _enumerate(config, rig)
     print(certificate(points, requests))

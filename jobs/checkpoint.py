@@ -84,6 +84,7 @@ def choose(store: Store, names: list[str], which: str) -> "Saved":
     from pipeline.train.saved import best_saved, open_saved
 
     if which == "newest":
+        # `committed` has the newest first.
         return open_saved(store.sub("checkpoints"), names[0])
     if which == "best":
         metric, mode = _kept(store)
@@ -102,6 +103,7 @@ def _kept(store: Store) -> tuple[str, str]:
     if not store.exists("config.json"):
         return "", "min"
     name = f"{store.url}/config.json"
+    # The folder may be anybody's.
     config = foreign.parsed(foreign.read(store, "config.json"), name)
     foreign.check_types(config, {"train": dict}, name)
     train = {"keep_best": "", "keep_best_mode": "min"} | config["train"]

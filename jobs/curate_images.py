@@ -36,6 +36,7 @@ class CurateImages(CurateConfig):
 
 def curation(config: CurateImages) -> Curation:
     """The run that the config describes."""
+    # The first that objects gives a row its reason.
     filters = (
         config.small,
         config.aspect,
@@ -54,6 +55,7 @@ def curation(config: CurateImages) -> Curation:
         guard=config.guarded,
         resources=config.stage_resources,
         stages=(Fetch(config=config.fetch, into="image"), config.decode, ScoreCaption()),
+        # By pixels, not bytes: one picture is compressed in many ways.
         rules=(Rules(unit="image", filters=filters, unique_by="pixel_sha256", unique_reason="duplicate_image"),),
         export_unit="image",
         export_columns=("key", "url", "page_url", "license", "sha256", "caption", "image", "width", "height", "extra"),

@@ -48,6 +48,7 @@ def main(config: Decide) -> None:
     store, before, old = open_curation(config.run_dir)
     words = [part for word in config.set for part in (f"--{word.partition('=')[0]}", word.partition("=")[2])]
     _, after, new = open_curation(config.run_dir, words)
+    # Of no inputs: options are compared, not what was listed.
     if changes := difference(old.fingerprint(""), new.fingerprint("")):
         raise ValueError(f"{'; '.join(changes)}: that changes the scores, not the verdicts; it needs a new run")
     sweeps = tuple(_sweeps(config, before, after, new))
@@ -93,9 +94,11 @@ def _sweeps(config: Decide, before: Any, after: Any, curation: Curation) -> list
             (rule.unit, i)
             for rule in curation.rules
             for i, f in enumerate(rule.filters)
+            # The very object: two filters may have equal options.
             if f is getattr(after, section)
         ]
         if spots and isinstance(old, int | float) and isinstance(new, int | float) and old != new:
+            # Whole numbers between two near ones repeat.
             values = np.unique(
                 np.linspace(old, new, config.points).astype(int if isinstance(new, int) else float)
             ).tolist()

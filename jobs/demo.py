@@ -95,6 +95,7 @@ def _train(config: Demo) -> None:
         config, "train_decoder", "decoder", "--images", f"{at}/images", "--tokenizer", f"{at}/dvae/tokenizer", *as_fast
     )
     models = ("--tokenizer", f"{at}/dvae/tokenizer", "--gpt", f"{at}/gpt", "--decoder", f"{at}/decoder")
+    # It would be drawn anew each time, and a demo that is done changes no byte.
     if not Store(at).exists("grid.png"):
         options = ("--prompt", "a handwritten seven", "--num", "16", "--out", f"{at}/grid.png")
         run_job("generate", [str(CONFIGS / f"generate_{config.profile}.toml"), *models, *options])

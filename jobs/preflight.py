@@ -72,12 +72,14 @@ def main(config: Preflight) -> None:
     world = config.workers or job.cluster.num_workers
     on_cpu = not job.cluster.use_gpu
     load = _workload(job, config.vocab_size)
+    # Without a limit every run fits, and its plan is printed.
     memory_bytes = 1e9 * (config.gpu_memory_gb or math.inf)
     plan = preflight.check_fits(load, job.train, world, memory_bytes, on_cpu=on_cpu)
     here = _peak(job) if config.measure or not config.peak_tflops else 0.0
     peak = 1e12 * config.peak_tflops if config.peak_tflops else here
     mfu = config.mfu
     if config.measure:
+        # The time at full speed over the time that a step took here.
         mfu = plan.step_s(here, world) / preflight.measure(load, job.train, world, ranks.device(not on_cpu))
     step_s = plan.step_s(mfu * peak, world, 1e9 / 8 * (config.network_gbps or math.inf))
     lines = _memory_lines(plan)
@@ -135,5 +137,6 @@ def _peak(job: Job) -> float:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+        # Else `load` takes the file for one of these options.
         sys.argv.insert(1, "--config")
     run(Preflight, main)

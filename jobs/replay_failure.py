@@ -39,6 +39,7 @@ def main(config: ReplayFailure) -> None:
     if found.reason is not None:
         say(f"it is     {found.reason} ({found.detail})")
         raise SystemExit(1)
+    # It ends its process no more; its stage may refuse it all the same.
     failed = [row for row in found.rows if row["state"] == "failed"]
     say(f"it is     {len(found.rows)} rows" + "".join(f"; failed {row['reason']}: {row['detail']}" for row in failed))
     if failed:

@@ -33,6 +33,7 @@ class Retry:
 def main(config: Retry) -> None:
     """Retry, or say that there is nothing to retry."""
     store, job, curation = open_curation(config.run_dir)
+    # Held before it is looked at: two retries would work on the same inputs.
     with hold(store) as lease:
         journal = Journal(store)
         audit.check(journal)

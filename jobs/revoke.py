@@ -65,6 +65,7 @@ def main(config: Revoke) -> None:
 
 def _tell(journal: Journal, wanted: list[Revocation]) -> None:
     hits = forget.hits(journal, wanted)
+    # All or nothing: a slip of the pen must not leave half of a request obeyed.
     missed = [
         f"--{revocation.kind} {redacted_text(revocation.value)}"
         for revocation, hit in zip(wanted, hits, strict=True)

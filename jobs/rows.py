@@ -59,6 +59,7 @@ def main(config: Rows) -> None:
     table = whole
     for name in ("state", "reason", "unit"):
         if (value := getattr(config, name)) is not None:
+            # A kept row has no reason, and null is equal to nothing.
             table = table.filter(pc.fill_null(pc.equal(table[name], value), False))
     if config.out:
         folder, _, name = config.out.rpartition("/")
@@ -66,6 +67,7 @@ def main(config: Rows) -> None:
         logger.info("%d rows, written to %s", table.num_rows, config.out)
     else:
         _show(table, config.limit)
+    # A word may be misspelt: say which there are.
     if table.num_rows == 0:
         ends = Counter(decide.ending(row) for row in whole.select(["state", "reason"]).to_pylist())
         logger.info("rows there are: %s", ", ".join(f"{number} {end}" for end, number in sorted(ends.items())))

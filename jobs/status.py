@@ -20,6 +20,7 @@ from pipeline.log import say
 from pipeline.records import INPUTS, LEDGER, STATES
 from pipeline.storage import Store
 
+# Findings that fit on a screen beside the books.
 _SHOWN = 20
 
 
@@ -74,6 +75,7 @@ def _show(journal: Journal) -> bool:
     manifests = waves.every_manifest(journal)
     new = plan.of_new_inputs(journal)
     listed = inputs.num_rows + sum(wave.rows for number in new for wave in plan.waves(journal, number))
+    # Rounds of a retry work on inputs that count already.
     done = sum(wave.inputs for wave in manifests if wave.round in (0, *new))
     replaced = sum(len(plan.replaced(journal, number) or ()) for number in new)
     again = sum(number not in new for number in waves.superseded(manifests).values())
@@ -89,6 +91,7 @@ def _show(journal: Journal) -> bool:
             journal, ledger.verdicts, ["unit", "state", "reason", "retryable", "duration_s", "size_bytes"]
         )
         counted = ledger.steps[ledger.unit].in_ if ledger.unit in ledger.steps else 0
+        # Of a finished run; while one goes on, no more may be done than was listed.
         balanced &= counted + replaced == done == listed
         for unit, book in ledger.steps.items():
             _show_unit(unit, book, table.filter(pc.equal(table["unit"], unit)))

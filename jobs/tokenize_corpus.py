@@ -42,6 +42,7 @@ def main(config: TokenizeCorpus) -> None:
     source = Store(config.images)
     tokenizer = load_tokenizer(Store(config.tokenizer))
     files = corpus.source_files(source, tokenizer.medium, tokenizer.medium.text_column)
+    # Not before the inputs are known to be right: what is refused leaves no folder.
     store = open_run(config.run_dir, config)
     text = TextTokenizer.load(Store(config.text)) if config.text else None
     identity = corpus.identity(files, tokenizer.sha256, config.text_vocab_size, text)

@@ -127,6 +127,7 @@ def worker(config: TrainDecoder, supervisor: "Supervisor") -> None:
     tokenizer = load_tokenizer(Store(config.tokenizer), device)  # the loader runs it: on a CPU it would starve a GPU
     model = config.model(tokenizer.config)
     trained_on = TrainedOn(tokenizer_sha256=tokenizer.sha256)
+    # Every rank builds the same weights.
     torch.manual_seed(config.train.seed)
     rows = open_rows(config.images, tokenizer.medium)
     unseen = open_rows(config.held_out, tokenizer.medium) if config.held_out else None

@@ -87,6 +87,7 @@ def worker(config: TrainDVAE, supervisor: "Supervisor") -> None:
     from pipeline.train.heldout import held_out
     from pipeline.train.loop import Run, train
 
+    # Every rank builds the same weights.
     torch.manual_seed(config.train.seed)
     rows = open_rows(config.images, config.medium)
     unseen = open_rows(config.held_out, config.medium) if config.held_out else None
@@ -99,6 +100,7 @@ def worker(config: TrainDVAE, supervisor: "Supervisor") -> None:
             store=Store(config.run_dir),
             device=device,
             supervisor=supervisor,
+            # The package of fewer steps would be taken for that of this run.
             accepted=lambda: accept(config, "tokenizer"),
         ),
         model=DVAE(config.model),
@@ -135,6 +137,7 @@ def main(config: TrainDVAE) -> None:
     for url in (config.images, config.held_out or config.images):
         source_files(Store(url), config.medium)
     store = Store(config.run_dir)
+    # A run that was killed between its last step and its export is made whole.
     if launch(worker, config, "train_dvae") or not store.exists("tokenizer/tokenizer.json"):
         export(config, store)
 

@@ -97,6 +97,7 @@ def workload(config: TrainGPT, vocab_size: int | None = None) -> "Workload":
     from pipeline.train.preflight import Workload
 
     model = config.model(vocab_size or read_corpora(config.named).grammar.vocab_size)
+    # Any ids do: what a step costs does not depend on them.
     tokens = torch.arange(model.seq_len)[None] % model.vocab_size  # (1, T)
     row = {"tokens": tokens, "targets": tokens, "weights": torch.ones(1, model.seq_len)}
     return Workload.of("gpt", model, row)
@@ -128,11 +129,14 @@ def worker(config: TrainGPT, supervisor: "Supervisor") -> None:
 
     corpus = read_corpora(config.named)
     stores = [Store(url) for url in config.named]
+    # 1 GiB for a worker, however many corpora there are.
     rows = [Rows.committed(store, MANIFEST, cache_bytes=(1 << 30) // len(stores)) for store in stores]
+    # The last one, see `named`.
     unseen = MixedRows([rows.pop()]) if config.held_out else None
     model = config.model(corpus.grammar.vocab_size)
     collate = collate_of(config, corpus, model.seq_len)
     device = ranks.device(config.cluster.use_gpu)
+    # Every rank builds the same weights.
     torch.manual_seed(config.train.seed)
     train(
         Run(

@@ -148,17 +148,20 @@ def _bare(config: Ddp, path: str) -> _Times:
 
 
 def _bare_rank(rank: int, config: Ddp, path: str) -> None:
+    # As our workers have it.
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=config.workers)
     torch.manual_seed(0)
     model = DistributedDataParallel(GPT(config.gpt))
     optim = OptimConfig()
+    # Fused, the fastest that torch has: the peer is not to be weak.
     adamw = torch.optim.AdamW(
         model.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
     )
     batches = _bare_batches(config)
     for batch in batches[: config.warmup]:
         _bare_step(model, adamw, batch)
+    # Ranks begin and end together, as ours do by the sums of each step.
     dist.barrier()
     start_s, cpu_start_s = time.perf_counter(), time.process_time()
     for batch in batches[config.warmup :]:

@@ -35,11 +35,13 @@ def measure(config: DiskFull, command: str) -> Iterator[Line]:
             url = str(small / "run")
             filler = small / "filler"
             disk = os.statvfs(small)
+            # All but a little is taken, so that the run begins, and fails in the middle of a write.
             filler.write_bytes(bytes(disk.f_bavail * disk.f_bsize - _ROOM_BYTES))
             full = run(command, url)
             visible = len(waves.committed(Journal(Store(url))))
             filler.unlink()
             after = run(command, url)
+            # To the byte what it would be on a healthy disk.
             is_equal = after.returncode == 0 and examine(Store(url)).exported == examine(Store(healthy)).exported
     yield {
         "status_when_full": full.returncode,
@@ -53,6 +55,7 @@ def measure(config: DiskFull, command: str) -> Iterator[Line]:
 @contextlib.contextmanager
 def _tmpfs(folder: Path, size_mb: int) -> Iterator[Path]:
     folder.mkdir()
+    # nr_inodes=0: no limit on files; it is bytes that run out.
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,nr_inodes=0", "chaos", str(folder)]
     mounted = subprocess.run(mount, capture_output=True, text=True)
     if mounted.returncode:

@@ -45,6 +45,7 @@ def measure(config: Flaky, command: str) -> Iterator[Line]:
         import s3fs  # reads the environment
 
         s3fs.S3FileSystem(skip_instance_cache=True).mkdir("flaky")
+        # Through the proxy as well: the slowdown is that of the failures alone.
         unharmed = _runs(command, proxy, 0.0, config.rounds)
         yield _line(0.0, unharmed, unharmed)
         for rate in config.rates:
@@ -55,13 +56,16 @@ def _runs(command: str, proxy: FaultProxy, rate: float, rounds: int) -> _Rate:
     result = _Rate(seconds=[])
     for number in range(rounds):
         url = f"s3://flaky/{rate}-{number}"
+        # Seeded by the round: its failures can be had again.
         proxy.arm(Rule(rate=rate, seed=number))
         began_s = time.monotonic()
+        # A run may give up; its user then gives the command again.
         while run(command, url).returncode and result.started_again < _STARTS:
             result.started_again += 1
         result.seconds.append(time.monotonic() - began_s)
         result.harmed += proxy.harmed
         result.requests += len(proxy.seen)
+        # Reading back is not to fail.
         proxy.arm()
         result.findings = examine(Store(url))
     return result

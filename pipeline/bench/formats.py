@@ -23,7 +23,9 @@ from pipeline.train.data.rows import Rows
 
 GROUP_ROWS = 64
 """Samples in a row group of our tables."""
+# In every format, so that none has more files to open.
 _FILE_ROWS = 1000
+# A common time to the first byte of an object store.
 _LATE_S = 0.03
 INSTALL = {
     "webdataset": "pip install -e '.[bench]'",
@@ -97,6 +99,7 @@ def _tables(
     task: Task, seed: int, store: type[Store] = Store, window_blocks: int | None = None
 ) -> Iterator[torch.Tensor]:
     rows = Rows.committed(store(str(task.folder / "parquet")))
+    # The window of the others, in row groups.
     order = rows.order(seed, max(1, task.window // GROUP_ROWS) if window_blocks is None else window_blocks)
     with Batches(
         rows, _collate, order, global_batch=task.batch, micro_batch=None, first=0, last=task.batches
@@ -145,6 +148,7 @@ def _write_mds(task: Task) -> None:
         from streaming import MDSWriter
 
     columns = {"tokens": f"ndarray:int32:{task.tokens.shape[1]}"}
+    # Rows are of one size: a file is full after just so many.
     size_limit = _FILE_ROWS * (8 + 4 * task.tokens.shape[1])
     with MDSWriter(out=str(task.folder / "mds"), columns=columns, size_limit=size_limit) as writer:
         for row in task.tokens:

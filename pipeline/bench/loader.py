@@ -49,6 +49,7 @@ class _Epochs:
     def read(self, task: Task, seed: int) -> None:
         """Read one epoch as fast as it comes."""
         start_s = time.perf_counter()
+        # A sample's number is its first token; the others are only carried.
         ids = np.concatenate([batch[:, 0].numpy().copy() for batch in self.epoch(task, seed)])
         self.rates.append(len(ids) / (time.perf_counter() - start_s))
         self.shuffles.append(quality(ids, len(task.tokens), task.batch))
@@ -90,10 +91,12 @@ def measure(config: Loader) -> Iterator[Line]:
 def quality(ids: npt.NDArray[np.int64], samples: int, batch: int) -> tuple[float, float]:
     """`rank_correlation` and `neighbours` of an epoch, from the numbers of its samples in the order in which they
     came."""
+    # Spearman's correlation is Pearson's of the ranks.
     ranks = np.argsort(np.argsort(ids))
     place = np.full(samples, -1)
     place[ids] = np.arange(len(ids)) // batch  # the batch of each sample; -1: in none
     together = np.mean((place[:-1] == place[1:]) & (place[1:] >= 0))
+    # In a full shuffle a sample's neighbour is in its batch with (batch - 1) of (samples - 1) chances.
     expected = len(ids) / samples * (batch - 1) / (samples - 1)
     return abs(np.corrcoef(ranks, np.arange(len(ids)))[0, 1]), together / expected
 
@@ -121,6 +124,7 @@ def dealt(samples: int, batch: int, ranks: int = 8) -> Line:
 
 def _wait_percent(batches: Iterator[torch.Tensor], step_s: float) -> float:
     """Percent of an epoch spent waiting, after its first batch, by a consumer that needs `step_s` for each."""
+    # To open the data is no waiting: a run does it once.
     next(batches)
     began_s = time.perf_counter()
     waited_s = spent_s = 0.0

@@ -49,6 +49,7 @@ def measure(config: Overhead) -> Iterator[Line]:
     cpus = int(ray.cluster_resources()["CPU"])
     wave_rows = max(_SPLITS * cpus, round(config.wave_s * cpus / _PAUSE_S))
     cut = waves.WaveConfig(wave_rows=wave_rows, split_rows=-(-wave_rows // (_SPLITS * cpus)))
+    # Two waves: a single one would have none to follow, and no gap between them.
     inputs = _inputs(2 * wave_rows)
     rounds = []
     for number in range(config.rounds):
@@ -71,6 +72,7 @@ def _as_one_pass(folder: str, inputs: pa.Table, split_rows: int) -> float:
     import ray
 
     began_s = time.monotonic()
+    # Cut as waves are cut, so that both sides have equal tasks.
     splits = [inputs.slice(i, split_rows).combine_chunks() for i in range(0, inputs.num_rows, split_rows)]
     _work(ray.data.from_arrow(splits)).write_parquet(folder)
     return time.monotonic() - began_s

@@ -51,6 +51,7 @@ def measure(config: Politeness) -> Iterator[Line]:
     for processes in config.processes:
         with TemporaryDirectory() as folder, _Host() as host:
             share = -(-config.files // processes)
+            # They wait for the most part, so 16 fit on two CPUs; a retry would ask the host again.
             fetch = ray.remote(_fetch).options(num_cpus=0.01, max_retries=0, scheduling_strategy="SPREAD")
             lost = sum(ray.get([fetch.remote(host.url, n, share, config.interval_s, folder) for n in range(processes)]))
             times = sorted(host.times)
@@ -60,6 +61,7 @@ def measure(config: Politeness) -> Iterator[Line]:
             "nodes": sum(bool(node["Alive"]) for node in ray.nodes()),
             "promised_per_s": 1 / config.interval_s,
             "requests_per_s": round((len(times) - 1) / span_s, 3),
+            # Any second that begins with a request: a burst could hide between two of the clock's.
             "most_in_a_second": max(sum(start <= other < start + 1 for other in times) for start in times),
             "documents_read": sum(host.documents.values()),
             "lost": lost,
@@ -68,6 +70,7 @@ def measure(config: Politeness) -> Iterator[Line]:
 
 def _fetch(url: str, part: int, count: int, interval_s: float, run_dir: str) -> int:
     """Fetch this process's share through a child of the guard; how many rows were not had."""
+    # Nobody gives up waiting: rows that are lost would make the rate look polite.
     config = FetchConfig(per_host_interval_s=interval_s, max_wait_s=3600.0, allow_private=("127.0.0.0/8",))
     rows = [dict.fromkeys(IMAGE.names) | {"key": f"{part}-{i}", "url": f"{url}/{part}/{i}"} for i in range(count)]
     guard = Guard(limits=GuardConfig(timeout_s=3600.0), run_dir=run_dir)
@@ -84,6 +87,7 @@ class _Host:
         host = self
 
         class Handler(BaseHTTPRequestHandler):
+            # Connections are kept, as those of real hosts are.
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:

@@ -62,6 +62,7 @@ def _recovery(path: Path) -> dict[str, float]:
     """From what `_stepped` left: seconds from the death to the end of the first step after it, and steps done twice."""
     lines = [line.split() for line in (path / "steps").read_text().splitlines()]
     times_s, steps = [float(line[0]) for line in lines], [int(line[1]) for line in lines]
+    # Where the count stands or goes back, work is done a second time.
     first = next(i for i in range(1, len(steps)) if steps[i] <= steps[i - 1])
     death_s = float((path / "died").read_text())
     return {"s": round(times_s[first] - death_s, 1), "redone": len(steps) - STEPS}
@@ -126,6 +127,7 @@ def _stock(path: str, data: str) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    # Stock Ray Train gets none of our settings.
     ours = {name: os.environ.pop(name, None) for name in env.values("train")}
     try:
         TorchTrainer(

@@ -99,6 +99,7 @@ def document(head: Line, lines: Iterable[Line]) -> str:
     """A result as Markdown: one table for each run of lines with the same names."""
     machine_facts = ", ".join(f"{name} {value}" for name, value in head.items() if name != "command")
     parts = [f"# `{head['command']}`", machine_facts]
+    # A mapping as a tuple is its names: a table ends where they change.
     for names, group in itertools.groupby(lines, key=tuple):
         rows = [names, ["---"] * len(names), *(line.values() for line in group)]
         parts.append("\n".join(f"| {' | '.join(map(str, row))} |" for row in rows))

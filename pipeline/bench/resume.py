@@ -112,6 +112,7 @@ def _zeros(store: Store, name: str, size_bytes: int) -> File:
     path = Path(store.path(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
+        # Holes take no disk: the files of 10^6 inputs say that they have 16 GB.
         file.truncate(size_bytes)
     return File(path=name, size_bytes=size_bytes, sha256=_zeros_sha256(size_bytes), rows=64)
 

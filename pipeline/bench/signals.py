@@ -109,6 +109,7 @@ def trial(command: str, before: Sequence[str], moments: int, seed: int = 0) -> I
             folder.rename(base)
         _prepare(folder, base)
         first = _undisturbed(command, folder)
+        # What is said undisturbed, as warnings of libraries are, is no line of its end.
         usual = frozenset(map(shape, first.lines))
         expected = contents(folder)
         rng = random.Random(seed)
@@ -117,6 +118,7 @@ def trial(command: str, before: Sequence[str], moments: int, seed: int = 0) -> I
             with Progress(f"signals {number.name}", moments, "points") as progress:
                 for i in range(moments):
                     _prepare(folder, base)
+                    # Within the undisturbed time: later there is nobody to signal.
                     at_s = rng.uniform(0, first.took_s)
                     ended = run(_words(command, folder), number, at_s, twice=i % 2 == 1, usual=usual)
                     points.append(_resumed(command, folder, ended, expected))

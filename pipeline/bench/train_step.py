@@ -37,6 +37,7 @@ def measure(config: TrainStep) -> Iterator[Line]:
     for name in config.models:
         for variant in config.variants:
             yield {"model": name, "variant": variant, **_measured(config, name, variant, peak_flops)}
+            # Else the next model finds the memory of this one taken.
             gc.collect()
             if config.device == "cuda":
                 torch.cuda.empty_cache()
@@ -116,6 +117,7 @@ def _step(config: TrainStep, name: str, variant: str, peak_flops: float) -> Line
     def step() -> None:
         sums = engine.backward(batch, last=True)
         engine.step(_LR, sums.weight)
+        # As the loop does; else its events pile up.
         engine.forward_time.read()
 
     times_s = _timed(config, step)

@@ -36,9 +36,11 @@ def measure(config: TwoDrivers, command: str) -> Iterator[Line]:
             is_held = first.poll() is None
         finally:
             with contextlib.suppress(ProcessLookupError):
+                # It gets no chance to give the run back: its lease has to be found dead.
                 os.killpg(first.pid, signal.SIGKILL)
             first.wait()
         third = run(command, url)
+        # Once more: nothing is left to do, which is no error.
         again = run(command, url)
         yield {
             "first_still_held_it": is_held,

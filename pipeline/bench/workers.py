@@ -24,6 +24,7 @@ def measure(config: Workers, command: str) -> Iterator[Line]:
         exports = []
         for cpus in config.numbers:
             url = f"{folder}/{cpus}"
+            # A Ray of its own for each number, whatever this shell is connected to.
             must_run(command.replace("{cpus}", str(cpus)), url, {"RAY_ADDRESS": ""})
             exports.append(examine(Store(url)).exported)
     yield {"workers": config.numbers, "files": len(exports[0]), "all_equal": len(set(exports)) == 1}

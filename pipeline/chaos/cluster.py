@@ -60,6 +60,7 @@ class RayCluster:
         from ray.cluster_utils import Cluster
 
         self._cpus, self._lost = cpus, threading.Event()
+        # By its defaults Ray takes a silent node for dead after tens of seconds; each point would wait for that.
         health = {
             "health_check_initial_delay_ms": 1000,
             "health_check_period_ms": 1000,
@@ -89,6 +90,7 @@ class RayCluster:
     def kill_worker(self) -> None:
         """SIGKILL one process that works on a task, or any that could."""
         workers = [p for p in psutil.Process(self._raylet()).children(recursive=True) if _is_worker(_title(p))]
+        # One at work first: the end of an idle one harms nobody.
         workers.sort(key=lambda process: "IDLE" in _title(process))
         if workers:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -96,6 +98,7 @@ class RayCluster:
 
     def kill_node(self) -> None:
         """SIGKILL the node's raylet; `heal` adds another node."""
+        # `heal` runs on the main thread, and this in one of the proxy's: an event passes it on.
         os.kill(self._raylet(), signal.SIGKILL)
         self._lost.set()
 

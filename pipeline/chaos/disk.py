@@ -19,6 +19,7 @@ def prepare(scratch: Path) -> dict[str, str]:
     """Environment variables for the processes to watch; `watch` tells what to watch for."""
     site = scratch / "site"
     site.mkdir(parents=True, exist_ok=True)
+    # Python imports a sitecustomize by itself as it starts, so Ray's workers need not be told.
     (site / "sitecustomize.py").write_text("from pipeline.chaos import disk\ndisk.install()\n")
     root = Path(__file__).parents[2]
     path = os.pathsep.join(filter(None, [str(site), str(root), os.environ.get("PYTHONPATH")]))
@@ -28,6 +29,7 @@ def prepare(scratch: Path) -> dict[str, str]:
 def watch(counter: Path, folder: Path, at: int, pid_file: Path) -> None:
     """Count requests below `folder` from 0 on; at request `at`, kill the process group whose number `pid_file`
     holds."""
+    # Put in place at once: a process of the run before may still look.
     staged = counter.with_suffix(".new")
     staged.write_text(f"0\n{folder}\n{at}\n{pid_file}\n")
     os.replace(staged, counter)
@@ -46,6 +48,7 @@ def install() -> None:
 
 def _hook(event: str, args: tuple[object, ...]) -> None:
     if event == "open":
+        # Reads change nothing, so they are no crash points.
         path, mode, flags = args
         if not isinstance(path, str) or not (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)):
             return
@@ -54,21 +57,25 @@ def _hook(event: str, args: tuple[object, ...]) -> None:
     else:
         return
     counter = os.environ[_COUNTER]
+    # Without the counter: it is opened for each number, which raises this event again.
     if isinstance(path, str) and path.startswith(os.path.dirname(counter)) and path != counter:
         _step(counter, path)
 
 
 def _step(counter: str, path: str) -> None:
     try:
+        # None is left once the trial is over, and a process may outlive it.
         descriptor = os.open(counter, os.O_RDWR)
     except OSError:
         return
     try:
+        # Driver and workers count together: each number is given once.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         number, folder, at, pid_file = os.pread(descriptor, 4096, 0).decode().strip().split("\n")
         if not path.startswith(folder):
             return
         number = str(int(number) + 1)
+        # Always nine digits: the text never gets shorter, and no end of a longer one stays behind.
         os.pwrite(descriptor, f"{int(number):09d}\n{folder}\n{at}\n{pid_file}\n".encode(), 0)
         if number == at:
             os.killpg(int(Path(pid_file).read_text()), signal.SIGKILL)

@@ -60,6 +60,7 @@ class Cut(Split):
         if self.is_away and number % 2:
             raise Leave("deferred", "retry_later") if number % 4 == 1 else Leave("failed", "timeout", retryable=True)
         if number % 9 == 4:
+            # As a bug would: the row fails as key_error, and the run goes on.
             raise KeyError("no such codec")
         yield row | {"sha256": key_of(str(number - (number % 5 == 4))), "duration_s": 6.0}
         for part in range(3):
@@ -68,6 +69,7 @@ class Cut(Split):
                 "unit": "clip",
                 "start_s": 2.0 * part,
                 "duration_s": 1.0 + part,
+                # Each episode's own bytes, so that rows that were mixed up are seen.
                 "audio": number.to_bytes(4, "big") * 50,
                 "text": f"{number}/{part}",
                 "size_bytes": 200,
@@ -129,6 +131,7 @@ def curation(inputs: int = 24, wave_rows: int = 8, pause_s: float = 0.0, *, step
         ),
         export_unit="clip",
         export_columns=("key", "audio", "text"),
+        # Two splits a wave, and more shards than one: the smallest run in which order could go wrong.
         waves=WaveConfig(wave_rows=wave_rows, split_rows=max(1, wave_rows // 2)),
         export=ExportConfig(shard_rows=16, webdataset=True),
     )
@@ -155,6 +158,7 @@ def run_baseline(store: Store, inputs: int = 24) -> None:
     from ray.data.checkpoint import CheckpointConfig
 
     if not store.exists("source/0.parquet"):
+        # Several files: Ray Data resumes whole blocks.
         for part in range(4):
             rows = [row for row in listing(inputs) if row["order"] % 4 == part]
             table = pa.Table.from_pylist([{"key": row["key"], "order": row["order"]} for row in rows])

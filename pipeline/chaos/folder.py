@@ -46,5 +46,6 @@ def contents(folder: Path) -> Contents:
     files = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names if not _UNEQUAL.fullmatch(name)
     }
+    # A ledger marks the folder of a curation run, at any depth.
     ledgers = [folder / name for name in names if Path(name).name == "ledger.json"]
     return Contents(files=files, runs={str(path.parent): examine(Store(str(path.parent))) for path in ledgers})

@@ -27,7 +27,9 @@ from pipeline.storage import Store
 
 Fault = Literal["kill", "kill_after", "drop", "503", "reset", "worker", "raylet", "pause"]
 _BUCKET = "chaos"
+# The example takes some 10 s on two cores; what hangs is killed, and counts as not finished.
 _RUN_LIMIT_S = 240.0
+# A fault strikes once, so one is enough; more only tell apart what is slow from what is lost.
 _RESUMES = 4
 
 
@@ -110,6 +112,7 @@ class Harness:
             process.stdin.close()
             end = time.monotonic() + _RUN_LIMIT_S
             while (status := process.poll()) is None:
+                # Here, on the main thread, where Ray may set its handlers.
                 self.cluster.heal()
                 if time.monotonic() > end:
                     kill()
@@ -140,6 +143,7 @@ class Harness:
     def first_row_s(self, store: Store, started: float, started_wall: float) -> float | None:
         """Seconds from `started` to the first new file of rows."""
         if self.proxy:
+            # A request is seen as it comes; a file is dated when it is closed, and those of dead attempts are older.
             times = [seen.at_s - started for seen in self.proxy.seen if seen.method == "PUT" and "/rows/" in seen.path]
         else:
             paths = [os.path.join(store.url, name) for name in store.list("rows")]
@@ -174,6 +178,7 @@ def harness(
             _make_bucket()
         cluster = RayCluster()
         stack.callback(cluster.close)
+        # For the commands alone: the cluster itself must not connect to one.
         environment["RAY_ADDRESS"] = cluster.address
         yield Harness(
             command=command, examine=examine, scratch=scratch, proxy=proxy, cluster=cluster, environment=environment
@@ -209,13 +214,16 @@ def harm(rig: Harness, unharmed: Findings, fault: Fault, at: int) -> Point:
     store = rig.fresh()
     status, _ = rig.run(store, fault, at)
     resumes, first = 0, None
+    # As a user would: the very same command again.
     while status != 0 and resumes < _RESUMES:
         started, wall = time.monotonic(), time.time()
         status, _ = rig.run(store)
         resumes += 1
         first = rig.first_row_s(store, started, wall)
     if rig.proxy:
+        # Reading back is not to be harmed.
         rig.proxy.arm()
+    # A run that did not end has lost everything: nothing of it counts as saved.
     findings = rig.examine(store) if status == 0 else replace(unharmed, rows=Counter(), exported=())
     lost, duplicated = compare(findings, unharmed)
     return Point(

@@ -79,8 +79,10 @@ class FaultProxy:
     def _serve(self, ready: threading.Event) -> None:
         async def main() -> None:
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            # aiohttp's own limit is 1 MiB, and a shard has more.
             app = web.Application(client_max_size=1 << 30)
             app.router.add_route("*", "/{tail:.*}", self._handle)
+            # What a client asked for is carried out even if it died since: `kill_after` is just that.
             runner = web.AppRunner(app, access_log=None, handler_cancellation=False)
             await runner.setup()
             timeout = aiohttp.ClientTimeout(total=120)
@@ -95,6 +97,7 @@ class FaultProxy:
         asyncio.run(main())
 
     def _harm(self) -> Harm:
+        # The request is in the list already, so the first has number 1.
         rule, number = self._rule, len(self.seen)
         if rule.harm != "none" and number == rule.at:
             return rule.harm
@@ -109,6 +112,7 @@ class FaultProxy:
         self.harmed += harm != "none"
         if harm == "503":
             return web.Response(status=503, text=_SLOW_DOWN, content_type="application/xml")
+        # In a thread: it kills, or waits for processes, while other requests go on.
         if harm in ("kill", "call"):
             await asyncio.to_thread(self._rule.callback)
         if harm in ("kill", "reset"):
@@ -125,6 +129,7 @@ class FaultProxy:
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
         headers = {k: v for k, v in request.headers.items() if k.lower() != "transfer-encoding"}
+        # Encoded as it came: it was signed so.
         url = URL(self.upstream + request.raw_path, encoded=True)
         async with self._session.request(
             request.method, url, headers=headers, data=body, allow_redirects=False
@@ -132,6 +137,7 @@ class FaultProxy:
             data = await answer.read()
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP}
             if request.method == "HEAD":
+                # The object's, since a HEAD has no body to count.
                 kept["Content-Length"] = answer.headers.get("Content-Length", "0")
                 return web.Response(status=answer.status, headers=kept)
             return web.Response(status=answer.status, headers=kept, body=data)

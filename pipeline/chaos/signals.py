@@ -80,10 +80,12 @@ def run(
             try:
                 process.wait(wait_s)
             except subprocess.TimeoutExpired:
+                # Until then the status is Python's own, and says nothing of ours.
                 early = early or not is_prepared(process.pid)
                 process.send_signal(number)
         status = _status(process)
         took_s = time.monotonic() - began_s
+        # Not by parent or process group: Ray's daemons leave both.
         left = _clear(mark)
         log.seek(0)
         said = log.read().decode(errors="backslashreplace").splitlines()
@@ -130,6 +132,7 @@ def _marked(mark: str) -> list[psutil.Process]:
     processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
+            # A zombie is dead; it waits for its parent alone.
             if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(_MARK) == mark:
                 processes.append(process)
     return processes

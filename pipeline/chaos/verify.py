@@ -31,6 +31,7 @@ def examine(store: Store) -> Findings:
     ledger = journal.find(LEDGER, Ledger)
     if ledger is None:
         return Findings(rows=Counter(), exported=(), orphan_bytes=0)
+    # A multiset: what is there twice counts twice.
     rows = Counter([*_held(journal), *_listed(journal)])
     verdicts = decide.verdicts(journal, ledger.verdicts, ["key", "state", "reason"])
     rows.update(f"{row['key']} {row['state']} {row['reason']}" for row in verdicts.to_pylist())
@@ -70,6 +71,7 @@ def _listed(journal: Journal) -> Iterator[str]:
 
 
 def _digest(row: Row) -> str:
+    # JSON has no bytes, and takes 1 and 1.0 for one value; repr tells them apart.
     return digest({name: repr(value) for name, value in row.items()})
 
 
@@ -96,6 +98,7 @@ def _orphans(store: Store) -> int:
         size_bytes
         for name, size_bytes in sizes.items()
         if name not in named
+        # Manifests name files, and nothing names them.
         and not name.endswith(".json")
         and name.split("/")[0] in ("rows", "export", "verdicts", "inputs")
     ]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 IMAGE_SIZE = 32
+# A fifth: 360 pictures, of which a percent is more than three.
 HELDOUT_EVERY = 5
 LIST_IMAGES = 1200
 """How many training pictures the URL list names; the others stand in galleries."""
@@ -29,6 +30,7 @@ PROMPTS = (
 )
 """Caption templates to generate from; the first is the canonical one."""
 
+# Often enough to learn the prompt that is judged, beside others to learn the words from.
 _CANONICAL_SHARE = 0.4
 _TEMPLATES = (
     *PROMPTS[1:],
@@ -106,6 +108,7 @@ def heldout() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 def caption(index: int) -> str:
     """What a picture's publisher says of it; about `_CANONICAL_SHARE` of them say it in the canonical words."""
+    # By the index alone: a picture has its caption on every run, whatever else is served.
     digest = hashlib.sha256(f"caption {index}".encode()).digest()
     draw = int.from_bytes(digest[:4], "big") / 2**32
     other = _TEMPLATES[int.from_bytes(digest[4:8], "big") % len(_TEMPLATES)]

@@ -223,6 +223,7 @@ def _step(step: Step) -> str:
     counts = {"kept": step.kept} | {state: step.total(state) for state in _LEFT}
     numbers = (step.incoming, *counts.values())
     cells = "".join(f"<td{'' if number else ' class=zero'}>{number:,}</td>" for number in numbers)
+    # Widths in proportion by the browser's own layout, without a script.
     bar = "".join(
         f'<i class="{state}" style="flex: {count}" title="{state}: {count:,}"></i>'
         for state, count in counts.items()
@@ -266,6 +267,7 @@ def _sample(sample: Sample) -> str:
 def _player(media: bytes, sample: Sample) -> str:
     if sample.media_type.startswith("image/"):
         return _picture(media, sample.text)
+    # Lengths are shown, and nothing is played by itself.
     return f'<audio controls preload="metadata" src="{_data(media, sample.media_type)}"></audio>'
 
 
@@ -274,4 +276,5 @@ def _picture(png: bytes, name: str) -> str:
 
 
 def _data(body: bytes, media_type: str) -> str:
+    # In the page itself, which loads nothing from anywhere.
     return f"data:{media_type};base64,{base64.b64encode(body).decode()}"

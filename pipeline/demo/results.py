@@ -39,6 +39,7 @@ class Results:
 
 def collect(store: Store, *, wall_s: float, peak_rss_gb: float) -> Results:
     """Read everything below a finished demo run."""
+    # As JSON: the page shows what is written there, and not what this code makes of it.
     ledgers = {corpus: read_json(store.sub(corpus), LEDGER) for corpus in CORPORA}
     curation = {corpus: _book(ledgers[corpus]["steps"][unit]) for corpus, unit in CORPORA.items()}
     curation["speech"]["clips"] = _book(ledgers["speech"]["steps"]["clip"])
@@ -151,6 +152,7 @@ def _kept(journal: Journal) -> Iterator[Sample]:
 def _left(journal: Journal) -> Iterator[Sample]:
     """A few rows for each way to leave, with their media where a wave holds them."""
     table = decide.verdicts(journal, read_json(journal.store, LEDGER)["verdicts"])
+    # Clips of a dropped episode say no more than the episode, which is shown.
     table = table.filter(
         pc.and_(pc.not_equal(table["state"], "kept"), pc.not_equal(table["reason"], "episode_dropped"))
     )
@@ -163,6 +165,7 @@ def _left(journal: Journal) -> Iterator[Sample]:
         row = _rows(journal, verdict["file"])[verdict["row"]]
         is_image = verdict["unit"] == "image"
         media = row["image"] if is_image else row["audio"]
+        # What could not be decoded is still held as it came.
         is_shown = bool(media) and (not is_image or media.startswith(b"\x89PNG"))
         text = row["caption"] if is_image else row["text"] or (row["transcript"] or "")[:200]
         yield Sample(

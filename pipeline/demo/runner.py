@@ -55,6 +55,7 @@ class Meter:
     def _watch(self) -> None:
         while not self._stop.wait(self._interval_s):
             self.peak_rss_gb = max(self.peak_rss_gb, resident_bytes() / 1e9)
+            # In whole, each time: a kill costs no more than the last interval.
             self._store.write(self._name, json.dumps({"wall_s": self.wall_s, "peak_rss_gb": self.peak_rss_gb}).encode())
 
 
@@ -74,6 +75,7 @@ def run_job(name: str, arguments: Sequence[str]) -> None:
     """Run `python -m jobs.NAME ARGUMENTS`; SystemExit with its status if it fails. A signal to us is passed on to it,
     and it is waited for: training saves first."""
     path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
+    # Of a signal one line is said, and that by us.
     environment = os.environ | {"PYTHONPATH": path, signals.QUIET: "1"}
     job = subprocess.Popen([sys.executable, "-m", f"jobs.{name}", *arguments], env=environment)
     try:
@@ -87,4 +89,5 @@ def run_job(name: str, arguments: Sequence[str]) -> None:
         raise
     if status:
         logger.error("error: jobs.%s ended with status %d; run the same command again to go on", name, status)
+        # Popen says -n of a job that died of signal n, and a shell 128 + n.
         raise SystemExit(status if status > 0 else 128 - status)

@@ -55,9 +55,11 @@ class DemoServer:
         if self._listeners:
             raise ValueError("this demo server runs already")
         try:
+            # Both ports before the site: its pages hold their URLs.
             for offset in (0, 1):
                 self._listeners.append(_Listener(self._port + offset if self._port else 0, self.hits))
             table = site.build(self.origin, self.busy_origin)
+        # The first port is not kept where the second is taken.
         except BaseException:
             self._close()
             raise
@@ -95,8 +97,10 @@ _Request = socket.socket | tuple[bytes, socket.socket]  # as the base class has 
 
 
 class _Listener(ThreadingMixIn, HTTPServer):
+    # Slow answers must not delay `stop`, nor the end of the process.
     daemon_threads = True
     block_on_close = False
+    # A scraper opens connections faster than threads start.
     request_queue_size = 128
 
     def __init__(self, port: int, hits: collections.Counter[str]) -> None:
@@ -114,6 +118,7 @@ class _Listener(ThreadingMixIn, HTTPServer):
 
     def server_bind(self) -> None:
         """Bind without the look-up of our own name that HTTPServer does, which can wait for a name server."""
+        # After a kill the same port is needed again at once: URLs, and so keys, hold it.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_name, self.server_port = self.server_address = self.socket.getsockname()
@@ -147,6 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # head and body are two writes; waiting for an answer to the first costs 40 ms
     server: _Listener
     timeout = 120  # an idle connection outlives any client's pause between two requests
+    # Nothing of this machine stands in an answer.
     server_version = "demo"
     sys_version = ""
 
@@ -178,6 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(resource.body)
 
     def _trickle(self, body: bytes) -> None:
+        # An answer that was cut leaves a connection of no use.
         self.close_connection = True
         for i in range(min(len(body), int(TRICKLE_MAX_S / TRICKLE_INTERVAL_S))):
             self.wfile.write(body[i : i + 1])

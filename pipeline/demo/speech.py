@@ -70,6 +70,7 @@ def episodes() -> dict[str, Episode]:
     child = subprocess.run(
         command,
         capture_output=True,
+        # A hang of the C library ends as an error; reading takes 3 s.
         timeout=120,
         check=False,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))},
@@ -159,16 +160,19 @@ class _Voice:
         self._chunks: list[NDArray[np.int16]] = []
         self._callback = _CALLBACK(self._take)  # kept, or ctypes frees it while C holds it
         self._lib.espeak_SetSynthCallback(self._callback)
+        # Any seed, and always this one.
         self._lib.espeak_ng_SetRandSeed(1)
 
     def _take(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: int) -> int:
         if samples and count > 0:
+            # A copy: C writes the next chunk into the same buffer.
             self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
     def say(self, sentence: str, script: texts.Script) -> NDArray[np.int16]:
         """A sentence as int16 (samples,) without the silence around it."""
         self._chunks.clear()
+        # Anew for each sentence: a script has its own voice, speed and pitch.
         if self._lib.espeak_SetVoiceByName(script.voice.encode()):
             raise RuntimeError(f"espeak-ng has no voice {script.voice!r}")
         self._lib.espeak_SetParameter(self.RATE, script.speed_wpm, 0)
