@@ -11,14 +11,19 @@ JOB = """
 import pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
 folder.mkdir(exist_ok=True)
+stopped = pathlib.Path(__file__).with_name("stopped")
 def stop(number, frame):
+    stopped.touch()
     if {torn}:
         (folder / "torn").touch()
     print({words!r}, file=sys.stderr)
     sys.exit({status})
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGINT, stop)
-time.sleep(1.5)
+if stopped.exists():  # nobody signals the run after that
+    stopped.unlink()
+else:
+    time.sleep(1.5)
 if not (folder / "result").exists():
     (folder / "result").write_text(str(len(list(folder.iterdir()))))
 """

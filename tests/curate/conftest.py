@@ -9,7 +9,7 @@ from pipeline.storage import Store
 from tests.curate.toy import curation
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(str(tmp_path_factory.mktemp("finished") / "run"))
     curation(f"{store.url}-back").run(store)
