@@ -58,6 +58,7 @@ def train_step(options: list[str]) -> None:
     words: dict[str, Any] = vars(parser.parse_args(options))
     # argparse makes lists, and a config is frozen.
     words |= {name: tuple(words[name]) for name in ("models", "variants") if name in words}
+    # Its checks raise ValueError, which `cli` tells in one line.
     config = TrainStep(**words)
     from pipeline.bench.train_step import measure  # torch: not before the options are read
 

@@ -46,6 +46,7 @@ class Decide:
 def main(config: Decide) -> None:
     """Print what would move, which filters overlap, and the yield at each threshold."""
     store, before, old = open_curation(config.run_dir)
+    # As on the command line of the run's job, so that the same checks answer.
     words = [part for word in config.set for part in (f"--{word.partition('=')[0]}", word.partition("=")[2])]
     _, after, new = open_curation(config.run_dir, words)
     # Of no inputs: options are compared, not what was listed.

@@ -59,6 +59,7 @@ def reconstructions(config: Evaluate, stack: "Stack", store: Store) -> dict[str,
     from pipeline.tokenize.collate import CodesRow
 
     images, labels = corpus.heldout()
+    # Pictures that were on no page of the demo's web.
     truth = torch.from_numpy(images)
     medium = stack.tokenizer.medium
     codes = stack.tokenizer.encode(truth)
@@ -97,6 +98,7 @@ def generation(config: Evaluate, stack: "Stack", store: Store) -> dict[str, floa
     training, training_labels = corpus.training()
     judge = DigitJudge(torch.from_numpy(training), training_labels)
     heldout, heldout_labels = corpus.heldout()
+    # Each digit as often as every other: the share is then no matter of which are easy.
     digits = np.repeat(np.arange(10), config.per_digit)
     prompts = [corpus.prompt(int(digit), corpus.PROMPTS[i % len(corpus.PROMPTS)]) for i, digit in enumerate(digits)]
     drawn = generate(stack, prompts, sampling=config.sampling, decoding=config.decoding, seed=config.seed)

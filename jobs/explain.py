@@ -14,6 +14,7 @@ from pipeline.curate.manifests import Ledger
 from pipeline.log import say
 from pipeline.records import LEDGER
 
+# A transcript in a row would fill the screen.
 _LINE_CHARS = 1000
 
 

@@ -108,6 +108,7 @@ def _show_unit(unit: str, book: Book, table: pa.Table) -> None:
     say()
     say(f"{unit:<34} {'rows':>8} {'hours':>9} {'MB':>9}")
     _line("in", book.in_, sum(book.hours.values()), sum(book.bytes.values()))
+    # As 0 and 1, so that a sum counts them; null is no.
     retryable = table.set_column(3, "retryable", pc.cast(pc.fill_null(table["retryable"], False), pa.int64()))
     groups = (
         retryable.group_by(["state", "reason"])

@@ -94,6 +94,7 @@ def _train(config: Ddp, data: str, run_dir: str, payload: object, supervisor: Su
     def listen(step: int) -> None:
         cpu_s[step] = time.process_time()
 
+    # Both sides begin with the same weights.
     torch.manual_seed(0)
     train = TrainConfig(
         steps=config.steps,

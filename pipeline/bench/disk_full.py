@@ -38,6 +38,7 @@ def measure(config: DiskFull, command: str) -> Iterator[Line]:
             # All but a little is taken, so that the run begins, and fails in the middle of a write.
             filler.write_bytes(bytes(disk.f_bavail * disk.f_bsize - _ROOM_BYTES))
             full = run(command, url)
+            # While it is full: what was committed before must still be there, and whole.
             visible = len(waves.committed(Journal(Store(url))))
             filler.unlink()
             after = run(command, url)

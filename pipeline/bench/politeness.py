@@ -50,6 +50,7 @@ def measure(config: Politeness) -> Iterator[Line]:
 
     for processes in config.processes:
         with TemporaryDirectory() as folder, _Host() as host:
+            # Rounded up: every process has as many, so all are busy to the end.
             share = -(-config.files // processes)
             # They wait for the most part, so 16 fit on two CPUs; a retry would ask the host again.
             fetch = ray.remote(_fetch).options(num_cpus=0.01, max_retries=0, scheduling_strategy="SPREAD")

@@ -56,6 +56,7 @@ def measure(config: Resume) -> Iterator[Line]:
     for inputs in config.sizes:
         with tempfile.TemporaryDirectory() as folder:
             finished_run(Store(folder), example.curation(inputs, wave_rows=_WAVE_ROWS), inputs)
+            # A process of its own: its memory is then that of the resume, and of nothing before.
             driver = [sys.executable, "-c", _DRIVER, folder, str(inputs), str(_WAVE_ROWS)]
             said = subprocess.run(driver, capture_output=True, text=True, check=True).stdout
             seconds, peak_mb = map(float, said.split())

@@ -75,6 +75,7 @@ class DemoServer:
 
     def stop(self) -> None:
         """Stop listening and cut what is under way; nothing happens if it does not run."""
+        # Before `shutdown`, which waits for the loop: slow answers end at their next byte.
         for listener in self._listeners:
             listener.stopping.set()
             listener.shutdown()

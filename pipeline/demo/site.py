@@ -135,6 +135,7 @@ def _image_list(origin: str, busy_origin: str) -> Resource:
     """JSON lines; the troubles stand in the middle, as they do in life."""
     troubles = [path for path in corpus.PLANTED_IMAGES if path != "/images/IMG_2041.png"]
     rows = [(_image_path(i), corpus.caption(i)) for i in _served()[: corpus.LIST_IMAGES]]
+    # Among the others, as they come in life, and not where a reader of the first lines sees them.
     rows[100:100] = [(path, corpus.prompt(n % 10, corpus.PROMPTS[3])) for n, path in enumerate(troubles)]
     lines = (
         json.dumps(
@@ -185,6 +186,7 @@ def _kind(path: str) -> str:
 def _audio_files() -> Site:
     """Every episode but the troubles whose audio is special, each with its transcript."""
     spoken = speech.episodes()
+    # That one is served cut, and slowly: see `_audio_troubles`.
     names = [name for name in spoken if name != "truncated"]
     with ThreadPoolExecutor(2) as pool:  # encoders leave Python's lock
         encoded = pool.map(lambda name: speech.encode(spoken[name].pcm, _FORMATS.get(name, "mp3")), names)

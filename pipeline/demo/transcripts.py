@@ -59,6 +59,7 @@ def rolling(cues: Sequence[Cue]) -> str:
 
 def words(text: str) -> list[str]:
     """Lower-case words without punctuation; apostrophes inside a word stay."""
+    # The apostrophe of typesetters as well as that of keyboards.
     letters = "".join(c if c.isalnum() or c in "'’" else " " for c in text.lower())
     stripped = [part.strip("'’") for part in letters.split()]
     return [word for word in stripped if word]

@@ -28,6 +28,7 @@ class CodebookUse:
 def codebook_use(codes: Tensor, codebook_size: int) -> CodebookUse:
     """Over all codes of a set at once: an average over batches would depend on the batch size."""
     counts = torch.bincount(codes.flatten(), minlength=codebook_size).double()
+    # Over the whole codebook: a code that never occurs has entropy 0, and lowers the usage.
     p = counts / counts.sum()
     return CodebookUse(usage=(counts > 0).double().mean().item(), perplexity=torch.special.entr(p).sum().exp().item())
 
@@ -48,6 +49,7 @@ def bits_per_code(
             first = grammar.offset(row.modality)
             is_code = (ids >= first) & (ids < first + grammar.size(row.modality))
             sequences.append(ids)
+            # Codes alone: text and control tokens are no part of the figure.
             weights.append(is_code.astype(np.float32))
         packed = pack(sequences, weights, gpt.config.seq_len)
         batch = {name: torch.from_numpy(value).to(device) for name, value in packed.items()}

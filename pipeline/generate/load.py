@@ -70,6 +70,7 @@ def load_model(store: Store, module: type[M], device: str = "cpu") -> Loaded[M]:
     files = {file.path: file for file in manifest.files}
     if missing := {CONFIG, WEIGHTS} - files.keys():
         raise CorruptFileError(f"{store.url}/{MANIFEST} names no {min(missing)}; export the {kind} again")
+    # Before it is read: whoever made a file made its digest too.
     foreign.check_limit(store, CONFIG, foreign.JSON_BYTES)
     name = f"{store.url}/{CONFIG}"
     values = foreign.parsed(storage.read_file(store, files[CONFIG]), name)

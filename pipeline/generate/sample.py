@@ -70,6 +70,7 @@ def generate(
         if not prompt.strip():
             raise ValueError("a prompt is empty; say what to draw")
     noun = stack.tokenizer.medium.noun
+    # In batches, for the memory of the cache alone: what comes out does not depend on their size.
     parts = [
         sample_codes(stack, prompts[rows.start : rows.stop], sampling=sampling, seed=seed, first_row=rows.start)
         for rows in _chunks("sample codes", noun, len(prompts), batch_rows)
@@ -91,14 +92,17 @@ def sample_codes(
     head = grammar.build_head(modality, shape)
     cond = [_prompt(grammar, Segment("text", stack.text.encode(prompt)), head) for prompt in prompts]
     longest = max(len(ids) for ids in cond)
+    # The last code is drawn and never read, so a row may be one longer.
     if longest + num_codes > gpt.config.seq_len + 1:
         raise ValueError(
             f"a prompt of {longest} tokens leaves no room for {num_codes} codes in the model's seq_len "
             f"{gpt.config.seq_len}; shorten it"
         )
     null = None
+    # At 1 the caption-free half would be multiplied by 0; it costs as much as the other.
     if sampling.guidance != 1:
         null = _pad_left([_prompt(grammar, Segment("text", None), head)] * len(prompts), longest, device)
+    # Drawn before, by row: a code depends on its row's numbers alone, whatever is sampled beside it.
     uniforms = np.stack([_random(seed, "codes", first_row + i).random(num_codes) for i in range(len(prompts))])
     tokens = sample_tokens(
         gpt,
@@ -119,6 +123,7 @@ def decode(
     vectors = stack.tokenizer.vectors(codes)  # (B, K, h, w)
     parts: list[Tensor] = []
     for rows in _chunks("denoise", stack.tokenizer.medium.noun, len(codes), batch_rows):
+        # By the number of the row, as above.
         noise = np.stack([_random(seed, "noise", i).standard_normal(recon.shape[1:], np.float32) for i in rows])
         here = slice(rows.start, rows.stop)
         part = denoise(
@@ -144,6 +149,7 @@ def denoise(denoiser: nn.Module, recon: Tensor, vectors: Tensor, noise: Tensor, 
     scheduler: Any = DPMSolverMultistepScheduler(
         num_train_timesteps=NUM_TIMESTEPS,
         trained_betas=1 - shares / np.concatenate([[1.0], shares[:-1]]),
+        # As the loss trains it, see `pipeline.models.denoiser`.
         prediction_type="v_prediction",
         algorithm_type="dpmsolver++",
         solver_order=2,
@@ -166,6 +172,7 @@ def _prompt(grammar: Grammar, condition: Segment, head: Sequence[int]) -> np.nda
 
 def _pad_left(prompts: Sequence[np.ndarray], length: int, device: torch.device) -> Prompts:
     """Prompts of one length: padding is document 0, the prompt document 1."""
+    # On the left, so that all rows come to their codes at once.
     tokens = np.full((len(prompts), length), PAD, np.int64)
     documents = np.zeros((len(prompts), length), np.int64)
     for row, ids in enumerate(prompts):

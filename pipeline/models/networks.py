@@ -60,6 +60,7 @@ NETWORKS: dict[str, Network[Any, Any]] = {
 def flops(model: nn.Module, batch: Mapping[str, Tensor]) -> float | None:
     """Operations of a training step on a batch as the losses take it; None for a network that is not in the table."""
     for network in NETWORKS.values():
+        # By class: the engine hands over the module that it trains, and not its name.
         if isinstance(model, network.build):
             return _TRAIN * network.forward_flops(model.config, batch)
     return None

@@ -33,6 +33,7 @@ class Sums:
 
         This is where a step waits for its GPU. The vote rides along, so that it costs no message of its own.
         """
+        # One message of a few numbers: what a collective costs is its start, not its bytes.
         packed = torch.cat([self.values, self.values.new_full((1,), float(vote))])  # (2 + K + 1,)
         packed = ranks.total(packed).cpu()
         return Sums(self.names, packed[:-1]), bool(packed[-1])
@@ -62,6 +63,7 @@ class Sums:
         values = {"loss": self.loss}
         for name, value in named.items():
             own = named.get(f"{name}/weight", self.weight)
+            # A weight of 0: no sample of the step had any, and there is no mean to log.
             if own and name != "tokens" and not name.endswith("/weight"):
                 values[name] = value / own
         return values
@@ -91,7 +93,9 @@ class WithLoss(nn.Module):
         device = next(iter(batch.values())).device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self._bf16):
             loss_sum, weight, sums = self._loss_fn(self.model, batch)
+        # Sorted: ranks add their values by position.
         self.names = tuple(sorted(sums))
+        # In float64: sums of a whole epoch of tokens keep their last digits.
         values = [loss_sum, weight, *(sums[name] for name in self.names)]
         # Times 1, or nan: a loss that is not finite must not step even where its gradient is finite.
         finite = 1 + 0 * loss_sum.detach().float()
