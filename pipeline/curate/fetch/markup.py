@@ -12,20 +12,26 @@ from dataclasses import dataclass, field
 _NAME = re.compile(r"<(/?)([a-zA-Z][^\s/>]*)")
 _ATTRIBUTE = re.compile(r"""[\s/]*([^\s/>=][^\s/>=]*)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"'][^\s>]*)?))?""")
 _REST_OF_TAG = re.compile(r"[^>]*>")
-_RAW = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in ("script", "style", "textarea", "title")}
+_RAW = {
+    name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE)
+    for name in ("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes")
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tag:
-    """A start tag or (`is_end`) an end tag; names in lower case, values with entities resolved, the first of a name."""
+    """A start tag or (`is_end`) an end tag; names in lower case, values with entities resolved, the first of a name.
+
+    `raw` is what a script, style or the like holds, to the letter."""
 
     name: str
     is_end: bool = False
     values: dict[str, str] = field(default_factory=dict)
+    raw: str = field(default="", compare=False)
 
 
 def tokens(text: str) -> Iterator[Tag | str]:
-    """Tags, and the text between them with entities resolved; comments, declarations and raw text are left out."""
+    """Tags, and the text between them with entities resolved; comments and declarations are left out."""
     position = 0
     while (opening := text.find("<", position)) >= 0:
         if opening > position:
@@ -40,13 +46,12 @@ def tokens(text: str) -> Iterator[Tag | str]:
         values, position = _attributes(text, opened.end())
         if position < 0:
             return
-        tag = Tag(name=opened[2].lower(), is_end=bool(opened[1]), values=values)
-        yield tag
-        if not tag.is_end and tag.name in _RAW:
-            end = _RAW[tag.name].search(text, position)
-            if end is None:
-                return
-            position = end.start()
+        name, is_end, raw = opened[2].lower(), bool(opened[1]), ""
+        if not is_end and name in _RAW:
+            end = _RAW[name].search(text, position)
+            after = end.start() if end else len(text)
+            raw, position = text[position:after], after
+        yield Tag(name=name, is_end=is_end, values=values, raw=raw)
     if position < len(text):
         yield html.unescape(text[position:])
 

@@ -17,25 +17,35 @@ from yt_dlp.networking.exceptions import HTTPError, TransportError, UnsupportedR
 from yt_dlp.utils import YoutubeDLError
 
 from pipeline.curate.fetch.address import shown
+from pipeline.curate.fetch.candidates import ending
 from pipeline.curate.fetch.http import FetchConfig, fetch_one
 from pipeline.curate.fetch.http import Response as Fetched
 from pipeline.curate.fetch.pages import parse_page, refuse_opt_out
 from pipeline.curate.fetch.response import HttpLeave
 from pipeline.curate.fetch.rows import input_row
-from pipeline.curate.stage import Leave, Row
+from pipeline.curate.stage import Leave, Row, left
 from pipeline.log import clean
+from pipeline.media.sniff import what
 from pipeline.redact import redacted_text
 
 _TIMED = ("vtt", "srt", "json")
 _KINDS = ("manual", "auto", "translated")  # likest a person's first
 _MAX_ENTRIES = 1000
+_MEDIA = frozenset(
+    """MP3 WAV FLAC Ogg M4A MP4 AIFF CAF AU AMR QuickTime WavPack""".split()
+    + ["AAC (ADTS)", "Matroska or WebM", "Windows Media", "Monkey's Audio", "AVI", "Flash video"]
+)
+_PLAYLISTS = frozenset(f"{kind} playlist" for kind in ("HLS", "M3U", "PLS", "DASH", "SMIL", "XSPF"))
+_MEDIA_ENDINGS = frozenset("mp3 m4a m4b mp4 aac ogg oga opus flac wav aif aiff webm mkv mov wma".split())
 
 
 def read_video_page(url: str, config: FetchConfig, extractors: tuple[str, ...]) -> list[Row]:
     """`INPUT` rows of the media files on the page at `url`, with the caption track that is likest a person's.
 
     `transcript_kind` is manual, auto (recognised speech) or translated (by a machine). `language` is the media's or
-    the page's. Raises Leave: the reasons of the client, `page_unreadable`, `listing_empty`.
+    the page's. A stream of pieces (HLS, DASH) is a row that failed as `media_in_pieces`. A URL of a media file itself
+    is that file, which no page gives a transcript. Raises Leave: the reasons of the client, `page_unreadable`,
+    `listing_empty`.
     """
     plugin_dirs.value = []
     with _Downloader(config, extractors) as downloader:
@@ -43,21 +53,35 @@ def read_video_page(url: str, config: FetchConfig, extractors: tuple[str, ...]) 
             info = downloader.extract_info(url, download=False)
         except YoutubeDLError as error:
             if downloader.refusals:
-                raise downloader.refusals[0] from error
+                return [_too_large_for_a_page(url, downloader.refusals[0])]
             problem = redacted_text(str(error).replace(url, shown(url)))
             raise Leave("failed", "page_unreadable", detail=clean(f"{shown(url)}: {problem}")) from error
         if downloader.first is None:
             raise Leave("failed", "page_unreadable", detail=f"{shown(url)}: no extractor read it")
-        page = parse_page(downloader.first.body, downloader.first.headers)
+        first, kind = downloader.first, what(downloader.first.body)
+    if kind in _MEDIA:
+        return [input_row(first.url, base=url, source=shown(url))]
+    page = parse_page(first.body, first.headers)
     refuse_opt_out(page, url)
     rows: dict[str, Row] = {}
     for entry in _entries(info):
         row = _row(entry, url, entry.get("language") or page.language, page.license)
         if row is not None:
             rows.setdefault(row["key"], row)
+    if not rows and kind in _PLAYLISTS:
+        raise Leave("failed", "media_in_pieces", detail=f"{shown(url)} is no page, but {kind}")
     if not rows:
-        raise Leave("failed", "listing_empty", detail=f"{shown(url)} has no media file")
+        is_page = kind == "HTML page"
+        detail = f"{shown(url)} has no media file" if is_page else f"{shown(url)} is no page, but {kind}"
+        raise Leave("failed", "listing_empty", detail=detail)
     return list(rows.values())
+
+
+def _too_large_for_a_page(url: str, refusal: Leave) -> Row:
+    """A media file that was named as a page, known by its ending, as a row; any other refusal is raised."""
+    if refusal.reason != "too_large" or ending(url) not in _MEDIA_ENDINGS:
+        raise refusal
+    return input_row(url, base=url, source=shown(url))
 
 
 class Track(TypedDict, total=False):
@@ -75,6 +99,7 @@ class Info(TypedDict, total=False):
     url: str | None
     direct: bool
     protocol: str | None
+    manifest_url: str | None
     language: str | None
     license: str | None
     subtitles: dict[str | None, list[Track] | None] | None
@@ -133,9 +158,13 @@ def _tracks(info: Info, own: str) -> Iterator[Ranked]:
 
 
 def _row(entry: Info, page_url: str, language: str | None, license: str | None) -> Row | None:
-    link = entry.get("url")
-    if not link or entry.get("direct") or entry.get("protocol") not in (None, "http", "https"):
-        return None  # what is not a page at all, or a stream of pieces (HLS, DASH) rather than a file
+    link, protocol = entry.get("url"), entry.get("protocol")
+    if not link or entry.get("direct"):
+        return None  # what is no page at all
+    if protocol not in (None, "http", "https"):
+        row = input_row(entry.get("manifest_url") or link, base=page_url, source=shown(page_url), language=language)
+        name = "HLS" if "m3u8" in protocol else "DASH" if "dash" in protocol else "another protocol"
+        return left(row, Leave("failed", "media_in_pieces", detail=f"a stream by {name} rather than a file"))
     transcript_url, transcript_type, kind = choose_track(entry, language)
     return input_row(
         link,

@@ -1,4 +1,6 @@
-"""Captions of pictures: length, and whether a camera or a file system wrote them."""
+"""Captions of pictures: length, and whether a camera, a program or a file system wrote them.
+
+What only says that there is none (`null`, `undefined`) is no caption at all: `fetch.columns.word` knows it."""
 
 import re
 from dataclasses import dataclass
@@ -15,6 +17,14 @@ _GENERIC = (
 _COUNTER = re.compile(
     rf"({_GENERIC})[\s_.-]*\(?\d[\d\s_.,:()x-]*( ?at [\d.: ]+([ap]m)?)?\)?(wa\d+)?( ?-? ?copy)?", re.IGNORECASE
 )
+# What programs write where nobody did; with an article it is somebody's: "A photo".
+_NO_WORDS = re.compile(
+    rf"({_GENERIC}|photograph|placeholder|alt|caption|attachment)"
+    r"|(no|featured|default|enter|main) (image|photo|picture|caption|description)( available| here)?"
+    r"|(enter )?(the )?(image )?(alt(ernative)? text|description)( here)?",
+    re.IGNORECASE,
+)
+_URL = re.compile(r"((https?:)?//|www\.|data:|file:)\S+", re.IGNORECASE)
 _LONGEST_NAME = 128
 _NUMBERED = re.compile(r"[a-z]+(_\d+|-0\d+|-\d{4,})", re.IGNORECASE)  # digit-0042, scan_7; but not boeing-747
 _DIGITS = re.compile(r"\d[\d_.-]{3,}")
@@ -37,12 +47,14 @@ class ScoreCaption(Map):
 
 
 def is_filename(caption: str) -> bool:
-    """True if a caption is a name that a camera, a program or a file system gave."""
+    """True if a caption is a name that a camera, a program or a file system gave, or a URL."""
+    if _URL.fullmatch(caption):
+        return True
     if len(caption) > _LONGEST_NAME:
         return False
     if _EXTENSION.search(caption) and len(caption.split()) <= 4:
         return True
-    return any(pattern.fullmatch(caption) for pattern in (_COUNTER, _NUMBERED, _DIGITS, _DIGEST))
+    return any(pattern.fullmatch(caption) for pattern in (_COUNTER, _NUMBERED, _DIGITS, _DIGEST, _NO_WORDS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,10 +75,17 @@ def test_the_same_tokens_as_the_standard_library(text):
         ("<p a=1 a=2 =b>", [Tag(name="p", values={"a": "1"})]),
         ("<a href='x&quot;y'>", [Tag(name="a", values={"href": 'x"y'})]),
         ("<?php x ?><p>", [Tag(name="p")]),
+        ("<iframe><img src=x></iframe>", [Tag(name="iframe"), Tag(name="iframe", is_end=True)]),
     ],
 )
 def test_oddities(text, found):
     assert joined(text) == found
+
+
+def test_scripts_are_kept_to_the_letter():
+    (script, end), (open_one,) = tokens("<script>a<b &amp; c</script>"), tokens("<script>a<b")
+    assert isinstance(script, Tag) and script.raw == "a<b &amp; c" and end == Tag(name="script", is_end=True)
+    assert isinstance(open_one, Tag) and open_one.raw == "a<b"
 
 
 @pytest.mark.parametrize(
@@ -103,10 +110,10 @@ def test_oddities(text, found):
 )
 def test_hostile_pages_cost_linear_time(piece):
     text = "<a " + piece * (1_000_000 // len(piece)) if piece == " x" else piece * (1_000_000 // len(piece))
-    began = time.monotonic()
+    began_s = time.process_time()
     for _ in tokens(text):
         pass
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began_s < 10
 
 
 @settings(deadline=None)

@@ -85,8 +85,8 @@ def test_child_playlists_are_fetched_by_us_or_not_at_all(site, config):
         "content_type": "text/html",
     }
     site.pages["/ok.m3u8"] = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nhttp://10.0.0.1/child.m3u8\n"
-    with pytest.raises(Leave, match="listing_empty|page_unreadable|private_address"):
-        read_video_page(f"{site.url}/page", config, EXTRACTORS)
+    rows = read_video_page(f"{site.url}/page", config, EXTRACTORS)
+    assert {(row["state"], row["reason"]) for row in rows} == {("failed", "media_in_pieces")}
     assert site.hits["/ok.m3u8"] == 1
 
 
@@ -96,6 +96,66 @@ def test_pages_without_players_leave(site, config, body):
     with pytest.raises(Leave) as leave:
         read_video_page(f"{site.url}/a", config, EXTRACTORS)
     assert leave.value.state == "failed" and leave.value.reason in ("page_unreadable", "listing_empty")
+
+
+MP3 = b"ID3\x04\0\0\0\0\0\0" + b"\xff\xfb\x90\0" * 500
+HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:9.0,\nseg.ts\n#EXT-X-ENDLIST\n"
+MEDIA = {
+    "/a.m3u8": {"text": HLS, "content_type": "application/vnd.apple.mpegurl"},
+    "/a.mp3": {"body": MP3, "content_type": "audio/mpeg"},
+    "/octets": {"body": MP3, "content_type": "application/octet-stream"},
+    "/gone.mp3": {"text": "<html><p>gone", "content_type": "audio/mpeg"},
+    "/a.png": {"body": b"\x89PNG\r\n\x1a\n" + bytes(99), "content_type": "image/png"},
+    "/text": {"text": "no page", "content_type": "text/plain"},
+}
+
+
+def outcome(site, config, path: str) -> list[tuple[str, str | None, str | None]]:
+    try:
+        rows = read_video_page(f"{site.url}{path}", config, EXTRACTORS)
+    except Leave as leave:
+        return [("", leave.reason, leave.detail)]
+    return [(row["url"].removeprefix(site.url), row["reason"], row["transcript_url"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        ("<video src=/a.m3u8></video>", [("/a.m3u8", "media_in_pieces", None)]),
+        ("<audio src=/b.mp3></audio><video src=/a.m3u8></video>", [("/b.mp3", None), ("/a.m3u8", "media_in_pieces")]),
+        ("<video src=/b.mp4><track kind=metadata srclang=en src=/m.vtt></video>", [("/b.mp4", None, None)]),
+        ("<video src=/b.mp4><track kind=descriptions src=/m.vtt></video>", [("/b.mp4", None, None)]),
+    ],
+)
+def test_streams_and_tracks_that_are_no_transcripts(site, config, html, expected):
+    site.pages |= MEDIA | {"/page": {"text": f"<html>{html}", "content_type": "text/html"}}
+    found = outcome(site, config, "/page")
+    assert [row[: len(one)] for row, one in zip(found, expected, strict=True)] == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "detail"),
+    [
+        ("/a.mp3", None, None),
+        ("/octets", None, None),
+        ("/a.m3u8", "media_in_pieces", None),
+        ("/gone.mp3", "listing_empty", "has no media file"),
+        ("/a.png", "listing_empty", "no page, but PNG"),
+        ("/text", "listing_empty", "no page, but text"),
+    ],
+)
+def test_what_is_no_page_is_named(site, config, path, reason, detail):
+    site.pages |= MEDIA
+    ((url, why, more),) = outcome(site, config, path)
+    assert why == reason and (more or "").endswith(detail or "")
+    assert reason == "listing_empty" or url == path
+
+
+def test_a_media_file_may_be_larger_than_a_page(site, config):
+    site.pages |= {"/a.mp3": {"body": MP3 * 50, "content_type": "audio/mpeg"}, "/page": "x" * 100_000}
+    small = replace(config, max_bytes=50_000)
+    assert outcome(site, small, "/a.mp3") == [("/a.mp3", None, None)]
+    assert outcome(site, small, "/page")[0][1] == "too_large"
 
 
 def track(name: str, **more: str) -> list[dict]:

@@ -35,6 +35,19 @@ NAMES = [
     "550e8400-e29b-41d4-a716-446655440000",
     "GOPR0123.JPG",
     "page 1",
+    "image",
+    "Photo",
+    "img",
+    "Untitled",
+    "placeholder",
+    "enter image description here",
+    "Featured image",
+    "alt text",
+    "Image alt text",
+    "https://pics.example/a/b?id=7",
+    "//cdn.example/a",
+    "www.pics.example/gallery",
+    "https://pics.example/" + "x" * 300,
 ]
 CAPTIONS = [
     "a handwritten seven",
@@ -57,6 +70,11 @@ CAPTIONS = [
     "facade",
     "decade-long",
     "scanned letter, 1912",
+    "no image of the comet survives",
+    "a description of a storm",
+    "caption contest",
+    "photographer",
+    "See https://pics.example/a for more",
 ]
 
 
