@@ -20,7 +20,8 @@ _ORIGINALS = """data-orig-file data-full-url data-full-src data-full data-fullsi
     data-large-file data-zoom-image data-zoom-src data-highres data-hires data-hi-res data-high-res-src data-image
     zoomfile""".split()
 _LAZY = """data-src data-lazy-src data-original data-lazy data-lazyload data-actualsrc data-echo data-cfsrc
-    data-delayed-url data-img-src data-img-url data-pagespeed-lazy-src data-backup lazy-src lazysrc file""".split()
+    data-delayed-url data-img-src data-img-url data-srv data-pagespeed-lazy-src data-backup lazy-src
+    lazysrc file""".split()
 # Any other attribute with an image's file in it may be a lazy loader's, unless its name says something else.
 _NOT_THE_PICTURE = re.compile(
     r"placeholder|thumb|preview|low|lqip|blur|error|fallback|icon|avatar|poster|loading|share|pin|hover|logo|default"
@@ -30,6 +31,8 @@ _FLAGS = frozenset("true false lazy eager auto yes no on off loaded loading".spl
 _LAZY_SET = re.compile(r"srcset|-set$")
 # Pages of MediaWiki, of code hosts and of old Blogger.
 _NAMED_LIKE_A_FILE = re.compile(r"/blob/|/s\d+-h/")
+_SIZES = re.compile(r"\.(?:jpe?g|png|gif|webp|avif)(?:\?[^\s,]*)?\s+\d+(?:\.\d+)?[wx](?![^\s,])", re.IGNORECASE)
+_SAMPLE_CHARS = 1_000
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _TEMPLATE = re.compile(r"[{}<>]|%7B(?:width|height|size)", re.IGNORECASE)  # for a script to fill in
 _MEDIA_WIDTH = re.compile(r"(?:min-width\s*:|width\s*>=?)\s*(\d+)(?:\.\d+)?\s*(r?em)?", re.IGNORECASE)
@@ -99,7 +102,7 @@ def offered(values: Mapping[str, str]) -> list[Candidate]:
     lazy_sets = [
         candidate
         for name, value in values.items()
-        if name not in ("srcset", "sizes") and _LAZY_SET.search(name) and not _NOT_THE_PICTURE.search(name)
+        if name != "srcset" and _is_set(name, value)
         for candidate in of_srcset(value, width)
     ]
     originals = [c for name in _ORIGINALS if _is_url(values.get(name)) for c in plain(values[name], width, True)]
@@ -118,7 +121,7 @@ def of_source(values: Mapping[str, str]) -> list[Candidate]:
         said = [float(number) * (_EM_PX if em else 1) for number, em in _MEDIA_WIDTH.findall(media)]
         width = max([*said, _pixels(values.get("width")) or 1.0])
     kind = values.get("type", "").partition(";")[0].strip().lower().rpartition("/")[2]
-    sets = [values[name] for name in values if _LAZY_SET.search(name) and not _NOT_THE_PICTURE.search(name)]
+    sets = [value for name, value in values.items() if _is_set(name, value)]
     found = [candidate for value in sets for candidate in of_srcset(value, width)]
     if not kind or kind in _DECODABLE:
         return found
@@ -227,6 +230,12 @@ def _lazy(values: Mapping[str, str]) -> Iterator[str]:
         is_known = name in _LAZY or name in _ORIGINALS or name in ("src", "usemap", "style")
         if not is_known and not _NOT_THE_PICTURE.search(name) and _is_url(value) and ending(value) in _DECODABLE:
             yield value
+
+
+def _is_set(name: str, value: str) -> bool:
+    """True for an attribute that holds sizes of the picture, by its name or by what it holds."""
+    is_set = _LAZY_SET.search(name) or _SIZES.search(value[:_SAMPLE_CHARS])
+    return bool(is_set) and not _NOT_THE_PICTURE.search(name) and name != "sizes"
 
 
 def _is_url(value: str | None) -> bool:

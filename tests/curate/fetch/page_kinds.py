@@ -66,6 +66,8 @@ LAZY = [
     one("data-lazy that is a flag", f'<img src="/a.jpg" data-lazy=true {ALT}>', "a.jpg"),
     one("a template that widths fill", f'<img src="/a_300x.jpg" data-src="/a_{{width}}x.jpg" data-widths="[180, 540, 1080]" {ALT}>', "a_1080x.jpg", "aFarkas/lazysizes#561"),
     one("a template that nothing fills", f'<img src="/a.jpg" data-src="{{{{ image.src }}}}" {ALT}>', "a.jpg"),
+    one("sizes in an attribute that nobody knows", f'<img src="{GIF}" data-groessen="/a-1.jpg 480w, /a-2.jpg 960w" {ALT}>', "a-2.jpg", "mozilla/readability#542"),
+    one("data-srv", f'<img data-srv="/mmbiz?fmt=jpeg" {ALT}>', "mmbiz?fmt=jpeg", "karakeep-app/karakeep#2556"),
     one("native loading=lazy", f'<img loading=lazy src="/a.jpg" {ALT}>', "a.jpg"),
     one("original in the link around it", f'<a href="/a.jpg"><img src="/a-300x200.jpg" {ALT}></a>', "a.jpg", "WPChill/modula-lite#795"),
     one("link to a page", f'<a href="/story.html"><img src="/a.jpg" {ALT}></a>', "a.jpg"),
@@ -85,6 +87,7 @@ LAZY = [
 SETS = [
     one("srcset alone", f'<img srcset="/a-1.jpg 320w, /a-2.jpg 1280w, /a-3.jpg 640w" {ALT}>', "a-2.jpg", "website-scraper/node-website-scraper#405"),
     one("srcset beside a small src", f'<img src="/a-424.jpg" srcset="/a-424.jpg 424w, /a-1456.jpg 1456w" {ALT}>', "a-1456.jpg", "kepano/defuddle#177"),
+    one("srcset alone, by density", f'<img srcset="photo-1x.jpg 1x, photo-2x.jpg 2x" {ALT}>', "news/photo-2x.jpg", "microsoft/markitdown#2505"),
     one("densities", f'<img src="/a.jpg" srcset="/a-15.jpg 1.5x, /a-2.jpg 2x" {ALT}>', "a-2.jpg"),
     one("a density below one", f'<img src="/a.jpg" srcset="/a-half.jpg 0.5x" {ALT}>', "a.jpg"),
     one("no descriptor", f'<img srcset="/a.jpg, /a-2.jpg 2x" {ALT}>', "a-2.jpg", "flairNLP/fundus#982"),
@@ -130,6 +133,7 @@ PASSED = [
 
 CAPTIONS = [
     one("figcaption before alt", f'<figure><img src="/a.jpg" alt="stove"><figcaption>{CAT}</figcaption></figure>', "a.jpg"),
+    one("figcaption in a page of its own markup", f'<figure class=float><span class=image-wrapper><img src="/a.jpg" alt=""></span><figcaption><p>{CAT}</p></figcaption></figure>', "a.jpg", "mozilla/readability#743"),
     one("figcaption above", f'<figure><figcaption>{CAT}</figcaption><img src="/a.jpg"></figure>', "a.jpg"),
     one("figcaption that is not closed", f'<figure><img src="/a.jpg"><figcaption>{CAT}</figure><p>And so on.', "a.jpg"),
     one("br in a figcaption", '<figure><img src="/a.jpg"><figcaption>A cat<br>asleep on <b>a</b> stove</figcaption></figure>', "a.jpg"),
@@ -153,6 +157,9 @@ METADATA = [
     none("og:image without alt", f'<meta property="og:title" content="{CAT}"><meta property="og:image" content="/a.jpg">', "a.jpg", "picture_uncaptioned"),
     Kind("two og:images", '<meta property="og:image" content="/a.jpg"><meta property="og:image:alt" content="The first of two"><meta property="og:image:width" content=9><meta property="og:image" content="/b.jpg"><meta property="og:image:alt" content="The second of two">', (("a.jpg", "The first of two"), ("b.jpg", "The second of two"))),
     one("og:image says its URL twice", f'<meta property="og:image" content="/a.jpg"><meta property="og:image:secure_url" content="https://pics.example/a.jpg"><meta property="og:image:alt" content="{CAT}">', "a.jpg"),
+    one("og:image:url alone", f'<meta property="og:image:url" content="/a.jpg"><meta property="og:image:alt" content="{CAT}">', "a.jpg", "AndyTheFactory/newspaper4k#113"),
+    none("og:image that is the site's logo", '<meta property="og:image" content="/theme/logo-blue.svg"><meta property="og:image:alt" content="The Daily">', "theme/logo-blue.svg", "picture_svg", "readthedocs/ethicalads.io#292"),
+    one("twitter:image:alt for og:image", f'<meta property="og:image" content="/a.jpg"><meta name="twitter:image:alt" content="{CAT}">', "a.jpg"),
     one("twitter:image with alt", f'<meta name="twitter:image" content="/a.jpg"><meta name="twitter:image:alt" content="{CAT}">', "a.jpg"),
     one("og:image that is on the page", f'<meta property="og:image" content="/a.jpg"><img src="/a.jpg" {ALT}>', "a.jpg"),
     one("og:image that is a candidate on the page", f'<meta property="og:image" content="/a-600.jpg"><img src="/a-600.jpg" srcset="/a-1200.jpg 1200w" {ALT}>', "a-1200.jpg"),
