@@ -250,6 +250,6 @@ def _pixels(text: str | None) -> float | None:
 
 
 def is_tiny(values: Mapping[str, str]) -> bool:
-    """True for an image that is shown as a single pixel, or as none."""
+    """True for an image that is shown as a single pixel, or as none, and that no script replaces."""
     sides = [_pixels(values.get(name)) for name in ("width", "height")]
-    return all(side is not None and side <= 1 for side in sides)
+    return all(side is not None and side <= 1 for side in sides) and next(_lazy(values), None) is None

@@ -209,8 +209,9 @@ class Reader:
         """What an element says by its name, its property or its id."""
         if name == "figcaption" and (figure := innermost(self._frames, ("figure",))):
             self._open_text(name, "caption", figure)
-        elif (prop := values.get("itemprop", "").strip()) and self._frames:
-            self._property(prop, name, values, self._frames[-1])
+        elif self._frames:
+            for prop in values.get("itemprop", "").split()[:8]:
+                self._property(prop, name, values, self._frames[-1])
         key = values.get("id")
         if key and key in self._referred and key not in self._by_id:
             self._open_text(name, f"#{key}", None)

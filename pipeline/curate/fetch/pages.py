@@ -72,7 +72,7 @@ def _row(picture: Picture, page: Page, url: str, base: str) -> Row:
     )
     if reason is None:
         return row
-    name = row["url"] if reason != "picture_inline" else best.url
+    name = row["url"] if reason != "picture_inline" else best.url.encode("utf-8", "replace").decode()
     detail = f"on {shown(url)}" if reason != "picture_inline" else f"{len(best.url)} characters within {shown(url)}"
     return left(row, Leave("dropped", reason, detail=detail)) | {"key": key_of(url, reason, name)}
 

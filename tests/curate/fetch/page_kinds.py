@@ -124,6 +124,7 @@ PASSED = [
     none("picture within a drawing", '<svg><title>T</title><image xlink:href="/a.jpg" width=900 /></svg>', "a.jpg", "picture_svg"),
     none("tracker", '<img src="/t?e=1" width="1" height="1" alt="page view counted">', "t?e=1", "picture_hidden", "snowplow/snowplow#1259"),
     none("poster of a video", '<video poster="/still.jpg" src="/v.mp4"></video>', "still.jpg", "picture_uncaptioned"),
+    one("a pixel that a script replaces", f'<img src="/1x1.gif" width=1 height=1 data-src="/a.jpg" {ALT}>', "a.jpg"),
     one("a photograph that is named like a stand-in", '<img src="/loading-dock.jpg" alt="A loading dock in the rain">', "loading-dock.jpg", caption="A loading dock in the rain"),
     one("pixel art", '<img src="/pixel-art-castle.png" alt="A castle of pixels">', "pixel-art-castle.png", caption="A castle of pixels"),
     Kind("repeated decoration is one row", '<img src="/dot.png">' * 50 + f'<img src="/a.jpg" {ALT}>', (("a.jpg", CAT),), (("dot.png", "picture_uncaptioned"),)),
@@ -178,6 +179,7 @@ METADATA = [
     Kind("JSON-LD: a logo has no caption, a thumbnail is none", json_ld(f'{{"publisher":{{"logo":{{"@type":"ImageObject","url":"/logo.png","caption":"The Daily"}}}},"thumbnailUrl":"/t.jpg","image":{{"@type":"ImageObject","url":"/a.jpg","caption":"{CAT}"}}}}'), (("a.jpg", CAT),), (("logo.png", "picture_uncaptioned"),)),
     one("JSON-LD for a picture on the page", json_ld(f'{{"@type":"ImageObject","url":"http://pics.example/a.jpg#x","caption":"{CAT}"}}') + '<img src="/a.jpg" alt="">', "a.jpg"),
     one("microdata", f'<div itemscope itemtype="https://schema.org/ImageObject"><img itemprop=contentUrl src="/a.jpg"><span itemprop=caption>{CAT}</span></div>', "a.jpg"),
+    one("microdata: two properties at once", f'<div itemscope itemtype="https://schema.org/ImageObject"><img itemprop="image contentUrl" src="/a.jpg"><p itemprop="description caption">{CAT}<p>More</div>', "a.jpg"),
     one("microdata: contentUrl in a link", f'<div itemscope itemtype="https://schema.org/ImageObject"><link itemprop=contentUrl href="/a.jpg"><img itemprop=thumbnail src="/t.jpg"><meta itemprop=caption content="{CAT}"></div>', "a.jpg"),
     one("microdata within a figure", f'<figure><span itemprop=image itemscope itemtype="http://schema.org/ImageObject"><img src="/a.jpg"></span><figcaption>{CAT}</figcaption></figure>', "a.jpg"),
 ]  # fmt: skip

@@ -125,6 +125,17 @@ def test_hostile_pages_cost_linear_time(name):
     assert time.process_time() - began_s < 10 and len(rows) <= 10_001
 
 
+def test_halves_of_characters_cost_nothing_but_themselves():
+    said = [
+        {"@type": "ImageObject", "url": url, "caption": "A cat \ud800", "creditText": "\udfff", "license": "\ud800"}
+        for url in ("data:image/png;base64,\ud800", "/a\ud800.jpg", "http://a.example\ud800/b.jpg")
+    ]
+    html = f'<script type="application/ld+json">{json.dumps(said)}</script><img src=/c.jpg alt="A dog">'
+    rows = read_page(html.encode(), URL, {})
+    assert [row["reason"] for row in rows] == [None, "picture_inline", None, "bad_url"]
+    assert to_table(rows, INPUT).num_rows == 4
+
+
 def test_what_stands_beside_every_picture_is_short():
     long = "x" * 100_000
     head = f"<html lang={long}><base href='/{long}'><link rel=license href='http://a.example/{long}'>"
