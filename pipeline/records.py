@@ -77,7 +77,7 @@ INPUT = pa.schema(
 """What a source found: one file to fetch and what the page or feed said of it. `text` is an image's caption;
 `language` and `expected_bytes` are what the publisher declared; `transcript_kind` is manual, auto, translated or
 unknown; `extra` is a JSON object of the columns of a list that no other takes. A row with a `state` is a listing (page,
-feed, list) that could not be read, or a line of one."""
+feed, list) that could not be read, a line of one, or a picture that is passed over."""
 
 IMAGE = pa.schema(
     [
