@@ -3,24 +3,22 @@ accepted."""
 
 import json
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from jobs._main import note
-from jobs._ray import RayConfig, ray_session
+from jobs._ray import ray_session
+from jobs._training import TrainJob
 from pipeline import config as configs
 from pipeline.log import logger
 from pipeline.models.config import DVAEConfig
 from pipeline.storage import Store, read_json
 from pipeline.tokenize.corpus import source_files
 from pipeline.tokenize.media import Medium
-from pipeline.train.config import TrainConfig
 from pipeline.train.data.batches import check_split
 from pipeline.train.data.rows import Rows
-from pipeline.train.launch.config import ClusterConfig
 from pipeline.train.loop import finished
 
 _ELSEWHERE = ("cluster", "ray", "run_dir", "verbose")
@@ -35,30 +33,6 @@ def open_rows(url: str, medium: Medium) -> Rows:
 def first_samples(rows: Rows, medium: Medium, config: DVAEConfig, number: int) -> Tensor:
     """The first samples (N, C, ...) in [-1, 1] of the rows, `number` at most."""
     return torch.from_numpy(medium.samples(rows.take(np.arange(min(number, len(rows)))), config))
-
-
-class TrainJob(Protocol):
-    """What the config of every training job has."""
-
-    @property
-    def run_dir(self) -> str:
-        """Folder of the run, any fsspec URL."""
-
-    @property
-    def train(self) -> TrainConfig:
-        """How the network is trained."""
-
-    @property
-    def cluster(self) -> ClusterConfig:
-        """On how many workers."""
-
-    @property
-    def ray(self) -> RayConfig:
-        """Which Ray."""
-
-    @property
-    def verbose(self) -> bool:
-        """Whether all is shown that Ray says."""
 
 
 def launch(worker: Callable[..., None], config: TrainJob, name: str) -> bool:

@@ -4,17 +4,15 @@ python -m jobs.train_decoder jobs/configs/train_decoder_demo.toml
 python -m jobs.train_decoder --run-dir s3://b/decoder --images s3://b/images --tokenizer s3://b/dvae/tokenizer
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs._main import run
-from jobs._ray import RayConfig
+from jobs._training import TrainJob
 from pipeline.config import to_json
 from pipeline.models.config import DecodingConfig, DenoiserConfig, DVAEConfig
 from pipeline.ranges import check_range
 from pipeline.storage import Store
-from pipeline.train.config import TrainConfig
-from pipeline.train.launch.config import ClusterConfig
 
 if TYPE_CHECKING:
     from pipeline.tokenize.tokenizer import Tokenizer
@@ -24,15 +22,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainDecoder:
+class TrainDecoder(TrainJob):
     """Train the diffusion decoder."""
 
-    run_dir: str
-    """Folder for checkpoints, metrics and the weights in `model/`, any fsspec URL."""
     images: str
     """Folder of a finished jobs.curate_images run."""
-    held_out: str | None = None
-    """Another such folder, to evaluate on."""
     tokenizer: str
     """Tokenizer package, as jobs.train_dvae leaves it."""
     width: int = 32
@@ -43,11 +37,6 @@ class TrainDecoder:
     """Residual blocks per resolution."""
     max_corruption: float = 0.2
     """Largest share of codes replaced at random, since sampled codes have errors too."""
-    train: TrainConfig = field(default_factory=TrainConfig)
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    ray: RayConfig = field(default_factory=RayConfig)
-    verbose: bool = False
-    """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
         check_range(self, "max_corruption", low=0, high=1)

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from jobs._main import run
-from jobs._ray import RayConfig
+from jobs._training import TrainJob
 from pipeline.config import to_json
 from pipeline.models.config import DVAEConfig
 from pipeline.storage import Store
 from pipeline.tokenize.media import Medium, medium_of
-from pipeline.train.config import TrainConfig
-from pipeline.train.launch.config import ClusterConfig
 
 if TYPE_CHECKING:
     from pipeline.train.data.rows import Rows
@@ -23,21 +21,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainDVAE:
+class TrainDVAE(TrainJob):
     """Train the discrete VAE."""
 
     run_dir: str
     """Folder for checkpoints, metrics, and the package in `tokenizer/`."""
     images: str
     """Folder of a finished jobs.curate_images run."""
-    held_out: str | None = None
-    """Another such folder, to evaluate on."""
     model: DVAEConfig = field(default_factory=DVAEConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    ray: RayConfig = field(default_factory=RayConfig)
-    verbose: bool = False
-    """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
         medium_of(self.model)  # refuses what is no medium

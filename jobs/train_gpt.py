@@ -6,18 +6,16 @@ python -m jobs.train_gpt --run-dir runs/gpt --codes runs/digits/codes runs/photo
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from jobs._main import run
-from jobs._ray import RayConfig
+from jobs._training import TrainJob
 from pipeline.config import to_json
 from pipeline.models.config import SIZES, GPTConfig
 from pipeline.ranges import check_range
 from pipeline.storage import Store
-from pipeline.train.config import TrainConfig
 from pipeline.train.data.mixture import check_weights
-from pipeline.train.launch.config import ClusterConfig
 
 if TYPE_CHECKING:
     from pipeline.exported import NetworkSpec
@@ -28,17 +26,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainGPT:
+class TrainGPT(TrainJob):
     """Train the causal transformer."""
 
-    run_dir: str
-    """Folder for checkpoints, metrics and the weights in `model/`, any fsspec URL."""
     codes: tuple[str, ...]
     """Folder of a finished jobs.tokenize_corpus run; or of several, made with the same tokenizers."""
     weights: tuple[float, ...] = ()
     """Share of the samples of each of `codes`; by default each row comes once an epoch."""
-    held_out: str | None = None
-    """Another such folder, to evaluate on."""
     size: Literal["tiny", "small", "base", "large", "xl"] = "tiny"
     """A row of pipeline.models.config.SIZES."""
     seq_len: int | None = None
@@ -47,11 +41,6 @@ class TrainGPT:
     """Share of samples whose text comes first, and so conditions the codes."""
     drop_condition: float = 0.1
     """Share of samples that lose their first segment, for classifier-free guidance."""
-    train: TrainConfig = field(default_factory=TrainConfig)
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    ray: RayConfig = field(default_factory=RayConfig)
-    verbose: bool = False
-    """Show all that Ray says, and the whole of an error."""
 
     def __post_init__(self) -> None:
         if not self.codes:
