@@ -49,10 +49,13 @@ class Downmix:
         """Samples (T, C) as (T,); the mean for two channels."""
         if len(layout) == 1:
             return samples[:, 0]
-        weights = self.weights.setdefault(layout, _shares(_placed(layout)))
+        if layout not in self.weights:
+            self.weights[layout] = _shares(_placed(layout))
+        weights = self.weights[layout]
         mono: NDArray[np.float32] = samples @ weights  # (T, C) -> (T,)
-        self._energy[layout] = self._energy.get(layout, 0.0) + np.square(samples, dtype=np.float64).sum(axis=0)  # (C,)
-        self._mixed[layout] = self._mixed.get(layout, 0.0) + float(np.square(mono, dtype=np.float64).sum())
+        loud = (samples.T @ samples).diagonal().astype(np.float64)  # (C,)
+        self._energy[layout] = self._energy.get(layout, 0.0) + loud
+        self._mixed[layout] = self._mixed.get(layout, 0.0) + float(mono @ mono)
         return mono
 
     def revised(self) -> "Downmix | None":
