@@ -58,7 +58,10 @@ def curation(config: CurateImages) -> Curation:
         # By pixels, not bytes: one picture is compressed in many ways.
         rules=(Rules(unit="image", filters=filters, unique_by="pixel_sha256", unique_reason="duplicate_image"),),
         export_unit="image",
-        export_columns=("key", "url", "page_url", "license", "sha256", "caption", "image", "width", "height", "extra"),
+        export_columns=(
+            *("key", "url", "page_url", "license", "sha256", "caption", "image", "width", "height"),
+            *("orientation", "num_frames", "color_profile", "extra"),
+        ),
         waves=config.waves,
         export=config.export,
     )

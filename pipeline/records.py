@@ -92,6 +92,9 @@ IMAGE = pa.schema(
         ("caption_words", pa.int32()),
         ("caption_is_filename", pa.bool_()),
         ("pixel_sha256", pa.string()),
+        ("orientation", pa.int32()),
+        ("num_frames", pa.int32()),
+        ("color_profile", pa.string()),
     ]
 )
 """One picture and its caption, with every score that a filter reads; `image` is PNG."""
@@ -161,6 +164,9 @@ MEANING = {
     "image": "the picture as it was decoded and resized, encoded as PNG",
     "width": "pixels of the original picture, not of the one beside it",
     "height": "pixels of the original picture, not of the one beside it",
+    "orientation": "of the original, by EXIF, 1 to 8; the picture beside it has been turned",
+    "num_frames": "frames or pages of the original, up to 10,000; the picture beside it is the first",
+    "color_profile": "of the original: srgb, converted (to sRGB), unusable (left aside), or empty for none",
     "audio": "the clip, encoded as FLAC",
     "text": "the words said in the clip, from its publisher's transcript",
     "language": "as the publisher declared it",

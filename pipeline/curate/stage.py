@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Literal
 _DETAIL_CHARS = 500
 # How Python shows what has no text of its own: an address, another one in each run.
 _ADDRESS = re.compile(r"<[^<>]{1,200} at 0x[0-9a-fA-F]+>")
+# Bytes as only a debugger reads them.
+_HEX = re.compile(r"\b0x[0-9a-fA-F]+|b'[^']{0,500}\\x[^']{0,500}'")
 
 Row = dict[str, Any]
 State = Literal["kept", "dropped", "failed", "unknown", "deferred"]
@@ -48,9 +50,9 @@ def failure(error: Exception) -> Leave:
     name = type(error).__name__
     if name.lower() in ("error", "exception"):  # csv.Error, zlib.error: their module says more
         name = f"{type(error).__module__.lstrip('_')}_{name}"
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
     code = "_".join(re.findall(r"[a-z0-9]+", name))  # metrics take ASCII only
-    detail = _ADDRESS.sub("<an object>", str(error)[:_DETAIL_CHARS])
+    detail = _HEX.sub("(bytes)", _ADDRESS.sub("<an object>", str(error)[:_DETAIL_CHARS]))
     return Leave("failed", code[:80] or "unnamed_error", detail=detail)
 
 

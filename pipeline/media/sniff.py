@@ -6,6 +6,8 @@ A name is no promise that the bytes can be read as what they look like. Cost: th
 import codecs
 import re
 
+from pipeline.media.container import id3_bytes
+
 _HEAD_BYTES = 4096
 _TEXT_SHARE = 0.95
 
@@ -26,7 +28,6 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (0, b"fLaC", "FLAC"),
     (0, b"OggS", "Ogg"),
-    (0, b"ID3", "MP3"),
     (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
     (0, b"caff", "CAF"),
     (0, b".snd", "AU"),
@@ -102,7 +103,10 @@ def _binary(data: bytes) -> str | None:
         is_word = len(magic) < 4 and magic.isalnum()  # such as BM: a text may begin with it, and has no zero byte
         if data.startswith(magic, offset) and not (is_word and 0 not in data[:32]):
             return name
-    if data[:4] in (b"RIFF", b"RF64"):
+    if data.startswith(b"ID3"):  # tags, mostly of an MP3
+        behind = data[(at := id3_bytes(data)) : at + _HEAD_BYTES]
+        return (_binary(behind) if at else None) or "MP3"
+    if data[:4] in (b"RIFF", b"RF64", b"BW64"):
         return _RIFF.get(data[8:12], "RIFF file")
     if data[:4] == b"FORM" and data[8:12] in (b"AIFF", b"AIFC"):
         return "AIFF"

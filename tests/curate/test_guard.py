@@ -73,7 +73,7 @@ def test_a_stage_that_the_run_gives_gpus_has_no_limit_of_address_space(tmp_path:
     """CUDA maps more than any limit; what counts is what the run asks for (`--resources`), not the stage's own."""
     work = guard.Work(stage=Harm(), schema=CLIP, limits=GuardConfig(memory_mb=4096))
     assert work.memory_bytes == 4096 << 20 and replace(work, gpus=1.0).memory_bytes == 0
-    for gpus, reason in ((0.0, "oserror"), (1.0, None)):
+    for gpus, reason in ((0.0, "os_error"), (1.0, None)):
         row = limited(tmp_path, 60.0).run(Reserve(), rows(1, {}), CLIP, gpus=gpus).to_pylist()[0]
         assert row["reason"] == reason
 

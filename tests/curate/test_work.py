@@ -73,7 +73,7 @@ def test_a_map_maps_and_an_error_costs_its_own_row() -> None:
 def test_a_split_that_breaks_midway_yields_one_failed_row_and_no_parts() -> None:
     out = apply(Repeat(), rows(2, 4))
     assert [row["key"] for row in out] == ["2-0", "2-1", "4"]
-    assert out[2]["state"] == "failed" and out[2]["reason"] == "oserror"
+    assert out[2]["state"] == "failed" and out[2]["reason"] == "os_error"
 
 
 def test_a_filter_names_its_reason_and_a_missing_score_is_unknown() -> None:

@@ -68,7 +68,7 @@ class CutClips(Split):
         from pipeline.curate.audio.decode import decode_episode  # PyAV: what only reads a config does without
 
         cues = read_transcript(row["transcript"])
-        wave = decode_episode(row["audio"], self.sample_rate, self.max_duration_s)
+        wave = decode_episode(row["audio"], self.sample_rate, self.max_duration_s, row.get("language"))
         speech = speech_frames(wave, self.vad_mode)
         yield (
             row

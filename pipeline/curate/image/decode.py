@@ -8,15 +8,16 @@ import numpy as np
 
 from pipeline.curate.stage import Leave, Map, Row
 from pipeline.media.error import MediaError
-from pipeline.media.image import MAX_PIXELS, encode_png, fit, open_image
+from pipeline.media.image import MAX_PIXELS, encode_png, fit, read_picture
 from pipeline.ranges import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeImage(Map):
-    """Decode `image` and write it back as PNG; fills size, aspect ratio, entropy and the pixels' digest.
+    """Decode `image` and write it back as PNG; fills size, aspect ratio, entropy, the pixels' digest, and what
+    the file was: its EXIF orientation, number of frames, and what became of its colour profile.
 
-    Scores describe the original (first frame, turned as its EXIF orientation says). Leaves as failed
+    Scores describe the original (first frame, turned as its EXIF orientation says, in sRGB). Leaves as failed
     `image_truncated`, `image_undecodable`, or `image_too_large` (more than `max_pixels`).
     """
 
@@ -31,9 +32,10 @@ class DecodeImage(Map):
     def map(self, row: Row) -> Row:
         """The row with a normalised PNG and its scores."""
         try:
-            picture = open_image(row["image"], self.max_pixels)
+            original = read_picture(row["image"], self.max_pixels)
         except MediaError as error:
             raise Leave("failed", error.reason, detail=error.detail) from error
+        picture = original.pixels
         width, height = picture.size
         # Mode and size belong to the digest: flat pictures of other shapes have the same bytes.
         pixels = hashlib.sha256(f"{picture.mode} {width} {height} ".encode() + picture.tobytes())
@@ -43,6 +45,9 @@ class DecodeImage(Map):
             "aspect_ratio": max(width, height) / min(width, height),
             "entropy_bits": float(picture.convert("L").entropy()),
             "pixel_sha256": pixels.hexdigest(),
+            "orientation": original.orientation,
+            "num_frames": original.num_frames,
+            "color_profile": original.profile,
         }
         if self.mode != "keep":
             picture = picture.convert(self.mode)

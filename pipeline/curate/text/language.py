@@ -10,24 +10,16 @@ from pipeline.curate.text.transcripts import read_transcript, spoken
 
 # CLD2 and old publishers say it in codes that ISO 639 has since replaced, or that name one language twice.
 _SAME = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro", "nb": "no", "nn": "no", "fil": "tl", "sh": "sr"}
-_NAMES = {
-    "eng": "en",
-    "deu": "de",
-    "ger": "de",
-    "fra": "fr",
-    "fre": "fr",
-    "spa": "es",
-    "ita": "it",
-    "por": "pt",
-    "rus": "ru",
-    "jpn": "ja",
-    "zho": "zh",
-    "chi": "zh",
-    "cmn": "zh",
-    "ara": "ar",
-    "nld": "nl",
-    "dut": "nl",
-}
+# ISO 639-2 as media files carry it, in both of its spellings.
+_NAMES = dict(
+    pair.split(":")
+    for pair in """
+    ara:ar bel:be ben:bn bul:bg cat:ca ces:cs chi:zh cmn:zh cym:cy cze:cs dan:da deu:de dut:nl ell:el eng:en est:et
+    eus:eu fas:fa fil:tl fin:fi fra:fr fre:fr ger:de gle:ga gre:el heb:he hin:hi hrv:hr hun:hu ice:is ind:id isl:is
+    ita:it jpn:ja kor:ko lav:lv lit:lt may:ms msa:ms nld:nl nob:no nor:no per:fa pol:pl por:pt ron:ro rum:ro rus:ru
+    slk:sk slo:sk slv:sl spa:es sqi:sq srp:sr swa:sw swe:sv tam:ta tel:te tha:th tur:tr ukr:uk urd:ur vie:vi wel:cy
+    zho:zh""".split()
+)
 
 
 def primary(tag: str) -> str:

@@ -14,6 +14,7 @@ from pipeline.curate.stage import Leave
 from pipeline.curate.work import apply, to_table
 from pipeline.media.image import encode_png, is_truncated, open_image
 from pipeline.records import IMAGE
+from tests.media.image_kinds import SWAPPED
 
 
 def scene(width: int = 64, height: int = 48, mode: str = "RGB") -> Image.Image:
@@ -100,6 +101,21 @@ def test_resizing_keeps_the_middle():
     assert pixels.shape == (10, 10) and (pixels > 200).all() and (out["width"], out["height"]) == (60, 20)
 
 
+def test_what_the_file_was_is_recorded():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    other = Image.new("RGB", (64, 48), "white")
+    for data, facts in (
+        (file(scene(), "PNG"), (1, 1, None)),
+        (file(scene(), "JPEG", exif=exif), (6, 1, None)),
+        (file(scene(), "WEBP", save_all=True, append_images=[other]), (1, 2, None)),
+        (file(scene(), "TIFF", icc_profile=SWAPPED), (1, 1, "converted")),
+    ):
+        out, _ = decoded(data)
+        assert (out["orientation"], out["num_frames"], out["color_profile"]) == facts
+        to_table([out], IMAGE)
+
+
 @pytest.mark.parametrize(
     ("pixels", "bits"),
     [
@@ -151,8 +167,6 @@ def test_junk_is_called_undecodable():
         b"<html>404</html>",
         bytes(100),
         bytes(png),
-        file(scene(), "BMP"),
-        file(scene(), "TIFF"),
         file(scene(), "PPM"),
         b"%!PS-Adobe",
     ):
