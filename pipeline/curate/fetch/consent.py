@@ -238,11 +238,12 @@ def _tag_reason(value: str) -> str | None:
 
 
 def _is_past(text: str) -> bool:
-    """True for a date (RFC 822, RFC 850 or ISO 8601) that lies behind us; False for what is none."""
-    for parse in (parsedate_to_datetime, datetime.fromisoformat):
-        try:
-            when = parse(text.strip().upper())
-        except (ValueError, TypeError, OverflowError, IndexError):
-            continue
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)) < datetime.now(UTC)
+    """True for a date (RFC 822, RFC 850 or ISO 8601), with a time or without, behind us; False for no date."""
+    for date in (text.strip().upper(), f"{text.strip().upper()} 00:00:00"):
+        for parse in (parsedate_to_datetime, datetime.fromisoformat):
+            try:
+                when = parse(date)
+            except (ValueError, TypeError, OverflowError, IndexError):
+                continue
+            return (when if when.tzinfo else when.replace(tzinfo=UTC)) < datetime.now(UTC)
     return False
