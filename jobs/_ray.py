@@ -96,10 +96,10 @@ def _temporary() -> str:
 
 
 def _own_folder() -> str:
-    """A folder of this user alone for Ray's sessions, whose own folders anybody may write to; ValueError if it is
-    another's."""
+    """A folder for Ray's sessions within one of this user alone, since Ray lets everybody write to it; ValueError if
+    that is another's."""
     folder = f"{_temporary().rstrip('/')}/ray-{os.getuid()}"
-    if len(os.fsencode(folder)) > _LONGEST_FOLDER:
+    if len(os.fsencode(f"{folder}/ray")) > _LONGEST_FOLDER:
         raise ValueError(f"Ray makes sockets in {folder}, a path too long for them; set RAY_TMPDIR to a shorter one")
     try:
         os.mkdir(folder, 0o700)
@@ -108,7 +108,7 @@ def _own_folder() -> str:
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
             raise ValueError(f"{folder} is not a folder of yours; set RAY_TMPDIR to another place") from None
         os.chmod(folder, 0o700)
-    return folder
+    return f"{folder}/ray"
 
 
 def _check(address: str | None) -> None:

@@ -8,7 +8,18 @@ from typing import TypeVar
 from jobs import _example
 from jobs._main import run
 from jobs._ray import RayConfig, ray_session
-from pipeline.bench import consent, disk_full, flaky, overhead, politeness, report, resume, signals, two_drivers, workers
+from pipeline.bench import (
+    consent,
+    disk_full,
+    flaky,
+    overhead,
+    politeness,
+    report,
+    resume,
+    signals,
+    two_drivers,
+    workers,
+)
 from pipeline.bench.config import Ddp, Loader, Recovery
 from pipeline.bench.report import Bench, Line
 from pipeline.config import fail

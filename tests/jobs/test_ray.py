@@ -12,10 +12,11 @@ def test_rays_files_are_in_a_folder_of_the_user_alone(tmp_path_factory, monkeypa
     place = tmp_path_factory.mktemp("t")
     monkeypatch.setattr(_ray, "_temporary", lambda: str(place))
     monkeypatch.setattr(_ray, "_LONGEST_FOLDER", 4096)
-    folder = _ray._own_folder()
+    sessions = _ray._own_folder()
+    folder = os.path.dirname(sessions)
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700 and os.path.dirname(folder) == str(place)
     os.chmod(folder, 0o777)
-    assert _ray._own_folder() == folder and stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    assert _ray._own_folder() == sessions and stat.S_IMODE(os.stat(folder).st_mode) == 0o700
 
 
 def test_what_another_put_in_its_place_is_refused(tmp_path, monkeypatch):
