@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.bench import consent_peers
@@ -19,13 +19,12 @@ from pipeline.curate.fetch import http
 from pipeline.curate.fetch.discover import DiscoverConfig, Kind, discover
 from pipeline.curate.stage import Leave
 
-_HASTY = http.FetchConfig(
-    timeout_s=2,
+_PATIENT = http.FetchConfig(
+    timeout_s=120,  # of a machine that others use; only a server that never answers is waited for less
     retries=0,
     backoff_s=0.01,
     per_host_interval_s=0,
     max_wait_s=1,
-    concurrency=64,
     allow_private=("127.0.0.0/8",),
 )
 _PATIENCE_S = 300
@@ -71,21 +70,21 @@ def answers(cases: list[Case], sites: Sites) -> list[str]:
     """What the product says to each case: `allowed`, a reason, or, where its ways differ, that of each."""
     http.forget()
     files = [case for case in cases if case.group not in ("pages", "feeds")]
-    had = iter(asyncio.run(_files([sites.url(case) for case in files])))
+    had = iter(asyncio.run(_files(files, sites)))
     return [next(had) if case in files else _listing(case, sites) for case in cases]
 
 
-async def _files(urls: list[str]) -> list[str]:
-    async with http.Client(_HASTY) as client:
+async def _files(cases: list[Case], sites: Sites) -> list[str]:
+    async with http.Client(_PATIENT) as patient, http.Client(replace(_PATIENT, timeout_s=1)) as hasty:
 
-        async def one(url: str) -> str:
+        async def one(case: Case) -> str:
             try:
-                await client.get(url)
+                await (hasty if case.stalls else patient).get(sites.url(case))
             except Leave as leave:
                 return leave.reason
             return "allowed"
 
-        return await asyncio.gather(*map(one, urls))
+        return await asyncio.gather(*map(one, cases))
 
 
 def _listing(case: Case, sites: Sites) -> str:
@@ -97,7 +96,7 @@ def _listing(case: Case, sites: Sites) -> str:
 
 
 def _read(kind: Kind, url: str) -> str:
-    rows = discover(url, kind, DiscoverConfig(fetch=_HASTY))
+    rows = discover(url, kind, DiscoverConfig(fetch=_PATIENT))
     reasons = [str(row["reason"] or "allowed") for row in rows]
     license = next((f", {row['license']}" for row in rows if row["license"]), "")
     return (reasons[0] if len(set(reasons)) == 1 else " + ".join(reasons)) + license

@@ -20,7 +20,7 @@ from urllib.parse import urljoin
 from urllib.robotparser import RobotFileParser
 
 AGENT = "triptych"
-_TIMEOUT_S = 3
+_TIMEOUT_S = 10
 
 
 def robotparser(urls: list[str]) -> dict[str, bool]:

@@ -82,6 +82,11 @@ class Case:
     own: Mapping[str, Answer] = field(default_factory=dict)
     other: Mapping[str, Answer] = field(default_factory=dict)
 
+    @property
+    def stalls(self) -> bool:
+        """Whether something of it is never answered."""
+        return any(answer.stall for answer in self.own.values())
+
 
 def read_cases(path: Path = CASES) -> list[Case]:
     """All cases of the table, in its order."""

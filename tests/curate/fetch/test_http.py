@@ -144,10 +144,12 @@ def test_the_deadline_covers_all_attempts_and_hops(site, config):
 def test_the_deadline_covers_the_rules_of_every_fresh_origin(config):
     """Each hop leads to an origin that takes its time over robots.txt; the input's time is one all the same."""
     urls: list[str] = []
+    asked: list[str] = []
 
     class Slow(BaseHTTPRequestHandler):
         def do_GET(self):
             if self.path != "/a":
+                asked.append(self.path)
                 time.sleep(0.4)
                 self.send_error(404)
                 return
@@ -165,10 +167,8 @@ def test_the_deadline_covers_the_rules_of_every_fresh_origin(config):
             threading.Thread(target=server.serve_forever, daemon=True).start()
             servers.callback(server.shutdown)
             urls.append(f"http://127.0.0.1:{server.server_port}/a")
-        began = time.monotonic()
-        state, reason = outcome(urls[0], replace(config, timeout_s=1.5, retries=2))
-        assert time.monotonic() - began < 3 and state in ("failed", "deferred")
-        assert reason in ("timeout", "robots_unreachable")
+        assert outcome(urls[0], replace(config, timeout_s=1.5, retries=2))[1] in ("timeout", "robots_unreachable")
+    assert 1 <= len(asked) <= 5  # of 24 documents, 0.4 s each
 
 
 def test_caps_on_bytes_as_sent_and_as_inflated(site, config):
