@@ -48,5 +48,4 @@ def test_no_socket_listens_outside_of_loopback(local_ray, tmp_path):
     found = json.loads(seen.read_text())
     names = " ".join(name for name, _ in found)
     assert "gcs_server" in names and "raylet" in names and len(found) > 5
-    print(found)
     assert not [(name, ip) for name, ip in found if not ipaddress.ip_address(ip.removeprefix("::ffff:")).is_loopback]
