@@ -23,6 +23,7 @@ from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch
 from cluster import env
 
 _FILE = "ranks"
+_REMOVAL_S = 2.0
 
 
 @dataclass
@@ -63,8 +64,9 @@ class _Backend(_TorchBackend):
     def on_shutdown(self, worker_group: BaseWorkerGroup, backend_config: BackendConfig) -> None:
         super().on_shutdown(worker_group, backend_config)
         if getattr(self, "_folder", None) is not None:
-            with contextlib.suppress(ray.exceptions.RayError):  # the rank is dead
-                worker_group.execute_single(0, shutil.rmtree, self._folder, ignore_errors=True)
+            removals: list[Any] = worker_group.execute_async(shutil.rmtree, self._folder, ignore_errors=True)
+            with contextlib.suppress(ray.exceptions.RayError):  # one rank is enough; others may be dead, or stuck
+                ray.get(removals, timeout=_REMOVAL_S)
 
 
 def _node() -> str:
