@@ -8,12 +8,12 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-Scope = Literal["node", "driver", "local", "train", "elastic", "worker", "cpu_worker", "chaos"]
+Scope = Literal["node", "driver", "local", "train", "elastic", "worker", "cpu_worker", "lone_node", "chaos"]
 """Who needs it.
 
 `node`: Ray, where it is started on a node of a cluster. `driver`: every job, before it imports Ray. `local`: a job that
 starts Ray on its own machine. `train`: the driver of a training run; `elastic`: of one whose number of workers changes.
-`worker`: a process that trains; `cpu_worker`: one without a GPU. `chaos`: a rig that starts a small cluster to harm it.
+`worker`: a process that trains; `cpu_worker`: one without a GPU; `lone_node`: one whose group is all on its node. `chaos`: a rig that starts a small cluster to harm it.
 """
 
 
@@ -50,6 +50,13 @@ TABLE = (
     ),
     Variable("RAY_AUTH_TOKEN_PATH", None, ("node",), "A file of mode 0600 with the token of the cluster."),
     Variable(
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
+        "0",
+        ("local", "chaos"),
+        "The address of the only machine is then 127.0.0.1, and nothing of Ray's listens elsewhere; Linux too reads it.",
+        True,
+    ),
+    Variable(
         "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S",
         "3",
         ("node", "local"),
@@ -67,6 +74,10 @@ TABLE = (
     ),
     Variable("DS_ACCELERATOR", "cpu", ("cpu_worker",), "DeepSpeed reads at import where to compute.", True),
     Variable("LOCAL_RANK", "0", ("worker",), "Which GPU of its node; Ray Train sets it."),
+    Variable(
+        "GLOO_SOCKET_IFNAME", None, ("lone_node",), "The loopback: else gloo listens where the host's name leads."
+    ),
+    Variable("NCCL_SOCKET_IFNAME", None, ("lone_node",), "The loopback: else NCCL listens on a network card."),
     Variable("LOCAL_SIZE", None, ("worker",), "Else DeepSpeed asks numactl, which may not be there."),
     Variable("AWS_ENDPOINT_URL", None, ("node",), "An S3 that is not Amazon's."),
     Variable("AWS_ACCESS_KEY_ID", None, ("node",), "For the storage, unless the node has a role; never in a config."),

@@ -7,6 +7,7 @@ import resource
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,12 @@ from pipeline.log import reason_of
 _ADDRESS_SPACE = 4 << 30  # with 3 GiB the built-in example of jobs.chaos cannot start its threads, with 3.8 GiB it can
 _LOG_SPACE = 64 << 20  # where it cannot write them, its workers die and are started again for ever
 _MEND_ADDRESS = "name a cluster that runs with --ray.address or RAY_ADDRESS, or none to start Ray here"
-_MEND_HERE = "it needs 2 GB of memory, and room in /dev/shm and in /tmp/ray; run with --verbose to see all that it says"
+_MEND_HERE = (
+    "it needs 2 GB of memory, and room in /dev/shm and in /tmp, or where RAY_TMPDIR leads; run with --verbose to see "
+    "all that it says"
+)
+_LONGEST_FOLDER = 42
+"""Bytes: below it Ray makes sockets, whose paths Linux limits to 107."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +42,8 @@ class RayConfig:
 
 @contextlib.contextmanager
 def ray_session(config: RayConfig, *, verbose: bool, min_cpus: int = 1) -> Iterator[None]:
-    """Connect to the cluster that was named, or start Ray here, reachable from this machine only and by a token of its
-    own."""
+    """Connect to the cluster that was named, or start Ray here: it listens on loopback alone, asks for a token of its
+    own, and keeps its files in a folder of this user alone."""
     env.apply("driver")
     with signals.resting():
         _start(config, verbose=verbose, min_cpus=min_cpus)
@@ -74,7 +80,7 @@ def _start(config: RayConfig, *, verbose: bool, min_cpus: int) -> None:
                 address="local",
                 num_cpus=max(config.cpus or os.cpu_count() or 1, min_cpus),
                 include_dashboard=False,
-                _node_ip_address="127.0.0.1",
+                _temp_dir=_own_folder(),
                 object_store_memory=config.object_store_mb << 20,
             )
     except Exception as error:
@@ -85,6 +91,26 @@ def _start(config: RayConfig, *, verbose: bool, min_cpus: int) -> None:
         ) from error
 
 
+def _temporary() -> str:
+    return os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+
+
+def _own_folder() -> str:
+    """A folder for Ray's sessions within one of this user alone, since Ray lets everybody write to it; ValueError if
+    that is another's."""
+    folder = f"{_temporary().rstrip('/')}/ray-{os.getuid()}"
+    if len(os.fsencode(f"{folder}/ray")) > _LONGEST_FOLDER:
+        raise ValueError(f"Ray makes sockets in {folder}, a path too long for them; set RAY_TMPDIR to a shorter one")
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        status = os.lstat(folder)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            raise ValueError(f"{folder} is not a folder of yours; set RAY_TMPDIR to another place") from None
+        os.chmod(folder, 0o700)
+    return f"{folder}/ray"
+
+
 def _check(address: str | None) -> None:
     """ValueError for what Ray would answer with minutes of waiting, or with the end of this process."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
@@ -93,8 +119,7 @@ def _check(address: str | None) -> None:
             f"Ray needs {_ADDRESS_SPACE >> 30} GiB of address space or more, and here {limit / 2**30:.1f} GiB are "
             "allowed; raise that with `ulimit -v unlimited`"
         )
-    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    folder = f"{folder}/ray" if os.path.isdir(f"{folder}/ray") else folder
+    folder = _temporary()
     if not address and shutil.disk_usage(folder).free < _LOG_SPACE:
         raise ValueError(
             f"Ray keeps its logs under {folder}, where less than {_LOG_SPACE >> 20} MiB are free; make room, or set "

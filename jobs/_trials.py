@@ -8,7 +8,18 @@ from typing import TypeVar
 from jobs import _example
 from jobs._main import run
 from jobs._ray import RayConfig, ray_session
-from pipeline.bench import disk_full, flaky, overhead, politeness, report, resume, signals, two_drivers, workers
+from pipeline.bench import (
+    consent,
+    disk_full,
+    flaky,
+    overhead,
+    politeness,
+    report,
+    resume,
+    signals,
+    two_drivers,
+    workers,
+)
 from pipeline.bench.config import Ddp, Loader, Recovery
 from pipeline.bench.report import Bench, Line
 from pipeline.config import fail
@@ -72,6 +83,7 @@ TRIALS = {
         workers.Workers, lambda config: workers.measure(config, _example.command(pause_s=0.05, cpus="{cpus}"))
     ),
     "politeness": _trial(politeness.Politeness, politeness.measure),
+    "consent": _trial(consent.Consent, consent.measure),
     "signals": _trial(signals.Signals, _signals),
 }
 

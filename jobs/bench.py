@@ -11,6 +11,7 @@
     python -m jobs.bench two_drivers    # a second driver on one run
     python -m jobs.bench workers        # the same bytes from 1, 2 and 4 workers
     python -m jobs.bench politeness     # one host asked by 1, 4 and 16 processes
+    python -m jobs.bench consent        # what publishers say, in every spelling; beside it what --peers PYTHON reads
     python -m jobs.bench signals        # SIGTERM and SIGINT at random moments of the example, or of a --command
 
 `--out FILE.json` or `FILE.md` keeps the result. train_step runs where there is only torch, so its options are read by

@@ -19,6 +19,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["RAY_AUTH_MODE"] = "disabled"  # explicit: a token left behind by another session must not matter
 os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # as in `cluster.env`: Ray listens on loopback
 # Of torch, in every process: threads that wait for each other on cores that others use too burn four times the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
@@ -76,7 +77,6 @@ def local_ray() -> Iterator[None]:
             num_cpus=2,
             include_dashboard=False,
             object_store_memory=200 << 20,
-            _node_ip_address="127.0.0.1",
             log_to_driver=False,
             logging_level="ERROR",
         )

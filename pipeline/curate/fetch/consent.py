@@ -1,11 +1,11 @@
 """What publishers said about machines taking their work, for a whole origin, for one answer, and for one page.
 
-Pure functions on what a server sent; the fetcher asks them before it reads a body. Signals follow RFC 9309
-(robots.txt), `Content-Usage` (draft-ietf-aipref-attach, -vocab) and `Content-Signal` (contentsignals.org) as lines of
-robots.txt and as headers, the TDM Reservation Protocol (W3C community group, 2024) as file, header and meta tag, ai.txt
-(Spawning), and the robots meta and header vocabulary that search engines document plus `noai`, `noimageai` and `noml`.
-A signal that names another crawler does not concern us. In doubt a signal counts: what two lines say differently is
-refused.
+Pure functions on what a server sent; the fetcher asks them before it reads a body. Signals follow `Content-Usage`
+(draft-ietf-aipref-attach, -vocab) and `Content-Signal` (contentsignals.org) as lines of robots.txt (`robots`) and as
+headers, the TDM Reservation Protocol (W3C community group, 2024) as file, header and meta tag, ai.txt (Spawning), and
+the robots meta and header vocabulary that search engines document plus `noai`, `noimageai` and `noml`. A signal that
+names another crawler does not concern us. In doubt a signal counts: what two lines say differently is refused.
+`docs/consent.md` holds the cases, each with its source.
 """
 
 import json
@@ -19,20 +19,17 @@ from urllib.parse import unquote, urlsplit
 
 from protego import Protego
 
+from pipeline.curate.fetch.address import canonical
+from pipeline.curate.fetch.robots import AGENT, USAGES, Line, our_lines, rules
+
 T = TypeVar("T")
-
-AGENT = "triptych"
-"""The product token that publishers address us by, in robots.txt and in `X-Robots-Tag`."""
-
-DOCUMENT_MAX_BYTES = 512 * 1024
-"""RFC 9309, 2.5: at least 500 KiB of a robots.txt must be read; what follows may be ignored."""
 
 _OPT_OUT = {"noai": "noai", "noimageai": "noimageai", "noml": "noml", "none": "robots_tag_none"}
 # Directives that take a value after a colon; every other `word:` starts the scope of a user agent.
 _VALUED = re.compile(r"unavailable_after|max-[a-z-]+")
 _AGENT_TOKEN = re.compile(r"\*|[a-z_][a-z0-9_./-]*\*?")
-_FIELD = re.compile(r"\s*([A-Za-z][A-Za-z -]*?)\s*:\s*(.*)")
-_USER_AGENT = ("user-agent", "useragent", "user agent")
+# A member of a structured dictionary (RFC 9651, 3.2): a comma within a string ends none, an open string is the rest.
+_MEMBER = re.compile(r"""(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|\\?$))+""", re.DOTALL)
 # What we do, from the narrowest name to the widest that holds for it where no narrower one is said
 # (draft-ietf-aipref-vocab: training generative models is training, and training is automated use).
 _OUR_USES = ("train-genai", "genai", "train-ai", "ai", "tdm", "bots", "all")
@@ -40,10 +37,11 @@ _OUR_USES = ("train-genai", "genai", "train-ai", "ai", "tdm", "bots", "all")
 
 @dataclass(frozen=True)
 class _Usage:
-    """One `Content-Usage` or `Content-Signal` line: the paths it is about, and the code of its refusal, if any."""
+    """One `Content-Usage` or `Content-Signal` line: the paths it is about, the code of its refusal, if it refuses."""
 
     pattern: str
-    reason: str | None
+    code: str
+    is_refusal: bool
 
 
 @dataclass(frozen=True)
@@ -57,78 +55,70 @@ class Origin:
 
     def reason(self, url: str) -> str | None:
         """`robots_disallowed`, `content_usage`, `content_signal` or `ai_txt_disallowed` if we may not have this URL."""
-        if self.robots is not None and not self.robots.can_fetch(url, AGENT):
-            return "robots_disallowed"
-        if self.ai_txt is not None and not self.ai_txt.can_fetch(url, AGENT):
-            return "ai_txt_disallowed"
-        closest = _closest([(line.pattern, line) for line in self.usage], url)
-        return next((line.reason for line in closest if line.reason is not None), None)
+        for one in _spellings(url):
+            if self.robots is not None and not self.robots.can_fetch(one, AGENT):
+                return "robots_disallowed"
+            # ai.txt is about types of media, whose endings are written in either case.
+            if self.ai_txt is not None and not all(
+                self.ai_txt.can_fetch(any_case, AGENT) for any_case in (one, one.lower())
+            ):
+                return "ai_txt_disallowed"
+            for code in ("content_usage", "content_signal"):
+                closest = _closest([(line.pattern, line.is_refusal) for line in self.usage if line.code == code], one)
+                if any(closest):
+                    return code
+        return None
 
     def is_reserved(self, url: str) -> bool:
-        """True if tdmrep.json reserves this URL, which a header of the answer may overrule."""
-        return any(_closest(self.tdm, url))
+        """True if tdmrep.json reserves this URL, which a header of the answer may overrule.
+
+        The protocol takes the first rule that matches, and refers to robots.txt, which takes the longest: either one.
+        """
+        for one in _spellings(url):
+            path = _path(one)
+            first = [is_reserved for pattern, is_reserved in self.tdm if _matches(unquote(pattern), path)][:1]
+            if any(first) or any(_closest(self.tdm, one)):
+                return True
+        return False
 
     @property
     def crawl_delay_s(self) -> float:
-        """Seconds between two requests that robots.txt asks for; 0 if it does not, or asks for what is no time."""
-        delay = self.robots.crawl_delay(AGENT) if self.robots is not None else None
-        return float(delay) if delay is not None and 0 < delay < float("inf") else 0.0
+        """Seconds between two requests that robots.txt asks for, by delay or by rate; 0 if it does not."""
+        if self.robots is None:
+            return 0.0
+        rate = self.robots.request_rate(AGENT)
+        return max(self.robots.crawl_delay(AGENT) or 0.0, rate.seconds / rate.requests if rate else 0.0)
+
+
+def _spellings(url: str) -> set[str]:
+    """The URL as it is asked for, and as a server may resolve it (RFC 3986, 5.2.4): `/open/../closed` is `/closed`."""
+    return {url, canonical(url)}
 
 
 def origin_of(robots: bytes | None, ai_txt: bytes | None = None, tdmrep: bytes | None = None) -> Origin:
     """What three documents say, each None where there is none; bytes that are not UTF-8 spoil only their own lines."""
-    lines = _rules(robots)
+    ours = None if robots is None else our_lines(robots)
     return Origin(
-        robots=None if robots is None else Protego.parse("\n".join(lines)),
-        usage=tuple(_usages(lines)),
+        robots=None if ours is None else rules(ours),
+        usage=tuple(_usages(ours or ())),
         ai_txt=_ai_txt(ai_txt),
         tdm=tuple(_reservations(tdmrep)),
     )
 
 
-def _rules(body: bytes | None) -> list[str]:
-    """Lines of a robots.txt without comments, every agent that is not us by one name: RFC 9309, 2.2.1 compares whole
-    product tokens, without the version that may follow."""
-    lines = []
-    for line in re.split(r"\r\n|\r|\n", (body or b"")[:DOCUMENT_MAX_BYTES].decode("utf-8-sig", "replace")):
-        field = _FIELD.fullmatch(line.partition("#")[0].strip())
-        if field and field[1].lower() in _USER_AGENT:
-            token = re.match(r"\*|[A-Za-z_-]*", field[2])
-            name = token[0].lower() if token else ""
-            line = f"User-agent: {name if name in (AGENT, '*') else 'not-us'}"
-        lines.append(line)
-    return lines
-
-
-def _usages(lines: Iterable[str]) -> Iterator[_Usage]:
-    """Usage lines of the groups that are ours: those that name us, or those for all if none does; and of no group."""
-    by_agent: dict[str, list[_Usage]] = {"": []}
-    agents = [""]
-    in_header = False
-    for line in lines:
-        field = _FIELD.fullmatch(line.partition("#")[0].strip())
-        if field is None:
-            continue
-        name, value = field[1].lower(), field[2].strip()
-        if name in _USER_AGENT:
-            agents = [*agents, value] if in_header else [value]
-            in_header = True
-            by_agent.setdefault(value, [])
-            continue
-        in_header = in_header and name == "sitemap"
-        if name in ("content-usage", "content-signal"):
-            path, _, preferences = value.partition(" ") if value.startswith("/") else ("/", "", value)
-            reason = name.replace("-", "_") if refuses(preferences) else None
-            for agent in agents:
-                by_agent[agent].append(_Usage(path, reason))
-    yield from by_agent[""]
-    yield from by_agent.get(AGENT, by_agent.get("*", []))
+def _usages(lines: Iterable[Line]) -> Iterator[_Usage]:
+    """(draft-ietf-aipref-attach, 3.3: a path, if there is one, begins with `/` and ends with the first blank)"""
+    for name, value in lines:
+        if name in USAGES:
+            path, preferences = (*value.split(None, 1), "")[:2] if value.startswith("/") else ("/", value)
+            code = name.replace("-", "_")
+            yield _Usage(path, code, refuses(preferences))
 
 
 def refuses(preferences: str) -> bool:
     """True if a `Content-Usage` or `Content-Signal` value does not want what we do; of two words the stricter holds."""
     said: dict[str, bool] = {}
-    for piece in preferences.lower().split(","):
+    for piece in _MEMBER.findall(preferences.lower()):
         name, equals, value = piece.partition(";")[0].partition("=")
         answer = value.strip().strip('"')
         if equals and answer in ("n", "no", "y", "yes", "?0", "?1"):
@@ -142,8 +132,9 @@ def _ai_txt(body: bytes | None) -> Protego | None:
     """Rules of an ai.txt; None for a page that stands in for one. Its paths may begin with a `*` alone."""
     if body is None or body.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
         return None
-    lines = [re.sub(r"(?i)^(\s*(?:dis)?allow\s*:\s*)(?=\*|\w)", r"\1/*", line) for line in _rules(body)]
-    return Protego.parse("\n".join(re.sub(r"/\*\*", "/*", line) for line in lines))
+    return rules(
+        (name, value if value[:1] in ("/", "") else f"/*{value.lstrip('*')}") for name, value in our_lines(body)
+    )
 
 
 def _reservations(body: bytes | None) -> Iterator[tuple[str, bool]]:
@@ -159,11 +150,15 @@ def _reservations(body: bytes | None) -> Iterator[tuple[str, bool]]:
 
 def _closest(rules: "Iterable[tuple[str, T]]", url: str) -> "list[T]":
     """What the longest patterns that match the path say, as RFC 9309, 2.2.2 chooses among rules."""
-    parts = urlsplit(url)
-    path = unquote(parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    path = _path(url)
     matching = [(len(pattern), said) for pattern, said in rules if _matches(unquote(pattern), path)]
     longest = max((length for length, _ in matching), default=0)
     return [said for length, said in matching if length == longest]
+
+
+def _path(url: str) -> str:
+    parts = urlsplit(url)
+    return unquote(parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _matches(pattern: str, path: str) -> bool:
@@ -205,7 +200,7 @@ def meta_reason(tags: Iterable[tuple[str, str]]) -> str | None:
     """The same for a page's `<meta name= content=>` pairs: name `robots` or ours, or `tdm-reservation`."""
     for name, content in tags:
         name = name.strip().lower()
-        if name in ("robots", AGENT):
+        if name in ("robots", "x-robots-tag", AGENT):
             reason = _tag_reason(content)
             if reason is not None:
                 return reason
@@ -223,7 +218,7 @@ def _tag_reason(value: str) -> str | None:
     directives are mistaken for an agent, so they hide nothing that follows.
     """
     ours = True
-    pieces = value.lower().split(",")
+    pieces = re.split("[,;]", value.lower())
     for number, piece in enumerate(pieces):
         piece = piece.strip()
         head, colon, rest = piece.partition(":")
@@ -231,8 +226,9 @@ def _tag_reason(value: str) -> str | None:
         if colon and not _VALUED.fullmatch(head) and _AGENT_TOKEN.fullmatch(head):
             ours = head in ("*", AGENT) or head.startswith(f"{AGENT}/")
             piece = rest.strip()
-        if ours and piece in _OPT_OUT:
-            return _OPT_OUT[piece]
+        words = piece.split() if ":" not in piece else ()
+        if ours and (said := next((_OPT_OUT[word] for word in words if word in _OPT_OUT), None)):
+            return said
         if ours and piece.startswith("unavailable_after"):
             date = piece.partition(":")[2].strip()
             # A weekday before the date brings a comma of its own.
@@ -242,11 +238,12 @@ def _tag_reason(value: str) -> str | None:
 
 
 def _is_past(text: str) -> bool:
-    """True for a date (RFC 822, RFC 850 or ISO 8601) that lies behind us; False for what is none."""
-    for parse in (parsedate_to_datetime, datetime.fromisoformat):
-        try:
-            when = parse(text.strip().upper())
-        except (ValueError, TypeError, OverflowError, IndexError):
-            continue
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)) < datetime.now(UTC)
+    """True for a date (RFC 822, RFC 850 or ISO 8601), with a time or without, behind us; False for no date."""
+    for date in (text.strip().upper(), f"{text.strip().upper()} 00:00:00"):
+        for parse in (parsedate_to_datetime, datetime.fromisoformat):
+            try:
+                when = parse(date)
+            except (ValueError, TypeError, OverflowError, IndexError):
+                continue
+            return (when if when.tzinfo else when.replace(tzinfo=UTC)) < datetime.now(UTC)
     return False

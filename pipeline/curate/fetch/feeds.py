@@ -2,12 +2,11 @@
 
 XML is read by defusedxml, which refuses entity bombs and external entities, and whose tree keeps every
 `podcast:transcript` of an item; what is not well-formed is mended first (`mend`), and so held to the same tests. What
-cannot be mended goes to feedparser, which forgives; it keeps only the last transcript of an item, and any block in such
-a feed is taken to be for all of it. Namespace: https://podcastindex.org/namespace/1.0.
+cannot be mended goes to feedparser, which forgives; it keeps only the last transcript of an item, and a block in such a
+feed whose item cannot be told is for all of it. Namespace: https://podcastindex.org/namespace/1.0.
 """
 
 import io
-import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, ParseError
 
@@ -16,8 +15,8 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from pipeline.curate.fetch.address import shown
-from pipeline.curate.fetch.consent import AGENT
-from pipeline.curate.fetch.mend import mended
+from pipeline.curate.fetch.blocks import Block, blocks_of, is_blocked
+from pipeline.curate.fetch.mend import mended, text_of
 from pipeline.curate.fetch.rows import declared_bytes, input_row
 from pipeline.curate.stage import Leave, Row, left
 from pipeline.log import clean
@@ -32,7 +31,6 @@ TYPES = {
     "application/json": "json",
 }
 _ORDER = ("vtt", "srt", "json")
-_BLOCK = re.compile(rb"<[\w-]+:block\b[^>]*>\s*(?:<!\[CDATA\[)?\s*(?:yes|true)\b", re.IGNORECASE)
 
 
 def read_feed(body: bytes, url: str) -> list[Row]:
@@ -66,6 +64,8 @@ def _episodes(root: Element, url: str) -> Iterator[Row]:
         )
     channel = next((node for node in root if _name(node) == "channel"), root)
     language = _text(channel, "language") or root.get("{http://www.w3.org/XML/1998/namespace}lang")
+    is_all_blocked = is_blocked(_blocks(root)) or is_blocked(_blocks(channel))
+    license, rights = _license(channel), _rights(channel)
     for item in (node for node in root.iter() if _name(node) in ("item", "entry")):
         media = _enclosure(item)
         if media is None:
@@ -80,9 +80,9 @@ def _episodes(root: Element, url: str) -> Iterator[Row]:
             url,
             language=_text(item, "language") or language,
             transcripts=transcripts,
-            license=_text(item, "license") or _text(channel, "license"),
+            license=_license(item) or license or _rights(item) or rights,
             page_url=_link(item),
-            blocked=_blocked(channel) or _blocked(item),
+            blocked=is_all_blocked or is_blocked(_blocks(item)),
         )
 
 
@@ -92,9 +92,11 @@ def _forgiven(body: bytes, url: str) -> Iterator[Row]:
         problem = redacted_text(str(feed.get("bozo_exception", "no feed")))
         raise Leave("failed", "feed_unreadable", detail=clean(f"{shown(url)}: {problem}"))
     channel = feed.feed
-    # feedparser keeps neither whom a block is for nor where it stood: in doubt it is for us, and for all of the feed.
-    is_blocked = _BLOCK.search(body) is not None
-    for entry in feed.entries:
+    # feedparser keeps neither whom a block is for nor where it stood.
+    of_all, of_items = blocks_of(text_of(body))
+    is_told = len(of_items) == len(feed.entries)  # which item a block is of; else it is for all of the feed
+    is_all_blocked = is_blocked(of_all) or (not is_told and any(map(is_blocked, of_items)))
+    for place, entry in enumerate(feed.entries):
         enclosures = [link for link in entry.get("enclosures", []) if link.get("href")]
         if not enclosures:
             continue
@@ -106,9 +108,12 @@ def _forgiven(body: bytes, url: str) -> Iterator[Row]:
             url,
             language=entry.get("language") or channel.get("language"),
             transcripts=[tuple(last.get(name, "") for name in ("url", "type", "language"))] if has_transcript else [],
-            license=_plain(entry.get("podcast_license")) or _plain(channel.get("podcast_license")),
+            license=next(
+                filter(None, (read(of) for read in (_forgiven_license, _forgiven_rights) for of in (entry, channel))),
+                None,
+            ),
             page_url=entry.get("link"),
-            blocked=is_blocked,
+            blocked=is_all_blocked or (is_told and is_blocked(of_items[place])),
         )
 
 
@@ -159,13 +164,34 @@ def choose_transcript(transcripts: list[tuple[str, str, str]], language: str | N
     return (min(ranked)[3], min(ranked)[4]) if ranked else (None, None)
 
 
-def _blocked(node: Element) -> bool:
-    """`<itunes:block>yes`, or `<podcast:block>yes` for everybody (no id) or for us."""
-    return any(
-        _yes(child.text)
-        for child in node
-        if _name(child) == "block" and child.get("id", AGENT).strip().lower() == AGENT
-    )
+def _blocks(node: Element) -> list[Block]:
+    return [Block(id=child.get("id"), value=child.text or "") for child in node if _name(child) == "block"]
+
+
+def _license(node: Element) -> str | None:
+    """A licence by name or address, in whatever vocabulary."""
+    for child in node:
+        is_link = _name(child) == "link" and child.get("rel", "").lower() == "license"
+        if is_link or _name(child) == "license":
+            addresses = (value for key, value in child.items() if key.rpartition("}")[2] in ("url", "href", "resource"))
+            found = "" if is_link else (child.text or "").strip()
+            if found := found or next(addresses, "").strip():
+                return found
+    return None
+
+
+def _rights(node: Element) -> str | None:
+    """What is said of copyright, where no licence is named."""
+    return _text(node, "copyright") or _text(node, "rights")
+
+
+def _forgiven_rights(entry: feedparser.FeedParserDict) -> str | None:
+    return _plain(entry.get("rights"))
+
+
+def _forgiven_license(entry: feedparser.FeedParserDict) -> str | None:
+    links = (link.get("href") for link in entry.get("links", []) if link.get("rel") == "license")
+    return _plain(entry.get("podcast_license")) or _plain(next(links, None))
 
 
 def _enclosure(item: Element) -> tuple[str, str | None] | None:
@@ -196,7 +222,3 @@ def _text(node: Element, name: str) -> str | None:
 
 def _plain(value: object) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
-
-
-def _yes(value: str | None) -> bool:
-    return (value or "").strip().lower() in ("yes", "true")

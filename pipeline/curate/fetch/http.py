@@ -30,6 +30,7 @@ from pipeline.curate.fetch.address import as_written, check_address, networks
 from pipeline.curate.fetch.consent import Origin
 from pipeline.curate.fetch.keeper import Confirm, Document, Grant, Outcome, Pause, Publish, Reading, Turn
 from pipeline.curate.fetch.response import HttpLeave, Response, is_whole, read_body, retry_after_s
+from pipeline.curate.fetch.robots import AGENT, DOCUMENT_MAX_BYTES
 from pipeline.curate.stage import Leave, State
 from pipeline.ranges import check_range
 
@@ -70,9 +71,9 @@ class FetchConfig:
         check_range(self, "timeout_s", "max_bytes", "concurrency", above=0)
         check_range(self, "max_redirects", "retries", "backoff_s", "max_wait_s", low=0)
         check_range(self, "per_host_interval_s", "robots_ttl_s", low=0)
-        if consent.AGENT not in self.user_agent.lower():
+        if AGENT not in self.user_agent.lower():
             raise ValueError(
-                f"user_agent is {self.user_agent!r}; let it contain {consent.AGENT!r}, the name that robots.txt files "
+                f"user_agent is {self.user_agent!r}; let it contain {AGENT!r}, the name that robots.txt files "
                 "address us by"
             )
 
@@ -207,16 +208,17 @@ class Client:
 
     async def _exchange(self, url: str, max_bytes: int, origin: Origin | None) -> Response | str:
         async with self._session.get(_target(url), allow_redirects=False) as answer:
-            if answer.status in _REDIRECTS and "Location" in answer.headers:
-                return as_written(answer.headers["Location"], base=url)
-            if not is_whole(answer, may_be_empty=origin is None):
+            is_redirect = answer.status in _REDIRECTS and "Location" in answer.headers
+            if not is_redirect and not is_whole(answer, may_be_empty=origin is None):
                 raise self._status(url, answer)
-            if origin is not None:
+            if origin is not None:  # of a redirect too: where it leads may know nothing of who published it
                 is_reserved = origin.is_reserved(url)
                 reason = consent.header_reason(answer.headers.items(), is_reserved)
                 if reason is not None:
                     problem = "by tdmrep.json or a response header" if is_reserved else "by response header"
                     raise HttpLeave("dropped", reason, url, problem, http_status=answer.status)
+            if is_redirect:
+                return as_written(answer.headers["Location"], base=url)
             body = await read_body(url, answer, max_bytes, cut=origin is None)
             return Response(url=url, status=answer.status, headers=answer.headers, body=body)
 
@@ -320,7 +322,7 @@ class Client:
         """RFC 9309, 2.3.1: a body; null where there is none (4xx); a reason where it cannot be had (5xx, network)."""
         kept_s = self.config.robots_ttl_s
         try:
-            response = await self._get(url, clock, consent.DOCUMENT_MAX_BYTES, is_robots=True)
+            response = await self._get(url, clock, DOCUMENT_MAX_BYTES, is_robots=True)
             return json.dumps({"body": base64.b64encode(response.body).decode()}), kept_s
         except HttpLeave as leave:
             status = leave.http_status or 0

@@ -9,7 +9,7 @@ import re
 
 from pipeline.curate.fetch.charset import decode
 
-_CDATA = re.compile(r"(<!\[CDATA\[.*?\]\]>)", re.DOTALL)
+_CDATA = re.compile(r"(<!\[CDATA\[.*?(?:\]\]>|\Z))", re.DOTALL)  # one left open is the rest: time stays linear
 _DECLARATION = re.compile(r"\A\s*<\?xml[^>]*\?>")
 _DECLARED_CHARSET = re.compile(rb"""<\?xml[^>]*\bencoding\s*=\s*["']([\w.:-]+)""")
 _NO_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -21,12 +21,16 @@ _ROOT = re.compile(r"<[A-Za-z_][\w.:-]*")
 
 def mended(body: bytes) -> str:
     """The text of an XML document, without its declaration; well-formed where the module's mending is enough."""
-    named = _DECLARED_CHARSET.search(body[:1024])
-    text = decode(body, named[1].decode() if named else None)
-    text = _DECLARATION.sub("", _NO_CHARACTER.sub("", text)).lstrip()
+    text = _DECLARATION.sub("", _NO_CHARACTER.sub("", text_of(body))).lstrip()
     pieces = _CDATA.split(text)  # every second one is CDATA, in which `&` is a character like others
     pieces[::2] = [_REFERENCE.sub(_reference, piece) for piece in pieces[::2]]
     return _declared("".join(pieces))
+
+
+def text_of(body: bytes) -> str:
+    """The text of an XML document, in the encoding that it declares."""
+    named = _DECLARED_CHARSET.search(body[:1024])
+    return decode(body, named[1].decode() if named else None)
 
 
 def _reference(match: re.Match[str]) -> str:

@@ -22,7 +22,6 @@ from typing import Generic, TypeVar, cast
 
 import ray
 import torch
-from ray.train.torch import TorchConfig
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
@@ -36,6 +35,7 @@ from pipeline.train import ranks
 from pipeline.train.launch import mailbox as mailboxes
 from pipeline.train.launch.config import ClusterConfig
 from pipeline.train.launch.mailbox import POLL_S, MailboxHandle, save_now
+from pipeline.train.launch.rendezvous import Rendezvous
 from pipeline.train.launch.watchdog import Watchdog
 from pipeline.train.launch.worker import OnTerminate, RaySupervisor, WarningsToDriver
 from pipeline.train.loop import Supervisor
@@ -180,7 +180,7 @@ def _trainer(task: _Task[C], cluster: ClusterConfig) -> TorchTrainer:
             use_gpu=cluster.use_gpu,
             resources_per_worker={"CPU": cluster.cpus_per_worker, "GPU": int(cluster.use_gpu)},
         ),
-        torch_config=TorchConfig(timeout_s=math.ceil(cluster.timeout_s)),
+        torch_config=Rendezvous(timeout_s=math.ceil(cluster.timeout_s)),
         run_config=RunConfig(
             name=task.name,
             storage_path=f"{store.local_path if store.is_local else store.url.rstrip('/')}/ray",

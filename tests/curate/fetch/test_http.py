@@ -2,9 +2,12 @@
 
 import asyncio
 import gzip
+import threading
 import time
 import zlib
+from contextlib import ExitStack
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from aiohttp import web
@@ -136,6 +139,36 @@ def test_the_deadline_covers_all_attempts_and_hops(site, config):
         assert time.monotonic() - began > 0.8
         assert 1 <= site.hits["/a"] <= 3, "each redirect takes a third of the time"
         site.hits.clear()
+
+
+def test_the_deadline_covers_the_rules_of_every_fresh_origin(config):
+    """Each hop leads to an origin that takes its time over robots.txt; the input's time is one all the same."""
+    urls: list[str] = []
+    asked: list[str] = []
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path != "/a":
+                asked.append(self.path)
+                time.sleep(0.4)
+                self.send_error(404)
+                return
+            number = urls.index(f"http://127.0.0.1:{self.server.server_port}/a")
+            self.send_response(302)
+            self.send_header("Location", urls[number + 1] if number + 1 < len(urls) else "/end")
+            self.end_headers()
+
+        def log_message(self, *_):
+            return
+
+    with ExitStack() as servers:
+        for _ in range(8):
+            server = servers.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Slow))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            servers.callback(server.shutdown)
+            urls.append(f"http://127.0.0.1:{server.server_port}/a")
+        assert outcome(urls[0], replace(config, timeout_s=1.5, retries=2))[1] in ("timeout", "robots_unreachable")
+    assert 1 <= len(asked) <= 5  # of 24 documents, 0.4 s each
 
 
 def test_caps_on_bytes_as_sent_and_as_inflated(site, config):
