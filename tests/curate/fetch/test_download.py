@@ -12,6 +12,8 @@ from pipeline.curate.stage import Leave
 from pipeline.curate.work import apply, start, to_table
 from pipeline.records import CLIP, IMAGE, INPUT
 
+VTT = "WEBVTT\n\n00:01.000 --> 00:02.000\né\n"
+
 
 def pictures(site, *names: str) -> list[dict]:
     found = [input_row(name, base=site.url, source="s", text="x") for name in names]
@@ -64,12 +66,12 @@ def test_a_batch_is_fetched_concurrently(site, config):
 
 
 def test_an_episode_with_its_transcript(site, config):
-    site.pages |= {"/a.mp3": b"sound", "/a.vtt": {"text": "WEBVTT\n\né", "content_type": "text/vtt"}}
+    site.pages |= {"/a.mp3": b"sound", "/a.vtt": {"text": VTT, "content_type": "text/vtt"}}
     (row,) = FetchEpisode(config=config).batch([episode(site)])
     assert (row["state"], row["audio"], row["transcript"], row["transcript_type"]) == (
         None,
         b"sound",
-        "WEBVTT\n\né",
+        VTT,
         "text/vtt",
     )
     assert row["sha256"] == hashlib.sha256(b"sound").hexdigest() and row["size_bytes"] == 5
@@ -79,7 +81,7 @@ def test_an_episode_with_its_transcript(site, config):
 def test_episodes_that_leave(site, config):
     site.pages |= {
         "/a.mp3": b"sound",
-        "/a.vtt": "WEBVTT",
+        "/a.vtt": VTT,
         "/odd.vtt": b"\x81\xff\x00",
         "/huge.vtt": bytes(9 * 2**20),
         "/robots.txt": "User-agent: *\nDisallow: /no.vtt\n",
@@ -95,11 +97,11 @@ def test_episodes_that_leave(site, config):
     out = FetchEpisode(config=config).batch([row for row, _, _ in cases])
     assert [(row["state"], row["reason"]) for row in out] == [(state, reason) for _, state, reason in cases]
     assert not site.hits["/a.mp3"], "audio is fetched only when there is a transcript"
-    assert out[-1]["transcript"] == "WEBVTT"
+    assert out[-1]["transcript"] == VTT
 
 
 def test_a_url_that_was_cut_is_not_asked_for(site, config):
-    site.pages |= {"/a.png": b"A", "/a.mp3": b"sound", "/a.vtt": "WEBVTT"}
+    site.pages |= {"/a.png": b"A", "/a.mp3": b"sound", "/a.vtt": VTT}
     (picture,) = Fetch(config=config).batch(pictures(site, "/a.png?sig=REDACTED"))
     cases = [
         ("/a.mp3?token=REDACTED", "/a.vtt"),
@@ -137,7 +139,7 @@ def test_details_carry_no_secret_of_a_url_or_a_server(site, config):
 
 
 def test_audio_larger_than_the_cap(site, config):
-    site.pages |= {"/a.mp3": bytes(1001), "/a.vtt": "WEBVTT"}
+    site.pages |= {"/a.mp3": bytes(1001), "/a.vtt": VTT}
     (row,) = FetchEpisode(config=replace(config, max_bytes=1000)).batch([episode(site)])
     assert row["reason"] == "too_large"
 
@@ -151,16 +153,28 @@ def test_audio_larger_than_the_cap(site, config):
         ("né".encode("latin-1"), "text/plain; charset=ISO-8859-1", "né"),
         ("né".encode(), "text/plain; charset=latin-1", "né"),
         ("né".encode("cp1252"), 'text/plain; charset="windows-1252"', "né"),
+        ("Où est le café, s’il vous plaît ?".encode("cp1252"), "", "Où est le café, s’il vous plaît ?"),
+        ("тихий вечер у реки".encode("cp1251"), "text/plain; charset=windows-1251", "тихий вечер у реки"),
     ],
 )
 def test_text_encodings(body, header, expected):
     assert decode_text(body, {"Content-Type": header}) == expected
 
 
-def test_text_in_no_known_encoding():
+@pytest.mark.parametrize(
+    "body",
+    [
+        "тихий вечер у реки".encode("cp1251"),
+        "Zażółć gęślą jaźń, a łąka łatwo".encode("cp1250"),
+        "こんばんは".encode("cp932"),
+        bytes(range(256)),
+        b"\x89PNG\r\n\x1a\n" + bytes(64),
+    ],
+)
+def test_text_in_no_encoding_that_is_told(body):
     for header in ({}, {"Content-Type": "text/vtt; charset=made-up"}):
         with pytest.raises(Leave, match="transcript_unreadable"):
-            decode_text("né".encode("latin-1"), header)
+            decode_text(body, header)
 
 
 def test_media_types():
