@@ -16,13 +16,14 @@ from pipeline.curate.fetch.address import shown
 from pipeline.curate.fetch.charset import REPLACEMENT, codec_of, declared, decode, encoding
 from pipeline.curate.fetch.http import Client, FetchConfig
 from pipeline.curate.fetch.response import HttpLeave, Response
-from pipeline.curate.fetch.rows import without_secrets
+from pipeline.curate.fetch.rows import DETAIL_CHARS, without_secrets
 from pipeline.curate.fetch.tracks import UNTIMED, Track, from_column
 from pipeline.curate.fetch.unpack import TooLargeError, unpack
 from pipeline.curate.stage import Batch, Leave, Resources, Row, failure, left
 from pipeline.curate.text.transcripts import read_transcript
+from pipeline.log import clean
 from pipeline.media.sniff import what
-from pipeline.redact import is_redacted
+from pipeline.redact import is_redacted, redacted_text
 
 TRANSCRIPT_MAX_BYTES = 8 * 2**20
 
@@ -92,7 +93,7 @@ class FetchEpisode(Batch):
         else:
             raise _none_of(failures)
         if failures:
-            row = row | {"detail": without_secrets(_none_of(failures)).detail}
+            row = row | {"detail": clean(redacted_text(_told(failures)), DETAIL_CHARS)}
         try:
             return row | _media(await client.get(row["url"]), "audio")
         except Leave as leave:  # the transcript was had: keep it with the verdict
@@ -117,8 +118,8 @@ async def _transcript(client: Client, track: Track) -> Row:
         if kind == "text" and track.type == "txt":
             raise Leave("dropped", "transcript_untimed", detail=f"{shown(track.url)} is text without times") from leave
         raise Leave(leave.state, leave.reason, detail=f"{shown(track.url)} is {leave.detail}") from leave
-    kind = track.type or media_type(response.headers)
-    return {"transcript": text, "transcript_url": track.url, "transcript_type": kind, "more_transcripts": None}
+    columns = {"transcript": text, "transcript_url": track.url, "more_transcripts": None}
+    return columns | {"transcript_type": track.type or media_type(response.headers)}
 
 
 def _none_of(failures: list[Leave]) -> Leave:
@@ -127,8 +128,11 @@ def _none_of(failures: list[Leave]) -> Leave:
     chosen = min(failures, key=lambda leave: (not leave.retryable, leave.state == "dropped"))
     if len(failures) == 1:
         return chosen
-    told = "; ".join(f"{leave.reason.removeprefix('transcript_')} {leave.detail}" for leave in failures)
-    return Leave(chosen.state, chosen.reason, retryable=chosen.retryable, detail=told)
+    return Leave(chosen.state, chosen.reason, retryable=chosen.retryable, detail=_told(failures))
+
+
+def _told(failures: list[Leave]) -> str:
+    return "; ".join(f"{leave.reason} {leave.detail}" for leave in failures)
 
 
 def media_type(headers: Mapping[str, str]) -> str | None:
@@ -140,12 +144,11 @@ def decode_text(body: bytes, headers: Mapping[str, str]) -> str:
     """Text from the web, as `charset` reads it. Leaves as failed `transcript_unreadable` what is no text, and what is
     in an encoding that nothing tells: wrong letters would be taught as right ones."""
     charset = declared(headers.get("Content-Type", ""))
-    codec = encoding(body, charset)
-    text = decode(body, charset)
-    if codec == "cp1252" and codec_of(charset) is None and not _is_western(text):
-        raise Leave("failed", "transcript_unreadable", detail="in an encoding that it does not declare")
-    if "\0" in text or text.count(REPLACEMENT) > len(text) // 100:
-        raise Leave("failed", "transcript_unreadable", detail=what(body) if what(body) != "text" else "damaged text")
+    codec, text, kind = encoding(body, charset), decode(body, charset), what(body)
+    is_guessed = codec == "cp1252" and codec_of(charset) is None and not _is_western(text)
+    if is_guessed or "\0" in text or text.count(REPLACEMENT) > len(text) // 100:
+        told = "text in an encoding that it does not declare" if kind in _TEXTS else kind
+        raise Leave("failed", "transcript_unreadable", detail=told)
     return text
 
 
@@ -156,6 +159,7 @@ def _is_western(text: str) -> bool:
     return 6 * len(beyond) <= len(text) and known >= 0.98 * len(beyond)
 
 
+_TEXTS = ("text", "WebVTT", "JSON", "XML")
 _MARKS = frozenset(
     "\u2018\u2019\u201c\u201d\u201e\u2013\u2014\u2026\u20ac\xab\xbb\xbf\xa1\xb0\xa3\xa0\u2022\xa9\xae\u2122\xbd\xbc\xb2\xa7\xb4"
 )

@@ -8,6 +8,7 @@ https://podcastindex.org/namespace/1.0.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import urljoin
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -142,17 +143,18 @@ def _row(file: File, item: Element, base: str, url: str, language: str | None, l
         for node in item
         if name_of(node) == "transcript"
     ]
-    best, *more = tracks.ranked(offers, language) or [None]
+    ranked = tracks.ranked(offers, language)
+    best = ranked[0] if ranked else None
     return input_row(
-        file.url,
-        base=file.base,
+        file.url if file.base == base else urljoin(file.base, file.url),
+        base=base,
         source=shown(url),
         language=language,
         license=license,
         transcript_url=best.url if best else None,
         transcript_type=best.type if best else None,
         transcript_kind="unknown",
-        more_transcripts=tracks.column(filter(None, more), base),
+        more_transcripts=tracks.column(ranked[1:], base),
         expected_bytes=declared_bytes(file.length),
         page_url=_link(item) or shown(url),
     )

@@ -24,7 +24,9 @@ def read_pages(url: str, fetch: Callable[[str], Response], max_pages: int) -> li
     rows: list[Row] = []
     seen: set[str] = set()
     keys: set[str] = set()
-    is_blocked, size_bytes, next_url, cut = False, 0, url, None
+    is_blocked, size_bytes = False, 0
+    next_url: str | None = url
+    cut: Leave | None = None
     while next_url and next_url not in seen:
         if seen and (len(seen) >= max_pages or size_bytes > _MAX_BYTES or is_blocked):
             cut = Leave("failed", "listing_cut", detail=f"{len(seen)} pages were read; more follow: {shown(next_url)}")

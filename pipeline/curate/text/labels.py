@@ -55,7 +55,7 @@ def speakers(lines: Iterable[str]) -> frozenset[str]:
     for line in lines:
         name = next(filter(None, _names(line)), "")
         names[name] += bool(name)
-        for word in _LETTERS.findall(line):
+        for word in _LETTERS.findall(line.partition(":")[2] if name else line):
             is_small, is_capital = word.islower(), word.isupper() and len(word) > 1
             capitals += is_capital
             others += not is_capital
@@ -76,7 +76,8 @@ def _names(line: str) -> Iterator[str]:
 
 def _without_label(line: str, labels: frozenset[str]) -> str:
     label = _LABEL.match(line)
-    return line[label.end() :] if label and next(_names(line), "") in labels else line
+    is_label = label is not None and (label[2] is not None or next(_names(line), "") in labels)
+    return line[label.end() :] if label and is_label else line
 
 
 def _is_sure(name: str) -> bool:

@@ -21,7 +21,8 @@ _TAG = re.compile(
     )> | \{{\\[^{{}}]*\}}""",
     re.VERBOSE | re.IGNORECASE,
 )
-_BREAK = re.compile(r"<br\s*/?>|<rt>[^<>]*(?:</rt>)?", re.IGNORECASE)  # a reading beside its word is said once
+_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_READING = re.compile(r"<rt>[^<>]*(?:</rt>)?", re.IGNORECASE)  # of the word beside it, which is said once
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]\w{1,31});|&nbsp")
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
@@ -56,7 +57,8 @@ _SENTENCE = re.compile(r"[.,:;?!\u2026\d=]")
 
 def plain(text: str) -> str:
     """Raw cue text as a viewer reads it: no tags, entities resolved, white space tidied."""
-    text = _TAG.sub("", _BREAK.sub(" ", text)) if "<" in text or "{" in text else text
+    if "<" in text or "{" in text:
+        text = _TAG.sub("", _READING.sub("", _BREAK.sub(" ", text)))
     if "&" in text:
         text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     return " ".join(_INVISIBLE.sub("", text).split())

@@ -121,16 +121,16 @@ def _without_counter(lines: Sequence[str]) -> list[str]:
 
 
 def _stands_apart(lines: Sequence[str]) -> bool:
-    """True if the last line is a number with a blank line, or nothing, before it, as counters of SRT have."""
+    """True if the last line is a number with a blank line before it, as counters of SRT have."""
     end = len(lines)
     while end and not lines[end - 1].strip():
         end -= 1
-    return bool(end) and lines[end - 1].strip().isdecimal() and (end == 1 or not lines[end - 2].strip())
+    return end > 1 and lines[end - 1].strip().isdecimal() and not lines[end - 2].strip()
 
 
 def _without_last(lines: Sequence[str], above: frozenset[int]) -> list[str]:
     """The last cue's lines, less the counter of a cue that a cut file does not have any more."""
-    return _without_counter(lines) if above and _stands_apart(lines) and len(lines) > 1 else list(lines)
+    return _without_counter(lines) if above and _stands_apart(lines) else list(lines)
 
 
 def _declared(lines: Sequence[str]) -> tuple[str, ...]:

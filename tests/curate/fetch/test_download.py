@@ -1,5 +1,6 @@
 """The fetching stages, through their one method."""
 
+import gzip
 import hashlib
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ from aiohttp import web
 
 from pipeline.curate.fetch.download import Fetch, FetchEpisode, decode_text, media_type
 from pipeline.curate.fetch.rows import input_row
+from pipeline.curate.fetch.tracks import Track, column
 from pipeline.curate.stage import Leave
 from pipeline.curate.work import apply, start, to_table
 from pipeline.records import CLIP, IMAGE, INPUT
@@ -179,3 +181,63 @@ def test_text_in_no_encoding_that_is_told(body):
 
 def test_media_types():
     assert media_type({"Content-Type": "Text/VTT; charset=utf-8"}) == "text/vtt" and media_type({}) is None
+
+
+GOOD, BAD = {"text": VTT, "content_type": "text/vtt"}, {"text": "<!doctype html><p>Log in", "content_type": "text/html"}
+
+
+@pytest.mark.parametrize(
+    ("offers", "used", "outcome"),
+    [
+        (["vtt /gone", "srt /good"], "/good", (None, None, "http_404")),
+        (["vtt /page", "vtt /empty", "srt /good"], "/good", (None, None, "HTML page; unreadable")),
+        (["vtt /no", "srt /good"], "/good", (None, None, "robots_disallowed")),
+        (["vtt /good", "srt /page"], "/good", (None, None, None)),
+        (["- /good"], "/good", (None, None, None)),
+        (["- /packed"], "/packed", (None, None, None)),
+        (["txt /good"], "/good", (None, None, None)),
+        (["vtt /gone?sig=REDACTED", "srt /good"], "/good", (None, None, None)),
+        (["html /good"], None, ("dropped", "transcript_untimed", "no times")),
+        (["txt /prose"], None, ("dropped", "transcript_untimed", "text without times")),
+        (["vtt /prose"], None, ("failed", "transcript_unreadable", "text without times")),
+        (["vtt /playlist"], None, ("failed", "transcript_unreadable", "HLS playlist")),
+        (["vtt /empty"], None, ("failed", "transcript_unreadable", "empty")),
+        (["vtt /picture"], None, ("failed", "transcript_unreadable", "PNG")),
+        (["txt /prose", "vtt /gone"], None, ("failed", "transcript_http_404", "untimed")),
+        (["vtt /page", "vtt /busy"], None, ("failed", "transcript_http_503", "HTML page")),
+        (["vtt /bomb"], None, ("failed", "transcript_too_large", "gzip")),
+    ],
+)
+def test_transcripts_are_tried_until_one_can_be_read(site, config, offers, used, outcome):
+    site.pages |= {
+        "/a.mp3": b"sound",
+        "/good": GOOD,
+        "/page": BAD,
+        "/empty": b"",
+        "/prose": "Ann: hello.\n\nBo: hello, and welcome.\n",
+        "/playlist": "#EXTM3U\n#EXT-X-VERSION:3\n",
+        "/picture": b"\x89PNG\r\n\x1a\n" + bytes(64),
+        "/busy": {"status": 503},
+        "/packed": {"body": gzip.compress(VTT.encode()), "content_type": "application/gzip"},
+        "/bomb": {"body": gzip.compress(bytes(9 * 2**20)), "content_type": "application/gzip"},
+        "/robots.txt": "User-agent: *\nDisallow: /no\n",
+    }
+    first, *more = (Track(url=site.url + path, type=kind.strip("-")) for kind, path in map(str.split, offers))
+    found = input_row(
+        "/a.mp3",
+        base=site.url,
+        source="s",
+        transcript_url=first.url,
+        transcript_type=first.type,
+        more_transcripts=column(more, site.url),
+    )
+    (row,) = start(to_table([found], INPUT), CLIP, unit="episode").to_pylist()
+    (row,) = FetchEpisode(config=replace(config, retries=0)).batch([row])
+    state, reason, told = outcome
+    assert (row["state"], row["reason"]) == (state, reason)
+    assert all(part in row["detail"] for part in told.split("; ")) if told else row["detail"] is None
+    if used is None:
+        assert not site.hits["/a.mp3"]
+    else:
+        assert (row["transcript_url"], row["transcript"], row["audio"]) == (site.url + used, VTT, b"sound")
+    to_table([row], CLIP)
