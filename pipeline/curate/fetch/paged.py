@@ -10,7 +10,7 @@ from pipeline.curate.fetch.address import shown
 from pipeline.curate.fetch.feeds import empty, read_page
 from pipeline.curate.fetch.response import Response
 from pipeline.curate.fetch.rows import listing_row
-from pipeline.curate.stage import Leave, Row, left
+from pipeline.curate.stage import Leave, Row, State, left
 from pipeline.records import key_of
 
 _MAX_BYTES = 128 * 2**20  # of all pages
@@ -38,8 +38,9 @@ def read_pages(url: str, fetch: Callable[[str], Response], max_pages: int) -> li
         except Leave as leave:
             if len(seen) == 1:
                 raise
-            detail = f"page {len(seen)}: {leave.reason} {leave.detail}"
-            cut = Leave(leave.state, "listing_cut", retryable=leave.retryable, detail=detail)
+            # Nothing to try again by itself: the feed is what is read again, by --refresh.
+            state: State = "dropped" if leave.state == "dropped" else "failed"
+            cut = Leave(state, "listing_cut", detail=f"page {len(seen)}: {leave.reason} {leave.detail}")
             break
         seen.add(response.url)
         size_bytes += len(response.body)

@@ -18,7 +18,6 @@ from yt_dlp.utils import YoutubeDLError
 
 from pipeline.curate.fetch.address import shown
 from pipeline.curate.fetch.candidates import ending
-from pipeline.curate.fetch.enclosures import ending_of
 from pipeline.curate.fetch.http import FetchConfig, fetch_one
 from pipeline.curate.fetch.http import Response as Fetched
 from pipeline.curate.fetch.pages import parse_page, refuse_opt_out
@@ -146,7 +145,7 @@ def _tracks(info: Info, own: str | None) -> Iterator[Ranked]:
             for position, track in enumerate(formats or []):
                 link = track.get("url")
                 short = type_of("", f"x.{track.get('ext')}" if track.get("ext") else str(link))
-                if not link or short not in _TIMED or ending_of(link) == "m3u8":  # a list of pieces is no file
+                if not link or short not in _TIMED or ending(link) == "m3u8":  # a list of pieces is no file
                     continue
                 is_translated = source == "auto" and ("tlang=" in link or has_originals and not is_original)
                 kind = "translated" if is_translated else source

@@ -33,7 +33,8 @@ class ScoreTranscript(Map):
         if found.is_machine:
             row = row | {"transcript_kind": "auto"}
         if found.skipped:
-            row = row | {"detail": f"{found.form}: {found.skipped} cues without times were skipped"}
+            told = f"{found.form}: {found.skipped} cues without times were skipped"
+            row = row | {"detail": f"{row['detail']}; {told}" if row.get("detail") else told}
         return row | score_cues(found.cues)
 
 

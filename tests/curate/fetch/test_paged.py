@@ -85,7 +85,8 @@ def test_a_page_that_cannot_be_had_is_told(site, config, second, state, reason):
     site.pages |= {"/feed": page("a", after="/two"), "/two": second}
     rows = read(site, config)
     assert told(site, rows) == ["/a.mp3", "listing_cut"]
-    assert rows[-1]["state"] == state and "page 2" in rows[-1]["detail"] and reason in rows[-1]["detail"]
+    assert (rows[-1]["state"], rows[-1]["retryable"]) == (state, False)
+    assert "page 2" in rows[-1]["detail"] and reason in rows[-1]["detail"]
 
 
 def test_a_page_that_robots_may_not_read_is_not_asked_for(site, config):
