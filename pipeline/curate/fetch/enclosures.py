@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from urllib.parse import urljoin
 from xml.etree.ElementTree import Element
 
+from pipeline.curate.fetch.candidates import ending
+
 _XML_BASE = "{http://www.w3.org/XML/1998/namespace}base"
 _SOUND, _UNSAID, _DOUBTFUL, _VIDEO, _NONE = range(5)
 _VAGUE = ("", "application/octet-stream", "binary/octet-stream", "application/force-download", "application/x-download")
@@ -107,17 +109,17 @@ def _ranked(url: str, length: str, kind: str, medium: str, *, base: str, is_defa
     return File(
         url=url,
         length=length or None,
-        type=kind or medium.lower() or ending_of(url),
-        rank=_rank(kind, medium.lower(), ending_of(url)),
+        type=kind or medium.lower() or ending(url),
+        rank=_rank(kind, medium.lower(), ending(url)),
         is_default=is_default,
         base=base,
     )
 
 
-def _rank(kind: str, medium: str, ending: str) -> int:
-    by_ending = _RANKS.get(ending, _UNSAID)
+def _rank(kind: str, medium: str, suffix: str) -> int:
+    by_ending = _RANKS.get(suffix, _UNSAID)
     family, _, name = kind.partition("/")
-    if name in _PLAYLISTS or (ending in ("m3u", "m3u8", "pls", "mpd") and family != "audio"):
+    if name in _PLAYLISTS or (suffix in ("m3u", "m3u8", "pls", "mpd") and family != "audio"):
         return _NONE
     if family in ("audio", "video") or kind in ("application/ogg", "application/mp4", "application/x-ogg"):
         return _VIDEO if family == "video" and by_ending != _SOUND else _SOUND
@@ -126,9 +128,3 @@ def _rank(kind: str, medium: str, ending: str) -> int:
         return of_medium.get(medium, by_ending)
     # Its type denies it, and servers declare defaults: what ends like sound is tried where nothing better is.
     return _DOUBTFUL if by_ending in (_SOUND, _VIDEO) else _NONE
-
-
-def ending_of(url: str) -> str:
-    """The ending of the file that a URL names, in small letters; "" if it has none."""
-    name = url.partition("#")[0].partition("?")[0].rpartition("/")[2]
-    return name.rpartition(".")[2].strip().lower() if "." in name else ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.curate.fetch.address import as_written
-from pipeline.curate.fetch.enclosures import ending_of
+from pipeline.curate.fetch.candidates import ending
 from pipeline.curate.stage import Leave
 from pipeline.curate.text.language import primary
 
@@ -66,12 +66,12 @@ def type_of(media_type: str, url: str) -> str:
     declared = media_type.partition(";")[0].strip().lower()
     if declared in _SHORT:
         return _SHORT[declared]
-    ending = ending_of(url)
-    if ending in _ENDINGS:
-        return _ENDINGS[ending]
-    if declared in ("text/html", "application/xhtml+xml", "application/pdf") or ending in _UNTIMED_ENDINGS:
+    suffix = ending(url)
+    if suffix in _ENDINGS:
+        return _ENDINGS[suffix]
+    if declared in ("text/html", "application/xhtml+xml", "application/pdf") or suffix in _UNTIMED_ENDINGS:
         return UNTIMED
-    return "txt" if declared == "text/plain" or ending in ("txt", "md") else ""
+    return "txt" if declared == "text/plain" or suffix in ("txt", "md") else ""
 
 
 def column(tracks: Iterable[Track], base: str | None) -> str | None:
