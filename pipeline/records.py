@@ -29,7 +29,7 @@ PAYLOAD = ("audio", "image", "transcript", "text", "caption", "extra")
 revoked."""
 CONTENT = ("sha256", "pixel_sha256")
 """Columns by which two rows are known to hold the same thing."""
-WEB_TEXT = ("url", "page_url", "transcript_url", "source", "license", "detail")
+WEB_TEXT = ("url", "page_url", "transcript_url", "more_transcripts", "source", "license", "detail")
 """Columns that the web wrote and that may hold a URL with a secret in it."""
 
 # What every row of curation carries. `unit` says what is counted, `input_key` is the input that the row came from, and
@@ -65,6 +65,7 @@ INPUT = pa.schema(
         ("license", pa.string()),
         ("transcript_url", pa.string()),
         ("transcript_type", pa.string()),
+        ("more_transcripts", pa.string()),
         ("transcript_kind", pa.string()),
         ("expected_bytes", pa.int64()),
         ("extra", pa.string()),
@@ -76,8 +77,9 @@ INPUT = pa.schema(
 )
 """What a source found: one file to fetch and what the page or feed said of it. `text` is an image's caption;
 `language` and `expected_bytes` are what the publisher declared; `transcript_kind` is manual, auto, translated or
-unknown; `extra` is a JSON object of the columns of a list that no other takes. A row with a `state` is a listing (page,
-feed, list) that could not be read, a line of one, or a picture that is passed over."""
+unknown; `more_transcripts` are further ones, a line each of type and URL, tried where that one cannot be read; `extra`
+is a JSON object of the columns of a list that no other takes. A row with a `state` is a listing (page, feed, list) that
+could not be read, a line of one, or a picture that is passed over."""
 
 IMAGE = pa.schema(
     [
@@ -116,6 +118,7 @@ CLIP = pa.schema(
         ("transcript", pa.large_string()),
         ("transcript_url", pa.string()),
         ("transcript_type", pa.string()),
+        ("more_transcripts", pa.string()),
         ("transcript_kind", pa.string()),
         ("text_language", pa.string()),
         ("text_language_prob", pa.float64()),

@@ -24,3 +24,11 @@ def test_keys_are_stable_and_parts_do_not_run_together() -> None:
     assert records.key_of("https://example.org/a", "b") == "2e469013e0cbf18b4ef45e11eca2a853"
     assert records.key_of("ab", "c") != records.key_of("a", "bc") != records.key_of("abc")
     assert len(records.key_of("x")) == 32 and int(records.key_of("x"), 16) >= 0
+
+
+def test_secrets_of_further_transcripts_are_cut():
+    text = "vtt https://h.example/a.vtt?sig=abcdef&x=1\n- https://h.example/b.srt?token=zz"
+    table = pa.Table.from_pylist([{"more_transcripts": text}], schema=records.INPUT)
+    assert records.without_secrets(table)["more_transcripts"].to_pylist() == [
+        "vtt https://h.example/a.vtt?sig=REDACTED&x=1\n- https://h.example/b.srt?token=REDACTED"
+    ]

@@ -16,7 +16,9 @@ import webrtcvad
 from numpy.typing import NDArray
 
 from pipeline.curate.stage import Leave, Row, Split, left
-from pipeline.curate.text.transcripts import Cue, read_transcript, spoken
+from pipeline.curate.text.cues import Cue
+from pipeline.curate.text.labels import said
+from pipeline.curate.text.transcripts import read_transcript
 from pipeline.ranges import check_range
 from pipeline.records import CLIP, key_of
 
@@ -119,8 +121,7 @@ def join_cues(cues: list[Cue], max_s: float, max_gap_s: float) -> list[Span]:
     Cues without words (blank, or only a sound in brackets) are passed over and part their neighbours by their time.
     """
     spans: list[Span] = []
-    for cue in cues:
-        text = spoken(" ".join(cue.lines))
+    for cue, text in zip(cues, said(cues), strict=True):
         if not text:
             continue
         last = spans[-1] if spans else None

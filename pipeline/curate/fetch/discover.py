@@ -10,18 +10,20 @@ from typing import ClassVar, Literal, get_args
 from pipeline.curate.fetch import charset, keepers, local
 from pipeline.curate.fetch.address import canonical
 from pipeline.curate.fetch.columns import ListConfig
-from pipeline.curate.fetch.feeds import read_feed
+from pipeline.curate.fetch.feeds import MAX_BYTES as FEED_BYTES
 from pipeline.curate.fetch.http import FetchConfig, fetch_one
 from pipeline.curate.fetch.lists import read_list
+from pipeline.curate.fetch.paged import read_pages
 from pipeline.curate.fetch.pages import read_page
 from pipeline.curate.fetch.rows import listing_row
 from pipeline.curate.fetch.unpack import TooLargeError
 from pipeline.curate.stage import Leave, Row, Split, failure
+from pipeline.ranges import check_range
 
 Kind = Literal["list", "feed", "page", "video_page"]
 
 # Parsers of pages and feeds hold a tree in memory and meet hostile input.
-_MAX_BYTES = {"feed": 32 * 2**20, "page": 8 * 2**20, "video_page": 4 * 2**20}
+_MAX_BYTES = {"feed": FEED_BYTES, "page": 8 * 2**20, "video_page": 4 * 2**20}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,11 @@ class DiscoverConfig:
     extractors: tuple[str, ...] = ("generic", "html5")
     """Regexes of the names of yt-dlp's extractors that may run; further ones, such as youtube, are yours to allow."""
     lists: ListConfig = field(default_factory=ListConfig)
+    max_pages: int = 50
+    """Pages of a feed that are read at most; a row says where more follow."""
+
+    def __post_init__(self) -> None:
+        check_range(self, "max_pages", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +88,9 @@ def _web(url: str, kind: Kind, config: DiscoverConfig) -> list[Row]:
         from pipeline.curate.fetch.video import read_video_page  # yt-dlp, which only such pages need
 
         return read_video_page(url, fetch, config.extractors)
-    response = fetch_one(url, fetch)
     if kind == "feed":
-        return read_feed(response.body, response.url)
+        return read_pages(url, lambda page: fetch_one(page, fetch), config.max_pages)
+    response = fetch_one(url, fetch)
     if kind == "page":
         return read_page(response.body, response.url, response.headers)
     declared = charset.declared(response.headers.get("Content-Type", ""))

@@ -6,19 +6,24 @@ it fails as `signed_url_not_kept`, and no host is asked for what it would only r
 """
 
 import asyncio
-import codecs
 import hashlib
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pipeline.curate.fetch import keepers
+from pipeline.curate.fetch.address import shown
+from pipeline.curate.fetch.charset import REPLACEMENT, codec_of, declared, decode, encoding
 from pipeline.curate.fetch.http import Client, FetchConfig
 from pipeline.curate.fetch.response import HttpLeave, Response
-from pipeline.curate.fetch.rows import without_secrets
+from pipeline.curate.fetch.rows import DETAIL_CHARS, without_secrets
+from pipeline.curate.fetch.tracks import UNTIMED, Track, from_column
+from pipeline.curate.fetch.unpack import TooLargeError, unpack
 from pipeline.curate.stage import Batch, Leave, Resources, Row, failure, left
-from pipeline.redact import is_redacted
+from pipeline.curate.text.transcripts import read_transcript
+from pipeline.log import clean
+from pipeline.media.sniff import what
+from pipeline.redact import is_redacted, redacted_text
 
 TRANSCRIPT_MAX_BYTES = 8 * 2**20
 
@@ -49,9 +54,10 @@ class Fetch(Batch):
 class FetchEpisode(Batch):
     """Fetch `transcript_url` into `transcript`, then `url` into `audio`; fills http_status, size_bytes and sha256.
 
-    The transcript comes first: it is small, and without one the audio is not wanted. An episode without a
-    `transcript_url` is dropped as `transcript_missing`; a transcript that cannot be had leaves under the fetcher's
-    reason with `transcript_` before it, one that is no text as failed `transcript_unreadable`.
+    The transcript comes first: it is small, and without one the audio is not wanted. All that are offered are tried in
+    order until one can be read; `detail` tells of those before it. An episode without one is dropped as
+    `transcript_missing`, with none that has times as `transcript_untimed`; a transcript that cannot be had leaves under
+    the fetcher's reason with `transcript_` before it, one that cannot be read as failed `transcript_unreadable`.
     """
 
     config: FetchConfig = FetchConfig(max_bytes=256 * 2**20, timeout_s=600.0)
@@ -67,21 +73,66 @@ class FetchEpisode(Batch):
         return keepers.answer(question, run_dir)
 
     async def _fetch(self, client: Client, row: Row) -> Row:
-        if not row["transcript_url"]:
-            raise Leave("dropped", "transcript_missing", detail="the source names no timed transcript")
-        _refuse_cut(row["url"], row["transcript_url"])
-        try:
-            response = await client.get(row["transcript_url"], max_bytes=TRANSCRIPT_MAX_BYTES)
-        except Leave as leave:
-            raise Leave(
-                leave.state, f"transcript_{leave.reason}", retryable=leave.retryable, detail=leave.detail
-            ) from leave
-        text = decode_text(response.body, response.headers)
-        row = row | {"transcript": text, "transcript_type": row["transcript_type"] or media_type(response.headers)}
+        offered = [Track(url=row["transcript_url"] or "", type=row["transcript_type"] or "")]
+        offered = [track for track in offered if track.url] + from_column(row["more_transcripts"])
+        if not offered:
+            raise Leave("dropped", "transcript_missing", detail="the source names no transcript")
+        timed = [track for track in offered if track.type != UNTIMED]
+        if not timed:
+            raise Leave("dropped", "transcript_untimed", detail="the source names only pages, which carry no times")
+        whole = [track for track in timed if not is_redacted(track.url)]
+        if is_redacted(row["url"]) or not whole:
+            _refuse_cut(row["url"], timed[0].url)
+        failures: list[Leave] = []
+        for track in whole:
+            try:
+                row = row | await _transcript(client, track)
+                break
+            except Leave as leave:
+                failures.append(leave)
+        else:
+            raise _none_of(failures)
+        if failures:
+            row = row | {"detail": clean(redacted_text(_told(failures)), DETAIL_CHARS)}
         try:
             return row | _media(await client.get(row["url"]), "audio")
         except Leave as leave:  # the transcript was had: keep it with the verdict
             return _left(row, leave)
+
+
+async def _transcript(client: Client, track: Track) -> Row:
+    """The columns of a transcript that can be read."""
+    try:
+        response = await client.get(track.url, max_bytes=TRANSCRIPT_MAX_BYTES)
+        body = unpack(response.body, TRANSCRIPT_MAX_BYTES).body
+    except Leave as leave:
+        reason = f"transcript_{leave.reason}"
+        raise Leave(leave.state, reason, retryable=leave.retryable, detail=leave.detail) from leave
+    except TooLargeError as error:
+        raise Leave("failed", "transcript_too_large", detail=f"{shown(track.url)} is a {error}") from error
+    try:
+        text = decode_text(body, response.headers)
+        read_transcript(text)
+    except Leave as leave:
+        kind = what(body)
+        if kind == "text" and track.type == "txt":
+            raise Leave("dropped", "transcript_untimed", detail=f"{shown(track.url)} is text without times") from leave
+        raise Leave(leave.state, leave.reason, detail=f"{shown(track.url)} is {leave.detail}") from leave
+    columns = {"transcript": text, "transcript_url": track.url, "more_transcripts": None}
+    return columns | {"transcript_type": track.type or media_type(response.headers)}
+
+
+def _none_of(failures: list[Leave]) -> Leave:
+    """Several transcripts that could not be had as one way to leave: the first that another try may help, else the
+    first that is an error, else the first; the detail tells of all."""
+    chosen = min(failures, key=lambda leave: (not leave.retryable, leave.state == "dropped"))
+    if len(failures) == 1:
+        return chosen
+    return Leave(chosen.state, chosen.reason, retryable=chosen.retryable, detail=_told(failures))
+
+
+def _told(failures: list[Leave]) -> str:
+    return "; ".join(f"{leave.reason} {leave.detail}" for leave in failures)
 
 
 def media_type(headers: Mapping[str, str]) -> str | None:
@@ -90,23 +141,28 @@ def media_type(headers: Mapping[str, str]) -> str | None:
 
 
 def decode_text(body: bytes, headers: Mapping[str, str]) -> str:
-    """Text from the web: byte order mark, then UTF-8, then the charset that the header declares.
-
-    UTF-8 before the header, because servers declare a default charset for files that they never looked at, and text
-    in another encoding is almost never valid UTF-8. Leaves as failed `transcript_unreadable` if nothing fits.
-    """
-    declared = re.search(r"charset=[\"']?([\w-]+)", headers.get("Content-Type", ""), re.IGNORECASE)
-    marked = next((name for mark, name in _MARKS if body.startswith(mark)), None)
-    for name in (marked,) if marked else ("utf-8", declared.group(1) if declared else None):
-        try:
-            if name is not None:
-                return body.decode(name)
-        except (UnicodeDecodeError, LookupError):
-            continue
-    raise Leave("failed", "transcript_unreadable", detail="neither UTF-8 nor in the encoding that it declares")
+    """Text from the web, as `charset` reads it. Leaves as failed `transcript_unreadable` what is no text, and what is
+    in an encoding that nothing tells: wrong letters would be taught as right ones."""
+    charset = declared(headers.get("Content-Type", ""))
+    codec, text, kind = encoding(body, charset), decode(body, charset), what(body)
+    is_guessed = codec == "cp1252" and codec_of(charset) is None and not _is_western(text)
+    if is_guessed or "\0" in text or text.count(REPLACEMENT) > len(text) // 100:
+        told = "text in an encoding that it does not declare" if kind in _TEXTS else kind
+        raise Leave("failed", "transcript_unreadable", detail=told)
+    return text
 
 
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+def _is_western(text: str) -> bool:
+    """True if the letters beyond ASCII are few, and letters or marks of Western Europe's languages."""
+    beyond = [char for char in text if ord(char) > 127]
+    known = sum(char.isalpha() or char in _MARKS for char in beyond)
+    return 6 * len(beyond) <= len(text) and known >= 0.98 * len(beyond)
+
+
+_TEXTS = ("text", "WebVTT", "JSON", "XML")
+_MARKS = frozenset(
+    "\u2018\u2019\u201c\u201d\u201e\u2013\u2014\u2026\u20ac\xab\xbb\xbf\xa1\xb0\xa3\xa0\u2022\xa9\xae\u2122\xbd\xbc\xb2\xa7\xb4"
+)
 
 
 def _refuse_cut(*urls: str) -> None:

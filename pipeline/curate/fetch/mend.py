@@ -16,21 +16,22 @@ _NO_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _REFERENCE = re.compile(r"&(?:#(\d{1,9});|#[xX]([0-9a-fA-F]{1,8});|(\w{1,32});)?")
 _XML_ENTITIES = ("amp", "lt", "gt", "quot", "apos")
 _PREFIX = re.compile(r"<([A-Za-z_][\w.-]*):[\w.-]+|\s([A-Za-z_][\w.-]*):[\w.-]+\s*=")
+_XMLNS = re.compile(r"\bxmlns:([A-Za-z_][\w.-]*)")
 _ROOT = re.compile(r"<[A-Za-z_][\w.:-]*")
+
+
+def undeclared(body: bytes) -> str:
+    """The text of an XML document, without what stands before its first element and names an encoding."""
+    named = _DECLARED_CHARSET.search(body[:1024])
+    return _DECLARATION.sub("", decode(body, named[1].decode() if named else None)).lstrip()
 
 
 def mended(body: bytes) -> str:
     """The text of an XML document, without its declaration; well-formed where the module's mending is enough."""
-    text = _DECLARATION.sub("", _NO_CHARACTER.sub("", text_of(body))).lstrip()
+    text = _DECLARATION.sub("", _NO_CHARACTER.sub("", undeclared(body))).lstrip()
     pieces = _CDATA.split(text)  # every second one is CDATA, in which `&` is a character like others
     pieces[::2] = [_REFERENCE.sub(_reference, piece) for piece in pieces[::2]]
     return _declared("".join(pieces))
-
-
-def text_of(body: bytes) -> str:
-    """The text of an XML document, in the encoding that it declares."""
-    named = _DECLARED_CHARSET.search(body[:1024])
-    return decode(body, named[1].decode() if named else None)
 
 
 def _reference(match: re.Match[str]) -> str:
@@ -48,6 +49,6 @@ def _reference(match: re.Match[str]) -> str:
 def _declared(text: str) -> str:
     """The text with a declaration on its root for each prefix that has none."""
     used = {prefix for pair in _PREFIX.findall(_CDATA.sub("", text)) for prefix in pair if prefix}
-    missing = sorted(prefix for prefix in used - {"xml", "xmlns"} if f"xmlns:{prefix}" not in text)
+    missing = sorted(used - {"xml", "xmlns"} - set(_XMLNS.findall(text)))
     names = "".join(f' xmlns:{prefix}="urn:undeclared:{prefix}"' for prefix in missing)
     return _ROOT.sub(lambda root: root[0] + names, text, count=1) if missing else text

@@ -15,7 +15,7 @@ def input_row(url: str, *, base: str | None, source: str, text: str | None = Non
     that is not of the web has no `base`.
 
     An image's key comes from URL and caption, since one picture may be described twice; an episode's (`text` None)
-    from its URL alone. `columns` are further ones of `INPUT`. `url` and `transcript_url` are whole: they are to be
+    from its URL alone. `columns` are further ones of `INPUT`. URLs of files and transcripts are whole: they are to be
     fetched; page and licence, which are not, lose their secrets here.
     """
     row: Row = dict.fromkeys(INPUT.names) | {"page_url": base, "source": source, "text": text} | columns

@@ -23,12 +23,15 @@ from pipeline.curate.fetch.http import Response as Fetched
 from pipeline.curate.fetch.pages import parse_page, refuse_opt_out
 from pipeline.curate.fetch.response import HttpLeave
 from pipeline.curate.fetch.rows import input_row
+from pipeline.curate.fetch.tracks import MOST, Track, column, type_of
 from pipeline.curate.stage import Leave, Row, left
+from pipeline.curate.text.language import primary
 from pipeline.log import clean
 from pipeline.media.sniff import what
 from pipeline.redact import redacted_text
 
-_TIMED = ("vtt", "srt", "json")
+_TIMED = ("vtt", "srt", "ttml", "json", "sbv", "ass", "lrc")
+_CHATS = ("live_chat", "rechat", "danmaku", "comments")  # what viewers wrote, which yt-dlp lists as subtitles
 _KINDS = ("manual", "auto", "translated")  # likest a person's first
 _MAX_ENTRIES = 1000
 _MEDIA = frozenset(
@@ -84,7 +87,7 @@ def _too_large_for_a_page(url: str, refusal: Leave) -> Row:
     return input_row(url, base=url, source=shown(url))
 
 
-class Track(TypedDict, total=False):
+class Caption(TypedDict, total=False):
     """A caption file, as yt-dlp's extractors describe it."""
 
     url: str | None
@@ -102,8 +105,8 @@ class Info(TypedDict, total=False):
     manifest_url: str | None
     language: str | None
     license: str | None
-    subtitles: dict[str | None, list[Track] | None] | None
-    automatic_captions: dict[str | None, list[Track] | None] | None
+    subtitles: dict[str | None, list[Caption] | None] | None
+    automatic_captions: dict[str | None, list[Caption] | None] | None
 
 
 class Ranked(NamedTuple):
@@ -119,35 +122,36 @@ class Ranked(NamedTuple):
     kind: str
 
 
-def choose_track(info: Info, language: str | None) -> tuple[str | None, str | None, str | None]:
-    """The best timed caption track of a yt-dlp info dict: (url, vtt | srt | json, kind), or Nones.
+def choose_tracks(info: Info, language: str | None) -> list[Ranked]:
+    """The timed caption tracks of a yt-dlp info dict that are of the best kind, the best first.
 
-    Manual before auto before translated; within a kind, the media's own language first, then by name.
+    Manual before auto before translated; within a kind, the media's own language first, then by type and name.
     """
-    own = (info.get("language") or language or "").partition("-")[0].lower()
-    best = min(_tracks(info, own), default=None)
-    return (None, None, None) if best is None else (best.url, best.type, best.kind)
+    tracks = sorted(_tracks(info, primary(info.get("language") or language or "")))
+    return [track for track in tracks if track.kind == tracks[0].kind][:MOST]
 
 
-def _tracks(info: Info, own: str) -> Iterator[Ranked]:
+def _tracks(info: Info, own: str | None) -> Iterator[Ranked]:
     """Every timed track. Platforms put machine translations among the automatic captions: they ask for a target
     language (`tlang`), or stand beside an `xx-orig` track."""
     automatic = info.get("automatic_captions") or {}
     has_originals = any(name and name.endswith("-orig") for name in automatic)
     for source, tracks in (("manual", info.get("subtitles") or {}), ("auto", automatic)):
         for name, formats in tracks.items():
-            spoken = (name or "").partition("-")[0].lower()
+            if name in _CHATS:
+                continue
+            spoken = primary(name or "")
             is_original = bool(name) and str(name).endswith("-orig")
             for position, track in enumerate(formats or []):
                 link = track.get("url")
-                short = track.get("ext") or str(link).partition("?")[0].rpartition(".")[2].lower()
-                if not link or short not in _TIMED:
+                short = type_of("", f"x.{track.get('ext')}" if track.get("ext") else str(link))
+                if not link or short not in _TIMED or ending(link) == "m3u8":  # a list of pieces is no file
                     continue
                 is_translated = source == "auto" and ("tlang=" in link or has_originals and not is_original)
                 kind = "translated" if is_translated else source
                 yield Ranked(
                     kind_rank=_KINDS.index(kind),
-                    is_foreign=bool(own) and spoken not in ("", own),
+                    is_foreign=own is not None and spoken not in (None, own),
                     type_rank=_TIMED.index(short),
                     name=name or "",
                     position=position,
@@ -165,15 +169,17 @@ def _row(entry: Info, page_url: str, language: str | None, license: str | None) 
         row = input_row(entry.get("manifest_url") or link, base=page_url, source=shown(page_url), language=language)
         name = "HLS" if "m3u8" in protocol else "DASH" if "dash" in protocol else "another protocol"
         return left(row, Leave("failed", "media_in_pieces", detail=f"a stream by {name} rather than a file"))
-    transcript_url, transcript_type, kind = choose_track(entry, language)
+    offered = choose_tracks(entry, language)
+    best = offered[0] if offered else None
     return input_row(
         link,
         base=page_url,
         source=shown(page_url),
         language=language,
-        transcript_url=transcript_url,
-        transcript_type=transcript_type,
-        transcript_kind=kind,
+        transcript_url=best.url if best else None,
+        transcript_type=best.type if best else None,
+        transcript_kind=best.kind if best else None,
+        more_transcripts=column([Track(url=track.url, type=track.type) for track in offered[1:]], page_url),
         license=entry.get("license") or license,
     )
 

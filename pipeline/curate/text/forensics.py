@@ -12,7 +12,9 @@ import re
 from dataclasses import dataclass
 
 from pipeline.curate.stage import Filter, Map, Row, score
-from pipeline.curate.text.transcripts import Cue, read_transcript, spoken
+from pipeline.curate.text.cues import Cue
+from pipeline.curate.text.spoken import spoken
+from pipeline.curate.text.transcripts import read_file
 from pipeline.curate.text.words import shape
 
 _WORD_TIME = re.compile(r"<\d+:\d\d(:\d\d)?[.,]\d+>")
@@ -20,11 +22,20 @@ _WORD_TIME = re.compile(r"<\d+:\d\d(:\d\d)?[.,]\d+>")
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTranscript(Map):
-    """Parse `transcript` and score it; leaves as failed `transcript_unreadable`."""
+    """Parse `transcript` and score it; leaves as failed `transcript_unreadable`.
+
+    What only a recogniser writes is of `transcript_kind` auto, whoever names it; cues that could not be read are told.
+    """
 
     def map(self, row: Row) -> Row:
         """The row with num_cues, num_words, and the scores of case, punctuation, rolling and word times."""
-        return row | score_cues(read_transcript(row["transcript"]))
+        found = read_file(row["transcript"])
+        if found.is_machine:
+            row = row | {"transcript_kind": "auto"}
+        if found.skipped:
+            told = f"{found.form}: {found.skipped} cues without times were skipped"
+            row = row | {"detail": f"{row['detail']}; {told}" if row.get("detail") else told}
+        return row | score_cues(found.cues)
 
 
 def score_cues(cues: list[Cue]) -> Row:

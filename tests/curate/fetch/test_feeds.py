@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.curate.fetch.feeds import choose_transcript, read_feed
+from pipeline.curate.fetch.feeds import read_feed
+from pipeline.curate.fetch.tracks import ranked
 from pipeline.curate.stage import Leave
 from pipeline.records import INPUT, key_of
 
@@ -41,6 +42,7 @@ def test_an_episode_with_its_best_transcript():
         "transcript_url": "http://pod.example/1.vtt",
         "transcript_type": "vtt",
         "transcript_kind": "unknown",
+        "more_transcripts": "srt http://pod.example/1.srt\njson http://pod.example/1.json",
         "expected_bytes": 5,
     }
 
@@ -78,18 +80,25 @@ def test_items_without_a_file_are_no_episodes_and_an_own_licence_wins():
 @pytest.mark.parametrize(
     ("found", "language", "expected"),
     [
-        ([], "en", (None, None)),
-        ([("a.srt", "application/srt", ""), ("a.vtt", "text/vtt", "")], "en", ("a.vtt", "vtt")),
-        ([("de.vtt", "text/vtt", "de"), ("en.srt", "application/x-subrip", "en-US")], "en-GB", ("en.srt", "srt")),
-        ([("de.vtt", "text/vtt", "de")], "en", ("de.vtt", "vtt")),
-        ([("a.html", "text/html", ""), ("a.txt", "text/plain", "")], "en", (None, None)),
-        ([("a.vtt?x=1", "", "")], None, ("a.vtt?x=1", "vtt")),
-        ([("a.json", "application/json; charset=utf-8", "")], None, ("a.json", "json")),
-        ([("", "text/vtt", ""), ("b.srt", "text/srt", "")], None, ("b.srt", "srt")),
+        ([], "en", []),
+        ([("a.srt", "application/srt", ""), ("a.vtt", "text/vtt", "")], "en", ["vtt a.vtt", "srt a.srt"]),
+        (
+            [("de.vtt", "text/vtt", "de"), ("en.srt", "application/x-subrip", "en-US")],
+            "en-GB",
+            ["srt en.srt", "vtt de.vtt"],
+        ),
+        ([("fr.vtt", "text/vtt", "fr"), ("en.srt", "text/srt", "English")], "eng", ["srt en.srt", "vtt fr.vtt"]),
+        ([("a.vtt", "text/vtt", "und"), ("a.srt", "text/srt", "en")], "en", ["vtt a.vtt", "srt a.srt"]),
+        ([("a.html", "text/html", ""), ("a.txt", "text/plain", "")], "en", ["txt a.txt", "html a.html"]),
+        ([("a.vtt?x=1", "", "")], None, ["vtt a.vtt?x=1"]),
+        ([("a.json", "application/json; charset=utf-8", "")], None, ["json a.json"]),
+        ([("", "text/vtt", ""), ("b.srt", "text/srt", "")], None, ["srt b.srt"]),
+        ([("a", "text/html", ""), ("a", "text/vtt", "")], None, ["vtt a"]),
+        ([(f"{n}.srt", "text/srt", "") for n in range(100)], None, [f"srt {n}.srt" for n in range(8)]),
     ],
 )
-def test_choice_of_transcript(found, language, expected):
-    assert choose_transcript(found, language) == expected
+def test_transcripts_in_the_order_in_which_they_are_tried(found, language, expected):
+    assert [f"{track.type} {track.url}" for track in ranked(found, language)] == expected
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.curate.fetch.discover import DiscoverConfig
-from pipeline.curate.fetch.video import choose_track, read_video_page
+from pipeline.curate.fetch.video import choose_tracks, read_video_page
 from pipeline.curate.stage import Leave
 from pipeline.records import key_of
 
@@ -192,5 +192,6 @@ def track(name: str, **more: str) -> list[dict]:
     ],
 )
 def test_choice_of_track(info, language, expected):
-    url, _, kind = choose_track(info, language)
+    best = next(iter(choose_tracks(info, language)), None)
+    url, kind = (best.url, best.kind) if best else (None, None)
     assert (url and url.split("/")[-1].split(".")[0], kind) == (expected if len(expected) == 2 else (None, None))

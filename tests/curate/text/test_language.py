@@ -44,6 +44,31 @@ def test_control_characters_do_not_break_it():
         ("eng", "en"),
         ("zh-Hant-TW", "zh"),
         (" de ", "de"),
+        ("English", "en"),
+        ("english (US)", "en"),
+        ("en,fr", "en"),
+        ("en; q=1", "en"),
+        ("de/en", "de"),
+        ("ENG", "en"),
+        ("ger", "de"),
+        ("cmn-Hans", "zh"),
+        ("en_US.UTF-8", "en"),
+        ("Deutsch", "de"),
+        ("Français", "fr"),
+        ("Español", "es"),
+        ("Português (Brasil)", "pt"),
+        ("日本語", "ja"),
+        ("русский", "ru"),
+        ("Norwegian", "no"),
+        ("Hebrew", "he"),
+        ("Filipino", "tl"),
+        ("und", None),
+        ("mul", None),
+        ("zxx", None),
+        ("xx", None),
+        ("", None),
+        (" , ", None),
+        ("podcast", None),
     ],
 )
 def test_primary_subtags(tag, code):
@@ -57,7 +82,15 @@ def row(text: str, language: str | None) -> dict:
 
 @pytest.mark.parametrize(
     ("text", "declared", "reason"),
-    [("en", "en-US", None), ("en", "de", "language_mismatch"), ("he", "iw", None), ("fr", "eng", "language_mismatch")],
+    [
+        ("en", "en-US", None),
+        ("en", "de", "language_mismatch"),
+        ("he", "iw", None),
+        ("fr", "eng", "language_mismatch"),
+        ("en", "English", None),
+        ("en", "en,fr", None),
+        ("fr", "English", "language_mismatch"),
+    ],
 )
 def test_mismatch(text, declared, reason):
     assert DropLanguageMismatch().reason(row(TEXTS[text], declared)) == reason
@@ -67,6 +100,8 @@ def test_what_is_not_known_is_unknown():
     for found, reason in (
         (row("zxqv", "en"), "language_unknown"),
         (row(TEXTS["en"], None), "language_undeclared"),
+        (row(TEXTS["en"], "und"), "language_undeclared"),
+        (row(TEXTS["en"], "nonsense"), "language_undeclared"),
         (row(TEXTS["en"] + TEXTS["fr"] + TEXTS["de"], "en"), "language_unknown"),
     ):
         with pytest.raises(Leave) as leave:

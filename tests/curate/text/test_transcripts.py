@@ -92,7 +92,7 @@ Two
 """
     assert [(cue.start_s, cue.lines) for cue in read_transcript(srt)] == [
         (1.5, ["One", "still one"]),
-        (3.0, ["Two", "42", "5"]),
+        (3.0, ["Two", "42"]),
         (5.0, []),
     ]
 
