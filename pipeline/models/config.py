@@ -208,7 +208,7 @@ class SamplingConfig:
     """Draw among the likeliest codes that together hold this probability; 1 among all."""
 
     def __post_init__(self) -> None:
-        check_range(self, "temperature", "top_k", low=0)
+        check_range(self, "guidance", "temperature", "top_k", low=0)
         check_range(self, "top_p", above=0, high=1)
 
 

@@ -24,7 +24,7 @@ class KVCache:
     """Keys and values of the tokens read so far, for sampling; `GPT.cache` makes one."""
 
     keys: Tensor
-    """(L, B, K, seq_len, D), of which the first `length` tokens are filled; `values` likewise."""
+    """(L, B, K, S, D), of whose S tokens the first `length` are filled; `values` likewise."""
     values: Tensor
     length: int = 0
     documents: Tensor | None = None
@@ -118,17 +118,17 @@ class GPT(nn.Module):
         )  # (B or 1, 1, T, D) each, for all layers
         x = self.embedding(tokens)  # (B, T, E)
         for i, block in enumerate(self.blocks):
-            layer_cache = (cache.keys[i], cache.values[i]) if cache else None  # (B, K, seq_len, D) each
+            layer_cache = (cache.keys[i], cache.values[i]) if cache else None  # (B, K, S, D) each
             x = block(x, cos, sin, mask, layer_cache, past)  # (B, T, E)
         if cache is not None:
             cache.length = length
             cache.documents = documents
         return self.norm(x)
 
-    def cache(self, batch: int) -> KVCache:
-        """An empty cache for `batch` rows, in the model's dtype and on its device."""
+    def cache(self, batch: int, length: int) -> KVCache:
+        """An empty cache for `batch` rows of up to `length` tokens, in the model's dtype and on its device."""
         config, weight = self.config, self.embedding.weight
-        shape = (config.n_layer, batch, config.n_kv_head, config.seq_len, config.d_head)
+        shape = (config.n_layer, batch, config.n_kv_head, length, config.d_head)
         return KVCache(keys=weight.new_zeros(shape), values=weight.new_zeros(shape))
 
 

@@ -102,12 +102,17 @@ def sample_tokens(
     With null prompts, as many and as long, both are read in one batch and the logits are guided.
     """
     rows, steps = uniforms.shape
-    tokens, documents = prompts.tokens, prompts.documents
+    tokens = prompts.tokens  # (B, T)
+    documents = prompts.documents  # (B, T)
     if null is not None:  # one forward of 2 B rows takes hardly longer than one of B: the weights are read once
         tokens = torch.cat([tokens, null.tokens])  # (2 B, T)
         documents = torch.cat([documents, null.documents])  # (2 B, T)
-    cache = model.cache(len(tokens))
-    logits = model(tokens, documents, cache)[:, -1].float()  # (B or 2 B, V)
+    is_padded = bool((documents != documents[:, :1]).any())  # if not, causality is enough, and faster
+    cache = model.cache(len(tokens), tokens.shape[1] + steps)
+    # Of a prompt only the last token has a successor to draw: with a large vocabulary the logits of all would be
+    # the largest tensor by far.
+    last = model.hidden(tokens, documents if is_padded else None, cache)[:, -1:]  # (B or 2 B, 1, E)
+    logits = model.head(last)[:, -1].float()  # (B or 2 B, V)
     drawn: list[Tensor] = []
     for i in range(steps):
         if null is not None:

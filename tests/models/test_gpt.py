@@ -110,7 +110,7 @@ def test_a_block_without_qk_norm_is_llama_s() -> None:
 def test_cached_decoding_equals_the_full_forward(chunks: list[int]) -> None:
     model, tokens = small(), torch.randint(0, 97, (4, 12))
     with torch.no_grad():
-        full, cache = model(tokens), model.cache(4)
+        full, cache = model(tokens), model.cache(4, 12)
         parts = torch.cat([model(part, cache=cache) for part in tokens.split(chunks, dim=1)], dim=1)
     assert cache.length == 12
     torch.testing.assert_close(parts, full, rtol=1e-5, atol=1e-5)
@@ -125,7 +125,7 @@ def test_prompts_of_unequal_length_are_decoded_as_if_alone() -> None:
     for i, row in enumerate(rows):
         tokens[i, length - len(row) :], documents[i, length - len(row) :] = row, 1
     with torch.no_grad():
-        cache = model.cache(3)
+        cache = model.cache(3, 15)
         logits = [model(tokens, documents, cache)[:, -1:]]
         logits += [model(after[:, j : j + 1], cache=cache) for j in range(5)]
         batched = torch.cat(logits, dim=1)

@@ -143,7 +143,40 @@ def test_rows_do_not_depend_on_their_neighbours() -> None:
     assert torch.equal(alone, together[2:3])
 
 
+def test_unequal_prompts_are_continued_as_if_alone_and_the_head_reads_one_token_a_row() -> None:
+    gpt, config, uniforms = model(), SamplingConfig(), torch.rand(3, 8)
+    rows = [torch.randint(1, 40, (n,)) for n in (5, 2, 4)]
+    tokens, documents = torch.zeros(3, 5, dtype=torch.int64), torch.zeros(3, 5, dtype=torch.int64)
+    for i, row in enumerate(rows):
+        tokens[i, 5 - len(row) :], documents[i, 5 - len(row) :] = row, 1
+    read = []
+    gpt.head.register_forward_pre_hook(lambda head, inputs: read.append(inputs[0].shape[1]))
+    prompts = Prompts(tokens=tokens, documents=documents)
+    together = sample_tokens(gpt, prompts, None, Parity(3, 40), uniforms, config)
+    for i, row in enumerate(rows):
+        one = Prompts(tokens=row[None], documents=torch.ones_like(row)[None])
+        alone = sample_tokens(gpt, one, None, Parity(1, 40), uniforms[i : i + 1], config)
+        assert torch.equal(alone[0], together[i])
+    assert set(read) == {1}
+
+
+def test_a_cache_is_as_long_as_what_is_read() -> None:
+    gpt = model()
+    assert gpt.cache(2, 7).keys.shape == (2, 2, 2, 7, 8)
+
+
 def test_bad_settings_are_refused() -> None:
-    for bad in ({"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5}):
+    nan, inf = float("nan"), float("inf")
+    for bad in (
+        {"temperature": -1.0},
+        {"temperature": nan},
+        {"guidance": nan},
+        {"guidance": -3.0},
+        {"guidance": inf},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"top_p": nan},
+    ):
         with pytest.raises(ValueError, match=f"^{next(iter(bad))} is .*; use "):
             SamplingConfig(**bad)
