@@ -31,3 +31,5 @@ class Exported(Manifest):
 
     step: int = 0
     """Steps that they were trained for."""
+    run_steps: int = 0
+    """Steps of the whole run, of which they may be the best of an earlier one; 0: as many."""

@@ -99,6 +99,14 @@ class Checkpoints:
         """Read a checkpoint's manifest; CorruptFileError if it is not sound."""
         return open_saved(self._store, name)
 
+    def best(self) -> Saved | None:
+        """The best checkpoint by the metric that it was to be kept by, the same on every rank; None if none has it."""
+        if self._best is None:
+            return None
+        names = self.names()  # a collective
+        name = ranks.from_first(best_saved(self._store, names, *self._best), self._device)
+        return self.open(name) if name else None
+
     # ---- on the thread that trains: copy, and go on ----
 
     def save(

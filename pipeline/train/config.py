@@ -84,7 +84,8 @@ class TrainConfig:
     keep_checkpoints: int = 2
     """Number of newest checkpoints that are kept."""
     keep_best: str = ""
-    """A metric, such as loss or eval/loss: the checkpoint that was best by it is kept as well."""
+    """A metric, such as loss or eval/loss: the checkpoint that was best by it is kept as well, and is what the run
+    exports; by default that is the last."""
     keep_best_mode: Literal["min", "max"] = "min"
     """Whether the smallest value of that metric is the best, or the largest."""
     trackers: tuple[TrackerName, ...] = ()

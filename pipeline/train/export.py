@@ -39,8 +39,9 @@ def export(
     ranks.barrier(engine.device)
 
 
-def from_checkpoint(saved: Saved, store: Store, *, averaged: bool = True) -> None:
-    """Write the weights of a checkpoint, in this process alone; the average, if wanted and there is one.
+def from_checkpoint(saved: Saved, store: Store, *, averaged: bool = True, run_steps: int | None = None) -> None:
+    """Write the weights of a checkpoint, in this process alone; the average, if wanted and there is one. `run_steps`:
+    those of the whole run, of which these weights are the best.
 
     CorruptFileError names a bad file, and a manifest that asks for more than its files hold, before that is allocated.
     """
@@ -52,7 +53,7 @@ def from_checkpoint(saved: Saved, store: Store, *, averaged: bool = True) -> Non
         foreign.check_size(saved.store, file)
     tensors = {key: torch.empty(shape) for key, shape in contents.shapes.items()}
     saved.read([Want(kind=kind, name=key, start=0, into=t.view(-1)) for key, t in tensors.items()])
-    _write(store, tensors | statics, contents.aliases, manifest.step, contents.network)
+    _write(store, tensors | statics, contents.aliases, manifest.step, contents.network, run_steps)
 
 
 def check_free(store: Store) -> None:
@@ -61,10 +62,11 @@ def check_free(store: Store) -> None:
         raise ValueError(f"{store.url} holds other things ({others[0]}); name an empty folder with --out")
 
 
-def exported_step(store: Store) -> int | None:
-    """After how many steps the weights in a folder were exported; None if there are none."""
+def exported_after(store: Store) -> int | None:
+    """After how many steps of its run the weights in a folder were exported; None if there are none. They may be those
+    of an earlier step, the best one."""
     manifest = foreign.manifest(store, MANIFEST, Exported)
-    return manifest.step if manifest and store.exists(WEIGHTS) else None
+    return (manifest.run_steps or manifest.step) if manifest and store.exists(WEIGHTS) else None
 
 
 def aliases(model: nn.Module) -> dict[str, str]:
@@ -78,11 +80,16 @@ def aliases(model: nn.Module) -> dict[str, str]:
 
 
 def _write(
-    store: Store, tensors: dict[str, torch.Tensor], also: Mapping[str, str], step: int, network: NetworkSpec
+    store: Store,
+    tensors: dict[str, torch.Tensor],
+    also: Mapping[str, str],
+    step: int,
+    network: NetworkSpec,
+    run_steps: int | None = None,
 ) -> None:
     whole = tensors | {alias: tensors[name] for alias, name in also.items()}
     data = save({name: t.detach().cpu().clone().contiguous() for name, t in sorted(whole.items())})
     config = (json.dumps(to_json(network), indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()
     store.delete(MANIFEST)  # of weights exported after fewer steps, if any
     files = (store.write(WEIGHTS, data), store.write(CONFIG, config))
-    commit(store, MANIFEST, Exported(files=files, step=step))
+    commit(store, MANIFEST, Exported(files=files, step=step, run_steps=run_steps or step))

@@ -28,8 +28,10 @@ from pipeline.train.data.batches import Batches, Collate, Dataset, check_same, c
 from pipeline.train.data.order import Stream
 from pipeline.train.divergence import Divergence, Health, first_ids
 from pipeline.train.ema import Ema
+from pipeline.train.engine import Engine
 from pipeline.train.loss import Sums, added
 from pipeline.train.metrics import Metrics, Recorder
+from pipeline.train.saved import Saved
 from pipeline.train.schedule import factor
 from pipeline.train.slices import masters
 
@@ -77,7 +79,7 @@ class Run:
 
 def finished(config: TrainConfig, store: Store) -> bool:
     """Whether the weights of the last step were exported already: nothing is left to do."""
-    return export.exported_step(store.sub("model")) == config.steps
+    return export.exported_after(store.sub("model")) == config.steps
 
 
 def train(
@@ -202,8 +204,20 @@ def train(
         _report_commit(checkpoints, supervisor)
 
     # ---- export: the weights alone, for whoever uses the network ----
-    weights = ema.pieces() if ema else masters(engine.owned())
-    export.export(engine, weights, run.store.sub("model"), step=config.steps, network=run.network)
+    _export(run, engine, ema, checkpoints.best())
+
+
+def _export(run: Run, engine: Engine, ema: Ema | None, best: Saved | None) -> None:
+    """Export the weights of the best checkpoint, where one was to be kept, or else those of now; a collective."""
+    store, steps = run.store.sub("model"), run.config.steps
+    if best is None:
+        weights = ema.pieces() if ema else masters(engine.owned())
+        export.export(engine, weights, store, step=steps, network=run.network)
+        return
+    if ranks.rank() == 0:
+        logger.info("train: model/ holds the weights of step %d, the best of %d", best.manifest.step, steps)
+        export.from_checkpoint(best, store, averaged=ema is not None, run_steps=steps)
+    ranks.barrier(run.device)
 
 
 def _due(step: int, every: int, last: bool) -> bool:

@@ -15,7 +15,7 @@ from pipeline.train.config import EngineConfig, OptimConfig
 from pipeline.train.data.order import Chain
 from pipeline.train.ema import Ema
 from pipeline.train.engine import Engine
-from pipeline.train.export import aliases, export, exported_step, from_checkpoint
+from pipeline.train.export import aliases, export, exported_after, from_checkpoint
 from pipeline.train.saved import open_saved
 from pipeline.train.slices import masters
 from tests.train import tiny
@@ -40,7 +40,7 @@ def engine():
 def test_what_is_exported_loads_strictly_into_a_new_module(engine, tmp_path):
     store = Store(str(tmp_path))
     pieces = {"embed.weight": [(0, torch.arange(10.0)), (10, torch.arange(10.0))]}
-    assert exported_step(store) is None
+    assert exported_after(store) is None
     export(engine, pieces, store, step=7, network=NetworkSpec(kind="tied", model={"n": 5}))
     manifest = read_manifest(store, "manifest.json", Manifest)
     tensors = load(storage.read_file(store, manifest.files[0]))
@@ -49,7 +49,7 @@ def test_what_is_exported_loads_strictly_into_a_new_module(engine, tmp_path):
     assert again.embed.weight.flatten().tolist() == [*range(10), *range(10)]
     assert torch.equal(again.frozen, engine.model.frozen) and torch.equal(again.table, engine.model.table)
     assert json.loads(store.read("config.json")) == {"kind": "tied", "model": {"n": 5}, "facts": {}}
-    assert exported_step(store) == 7
+    assert exported_after(store) == 7
 
 
 def test_a_later_export_replaces_an_earlier_one(engine, tmp_path):
@@ -58,7 +58,7 @@ def test_a_later_export_replaces_an_earlier_one(engine, tmp_path):
         engine.owned()[0].master.fill_(value)
         export(engine, masters(engine.owned()), store, step=step, network=NetworkSpec(kind="tied", model={}))
         file = read_manifest(store, "manifest.json", Manifest).files[0]
-        assert exported_step(store) == step and load(storage.read_file(store, file))["head.weight"].eq(value).all()
+        assert exported_after(store) == step and load(storage.read_file(store, file))["head.weight"].eq(value).all()
 
 
 def test_aliases_are_the_further_names_of_tied_tensors(engine):

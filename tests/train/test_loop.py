@@ -12,12 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from pipeline.exported import NetworkSpec
+from pipeline.exported import Exported, NetworkSpec
+from pipeline.manifest import read_manifest
 from pipeline.storage import CorruptFileError, Store
 from pipeline.train import metrics
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.config import TrainConfig
 from pipeline.train.data.rows import Rows
+from pipeline.train.export import from_checkpoint
 from pipeline.train.loop import Run, finished, train
 from pipeline.train.saved import committed, open_saved
 from tests.train import tiny
@@ -391,6 +393,14 @@ def test_the_best_checkpoint_is_kept_by_what_was_measured_before_it(data, tmp_pa
         4: {"eval/nats": 1.0},
         8: {"eval/nats": 4.0},
     }
+    # It is what the run exports, once more after a second start, and the run counts as finished.
+    exported = Store(str(tmp_path)).sub("model")
+    best = open_saved(store, next(name for name in committed(store) if name.startswith("00000004-")))
+    from_checkpoint(best, Store(f"{tmp_path}/best"))
+    assert exported.read("model.safetensors") == Store(f"{tmp_path}/best").read("model.safetensors")
+    manifest = read_manifest(exported, "manifest.json", Exported)
+    assert (manifest.step, manifest.run_steps) == (4, 8)
+    assert finished(tiny.config("torch", steps=8), Store(str(tmp_path)))
 
 
 def test_a_metric_that_nobody_measures_is_a_warning_with_those_there_are(data, tmp_path, caplog):
