@@ -183,6 +183,7 @@ MEANING = {
 CODES = pa.schema(
     [
         ("key", pa.string()),
+        ("view", pa.int32()),
         ("modality", pa.string()),
         ("text", pa.string()),
         ("codes", pa.list_(pa.int32())),
@@ -190,7 +191,8 @@ CODES = pa.schema(
         ("tokenizer_sha256", pa.string()),
     ]
 )
-"""One sample as integers: `codes` in raster order, `shape` (h, w) or (t,), under the tokenizer named by its digest."""
+"""One sample as integers: `codes` in raster order, `shape` (h, w) or (t,), under the tokenizer named by its digest.
+View 0 is of the sample as it is, others are of slightly changed copies."""
 
 
 def plan_name(number: int) -> str:

@@ -138,6 +138,14 @@ def cover(picture: Image.Image, side: int) -> Image.Image:
     return scaled.crop((left, top, left + side, top + side))
 
 
+def affine(channel: NDArray[np.float32], size: tuple[int, int], coefficients: tuple[float, ...]) -> NDArray[np.float32]:
+    """A channel (H, W) seen through x' = a x + b y + c, y' = d x + e y + f, from places (x, y) of a result of `size`
+    (width, height) to places in the channel, bilinear between them; coordinates are of pixels, whose centres are at
+    0.5."""
+    seen = Image.fromarray(channel).transform(size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
+    return np.asarray(seen, np.float32)
+
+
 def encode_png(pixels: NDArray[np.uint8], compress_level: int = 6) -> bytes:
     """Bytes (H, W), (H, W, 1) or (H, W, 3) as a PNG, grey or RGB; the level (0 to 9) changes its size alone."""
     file = io.BytesIO()

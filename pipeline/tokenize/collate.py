@@ -93,7 +93,7 @@ class SequenceCollate:
     text_first: float = 0.5
     """Share of samples whose text comes first."""
     drop_condition: float = 0.1
-    text_weight: float = 0.125
+    text_weight: float = 0.5
     """Loss weight of a token of text, markers included, against 1 for all others."""
 
     def __call__(self, table: pa.Table, draw: Draw) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.media.error import MediaError
-from pipeline.media.image import cover, encode_png, open_image
+from pipeline.media.image import affine, cover, encode_png, open_image
 from pipeline.models.config import Dims, DVAEConfig, Modality
 
 Samples = NDArray[np.float32]
@@ -45,6 +45,9 @@ class Medium:
     """Encoded bytes -> a sample (C, ...) in [-1, 1], of the shape that the config asks for; ValueError if broken."""
     write: Callable[[Samples], bytes]
     """A sample (C, ...) in [-1, 1] -> encoded bytes."""
+    vary: Callable[[Samples, np.random.Generator], Samples]
+    """A sample (C, ...) -> one of the same shape that people would call the same: what keeps a network from learning
+    samples by heart."""
     draw: Callable[..., NDArray[np.uint8]]
     """Rows of samples (n, C, ...), one under the other, as one picture (H, W, C)."""
     metrics: Mapping[str, Callable[[ArrayLike, ArrayLike], float]]
@@ -110,6 +113,28 @@ def read_image(data: bytes, config: DVAEConfig) -> Samples:
     return (pixels / 127.5 - 1).transpose(2, 0, 1)  # (C, H, W)
 
 
+_MAX_TURN, _MAX_SHEAR = math.radians(10), 0.1
+_MAX_SCALE, _MAX_SHIFT = 0.1, 0.04  # shares of the size
+# By eye, on digits: none becomes another. Turns and shears of writers' hands are about as large (LeCun et al., 1998,
+# section III.D, deform digits by as much).
+
+
+def vary_image(sample: Samples, random: np.random.Generator) -> Samples:
+    """A picture (C, H, W) slightly turned, sheared, scaled and shifted; what comes in at the edges repeats them."""
+    turn, shear, scale = random.uniform(-1, 1, 3) * (_MAX_TURN, _MAX_SHEAR, _MAX_SCALE)
+    height, width = sample.shape[1:]
+    shift = random.uniform(-_MAX_SHIFT, _MAX_SHIFT, 2) * (width, height)
+    margin = math.ceil(0.5 * max(height, width))  # the corners of a turned picture lie outside of it
+    matrix = (1 + scale) * np.array(
+        [[math.cos(turn), shear - math.sin(turn)], [math.sin(turn), math.cos(turn)]]
+    )  # pixels of the result -> pixels of the picture, around the centre
+    centre = np.array([width, height]) / 2
+    offset = centre + margin + shift - matrix @ centre  # (2,)
+    coefficients = (*matrix[0], offset[0], *matrix[1], offset[1])
+    padded = np.pad(sample, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
+    return np.stack([affine(channel, (width, height), coefficients) for channel in padded])
+
+
 def to_bytes(pixels: ArrayLike) -> NDArray[np.uint8]:
     """Floats (..., C, H, W) in [-1, 1] to bytes (..., H, W, C), rounded and clipped."""
     scaled = (np.asarray(pixels, dtype=np.float32) + 1) * 127.5
@@ -140,6 +165,7 @@ IMAGE = Medium(
     length_rule="size / stride codes along each axis, in raster order",
     read=read_image,
     write=to_png,
+    vary=vary_image,
     draw=grid,
     metrics={"psnr_db": psnr_db},
 )

@@ -46,6 +46,25 @@ def test_batch_size_never_changes_a_row(tokenizer: Tokenizer, size: int) -> None
     assert parts.equals(corpus.encode(table, tokenizer))
 
 
+def test_views_are_side_by_side_and_depend_on_the_key_alone(tokenizer: Tokenizer) -> None:
+    table = toy.image_table(toy.images(9, seed=4))
+    rows = corpus.encode(table, tokenizer, views=3).to_pylist()
+    assert [(row["key"], row["view"]) for row in rows] == [(f"k{i}", view) for i in range(9) for view in range(3)]
+    assert rows[::3] == corpus.encode(table, tokenizer).to_pylist()
+    assert rows[9:12] == corpus.encode(table.slice(3, 1), tokenizer, views=3).to_pylist()
+    more = corpus.encode(table, tokenizer, views=5).to_pylist()
+    assert [row for row in more if row["view"] < 3] == rows
+    assert len({tuple(row["codes"]) for row in rows}) > 20  # of 27
+
+
+def test_what_is_held_out_depends_on_the_key_alone_and_is_the_share_that_was_asked_for() -> None:
+    keys = [f"key {i}" for i in range(10_000)]
+    held_out = {key for key in keys if corpus.Recipe(held_out=0.1).is_held_out(key)}
+    assert abs(len(held_out) - 1000) < 5 * (10_000 * 0.1 * 0.9) ** 0.5
+    more = {key for key in keys if corpus.Recipe(held_out=0.2, views=8).is_held_out(key)}
+    assert held_out < more and not any(corpus.Recipe().is_held_out(key) for key in keys)
+
+
 def test_no_rows_are_no_rows(tokenizer: Tokenizer) -> None:
     assert corpus.encode(IMAGE.empty_table(), tokenizer).equals(CODES.empty_table())
 
@@ -87,9 +106,10 @@ def test_codes_are_those_of_the_tokenizer_and_shards_are_not_made_twice(
     dvae = DVAE(DVAEConfig(size=8, width=4, multipliers=(1, 2)))
     tokenizer = export_tokenizer(dvae, folder, torch.rand(4, 1, 8, 8) * 2 - 1, medium=media.IMAGE)
     out, files = Store(str(tmp_path / "codes")), corpus.source_files(source, media.IMAGE)
-    made = corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280)
-    found = read_manifest(out, corpus.MANIFEST, corpus.Corpus)
-    assert made == found and made.identity == corpus.identity(files, tokenizer.sha256, 280)
+    corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280)
+    found = made = read_manifest(out, corpus.MANIFEST, corpus.Corpus)
+    assert made.identity == corpus.identity(files, tokenizer.sha256, corpus.Recipe(), 280)
+    assert not out.exists(f"{corpus.HELD_OUT}/{corpus.MANIFEST}")
     for shard, file in zip(found.files, files, strict=True):
         codes, images = read_table(out, shard), read_table(source, file)
         assert codes["key"].equals(images["key"]) and codes["text"].equals(images["caption"])
@@ -115,8 +135,36 @@ def test_codes_are_those_of_the_tokenizer_and_shards_are_not_made_twice(
     before = {name: Path(out.path(name)).stat().st_mtime_ns for name in names[1:]}
     out.delete(names[0])
     out.delete(corpus.MANIFEST)
-    assert corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280) == made
+    corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280)
+    assert read_manifest(out, corpus.MANIFEST, corpus.Corpus) == made
     assert before == {name: Path(out.path(name)).stat().st_mtime_ns for name in names[1:]}
+
+
+def test_held_out_samples_are_a_corpus_of_their_own_that_shares_no_key_with_the_other(
+    local_ray: None, source: Store, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    folder, out = Store(str(tmp_path / "tokenizer")), Store(str(tmp_path / "codes"))
+    dvae = DVAE(DVAEConfig(size=8, width=4, multipliers=(1, 2)))
+    tokenizer = export_tokenizer(dvae, folder, torch.rand(4, 1, 8, 8) * 2 - 1, medium=media.IMAGE)
+    files, recipe = corpus.source_files(source, media.IMAGE), corpus.Recipe(views=3, held_out=0.3)
+    corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280, recipe=recipe)
+    rows = list(corpus.read_rows(out))
+    held_out = list(corpus.read_rows(out.sub(corpus.HELD_OUT)))
+    keys = {row["key"] for row in rows}
+    assert len(rows) == 3 * len(keys) and {row["view"] for row in held_out} == {0}
+    assert not keys & {row["key"] for row in held_out} and len(keys) + len(held_out) == 30
+    both = corpus.read_corpora([out.url, out.sub(corpus.HELD_OUT).url])  # mixable: the same tokenizers
+    assert both.identity == corpus.identity(files, tokenizer.sha256, recipe, 280)
+
+    with pytest.raises(ValueError, match=r"--held-out is 0.999, and of 30 samples that leaves none to train on; use"):
+        corpus.tokenize(
+            source, files, folder.url, tokenizer, out, text_vocab_size=280, recipe=corpus.Recipe(held_out=0.999)
+        )
+    with pytest.raises(ValueError, match=r"--held-out is 1e-06, and of 30 samples that leaves none to judge by; use"):
+        corpus.tokenize(
+            source, files, folder.url, tokenizer, out, text_vocab_size=280, recipe=corpus.Recipe(held_out=1e-6)
+        )
 
 
 def test_the_text_tokenizer_of_another_corpus_can_be_used_and_makes_them_mixable(
@@ -128,10 +176,11 @@ def test_the_text_tokenizer_of_another_corpus_can_be_used_and_makes_them_mixable
     tokenizer = export_tokenizer(dvae, folder, torch.rand(4, 1, 8, 8) * 2 - 1, medium=media.IMAGE)
     text = TextTokenizer.train(["other words"], 260)
     out, own = Store(str(tmp_path / "codes")), Store(str(tmp_path / "own"))
-    made = corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280, text=text)
+    corpus.tokenize(source, files, folder.url, tokenizer, out, text_vocab_size=280, text=text)
+    made = read_manifest(out, corpus.MANIFEST, corpus.Corpus)
     assert made.text_sha256 == text.sha256 == TextTokenizer.load(out).sha256
-    assert made.identity == corpus.identity(files, tokenizer.sha256, 999, text)
-    assert made.identity != corpus.identity(files, tokenizer.sha256, 280)
+    assert made.identity == corpus.identity(files, tokenizer.sha256, corpus.Recipe(), 999, text)
+    assert made.identity != corpus.identity(files, tokenizer.sha256, corpus.Recipe(), 280)
     write_sealed(own, corpus.MANIFEST, replace(made, identity="another", longest_row_tokens=999))
     assert corpus.read_corpora([out.url, own.url]) == replace(made, longest_row_tokens=999)
     for name, flag in (("tokenizer_sha256", "--tokenizer"), ("text_sha256", "--text")):

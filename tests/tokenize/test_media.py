@@ -38,6 +38,40 @@ def test_a_medium_is_found_by_its_axes(medium) -> None:
         medium_of(DVAEConfig(dims=medium.dims, channels=7))
 
 
+class Fixed:
+    """Draws what it was given."""
+
+    def __init__(self, *draws: np.ndarray) -> None:
+        self.draws = list(draws)
+
+    def uniform(self, low: float, high: float, size: int) -> np.ndarray:
+        return np.asarray(self.draws.pop(0)) * (high if size == 2 else 1)
+
+
+@pytest.mark.parametrize(("turn", "shear", "scale"), [(0, 0, 0), (1, 0, 0), (0, -1, 0), (0, 0, 1), (-0.7, 0.4, -0.9)])
+def test_a_varied_picture_is_torch_s_affine_grid(turn: float, shear: float, scale: float) -> None:
+    x = torch.nn.functional.avg_pool2d(toy.images(1, seed=2), 3, 1, 1)  # (1, 1, 16, 16)
+    shift = (0.5, -1.0)
+    found = IMAGE.vary(x[0].numpy(), Fixed([turn, shear, scale], shift))
+    angle, slant = turn * math.radians(10), shear * 0.1
+    theta = (1 + 0.1 * scale) * torch.tensor(
+        [[math.cos(angle), slant - math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0]]
+    )
+    theta[:, 2] = 2 * 0.04 * torch.tensor(shift)  # torch's coordinates run from -1 to 1
+    grid_of = torch.nn.functional.affine_grid(theta[None], x.shape, align_corners=False)
+    expected = torch.nn.functional.grid_sample(x, grid_of, align_corners=False, padding_mode="border")
+    np.testing.assert_allclose(found, expected[0].numpy(), atol=2e-5)
+
+
+@pytest.mark.parametrize("medium", MEDIA.values(), ids=lambda medium: medium.modality)
+def test_varied_samples_are_near_and_their_own(medium) -> None:
+    x = toy.images(1)[0].numpy()
+    varied = [medium.vary(x, np.random.default_rng(seed)) for seed in (0, 1, 0)]
+    assert varied[0].shape == x.shape and varied[0].dtype == np.float32
+    assert np.array_equal(varied[0], varied[2]) and not np.array_equal(varied[0], varied[1])
+    assert np.abs(varied[0]).max() <= np.abs(x).max() + 1e-6
+
+
 def test_a_blank_sample_is_black() -> None:
     assert IMAGE.draw(np.full((1, 1, 4, 4), IMAGE.blank, np.float32)).max() == 0
 
