@@ -58,11 +58,13 @@ def main(config: Demo) -> None:
     write_json(store, "report.json", report.figures)
     generation = report.evaluation["generation"]
     logger.info(
-        "demo: done in %.0f s; %.1f %% of %d generated digits read as asked (real ones: %.1f %%); open %s/report.html",
+        "demo: done in %.0f s; %.1f %% of %d generated digits read as asked (real ones: %.1f %%), %.1f %% of them "
+        "copies; open %s/report.html",
         report.figures["wall_s"],
         100 * generation["digit_accuracy"],
         generation["n"],
         100 * generation["digit_accuracy_real"],
+        100 * generation["copies"],
         config.run_dir,
     )
 
@@ -90,7 +92,7 @@ def _train(config: Demo) -> None:
     as_fast = () if multiplies_bf16() else ("--train.engine.precision", "fp32")
     _job(config, "train_dvae", "dvae", "--images", f"{at}/images", *as_fast)
     _job(config, "tokenize_corpus", "codes", "--images", f"{at}/images", "--tokenizer", f"{at}/dvae/tokenizer")
-    _job(config, "train_gpt", "gpt", "--codes", f"{at}/codes", *as_fast)
+    _job(config, "train_gpt", "gpt", "--codes", f"{at}/codes", "--held-out", f"{at}/codes/held_out", *as_fast)
     _job(
         config, "train_decoder", "decoder", "--images", f"{at}/images", "--tokenizer", f"{at}/dvae/tokenizer", *as_fast
     )
@@ -99,7 +101,7 @@ def _train(config: Demo) -> None:
     if not Store(at).exists("grid.png"):
         options = ("--prompt", "a handwritten seven", "--num", "16", "--out", f"{at}/grid.png")
         run_job("generate", [str(CONFIGS / f"generate_{config.profile}.toml"), *models, *options])
-    _job(config, "evaluate", "evaluation", *models)
+    _job(config, "evaluate", "evaluation", *models, "--codes", f"{at}/codes")
 
 
 def multiplies_bf16() -> bool:

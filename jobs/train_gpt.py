@@ -39,6 +39,9 @@ class TrainGPT(TrainJob):
     """Longest row in tokens; the size's own by default."""
     text_first: float = 0.5
     """Share of samples whose text comes first, and so conditions the codes."""
+    text_weight: float = 0.5
+    """Loss weight of a token of text, against 1 of a code: with little of it a model learns to draw, and not to
+    read."""
     drop_condition: float = 0.1
     """Share of samples that lose their first segment, for classifier-free guidance."""
 
@@ -49,6 +52,7 @@ class TrainGPT(TrainJob):
             check_weights(self.weights, self.codes)
         check_range(self, "seq_len", low=1)
         check_range(self, "text_first", "drop_condition", low=0, high=1)
+        check_range(self, "text_weight", low=0)
 
     def model(self, vocab_size: int) -> GPTConfig:
         """Sizes of the network."""
@@ -75,6 +79,7 @@ def collate_of(config: TrainGPT, corpus: "Corpus", seq_len: int) -> "SequenceCol
         seq_len=seq_len,
         text_first=config.text_first,
         drop_condition=config.drop_condition,
+        text_weight=config.text_weight,
     )
 
 

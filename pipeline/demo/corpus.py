@@ -7,6 +7,7 @@ scikit-learn (E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digi
 
 import functools
 import hashlib
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +119,12 @@ def caption(index: int) -> str:
 def prompt(digit: int, template: str = PROMPTS[0]) -> str:
     """A template filled in."""
     return template.format(digit=digit, word=WORDS[digit])
+
+
+def digit_of(caption: str) -> int:
+    """The digit that a caption of this corpus names."""
+    words = re.findall(r"[a-z]+|\d", caption)
+    return next(int(word) if word.isdigit() else WORDS.index(word) for word in words if word in WORDS or word.isdigit())
 
 
 def _select(heldout: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -65,29 +65,44 @@ def _book(book: Mapping[str, object]) -> dict[str, object]:
 
 
 def _facts(evaluation: Mapping[str, Mapping[str, float]], wall_s: float, peak_rss_gb: float) -> tuple[Fact, ...]:
-    generation = evaluation["generation"]
-    decoder = evaluation["decoder"]
+    generation, gpt = evaluation["generation"], evaluation["gpt"]
+    decoder, dvae = evaluation["decoder"], evaluation["dvae"]
     return (
         Fact(
             label="generated digits read as asked",
             value=f"{generation['digit_accuracy']:.1%}",
-            note=f"of {generation['n']}; real held-out digits: {generation['digit_accuracy_real']:.1%}",
+            note=f"{generation['digit_accuracy_low']:.1%} to {generation['digit_accuracy_high']:.1%}, of "
+            f"{generation['n']}; real held-out digits: {generation['digit_accuracy_real']:.1%}",
+        ),
+        Fact(
+            label="copies among them",
+            value=f"{generation['copies']:.1%}",
+            note=f"code for code in the training set; {generation['near_copies']:.1%} nearer to it than all but "
+            f"{generation['near_copies_real']:.0%} of held-out digits",
+        ),
+        Fact(
+            label="Fréchet distance to held-out digits",
+            value=f"{generation['frechet']:.0f}",
+            note=f"of as many real training digits: {generation['frechet_real']:.0f}",
+        ),
+        Fact(
+            label="held-out pictures named right",
+            value=f"{gpt['picture_to_text']:.1%}",
+            note=f"{gpt['picture_to_text_low']:.1%} to {gpt['picture_to_text_high']:.1%}; chance: "
+            f"{gpt['picture_to_text_chance']:.0%}",
+        ),
+        Fact(
+            label="transformer",
+            value=f"{gpt['bits_per_code']:.2f} bits",
+            note=f"per code, on held-out digits; best table of frequencies: {gpt['bits_per_code_table']:.2f}, chance: "
+            f"{gpt['bits_per_code_uniform']:.2f}",
         ),
         Fact(
             label="decoder, PSNR on held-out digits",
             value=f"{decoder['psnr_db']:.2f} dB",
             note=f"DVAE alone: {decoder['psnr_db_dvae']:.2f} dB",
         ),
-        Fact(
-            label="codebook in use",
-            value=f"{evaluation['dvae']['codebook_usage']:.1%}",
-            note="of the codes, on held-out digits",
-        ),
-        Fact(
-            label="transformer",
-            value=f"{evaluation['gpt']['bits_per_code']:.2f} bits",
-            note="per code, on held-out digits",
-        ),
+        Fact(label="codebook in use", value=f"{dvae['codebook_usage']:.1%}", note="of the codes, on held-out digits"),
         Fact(label="wall time", value=f"{wall_s / 60:.1f} min", note="all attempts together"),
         Fact(label="peak memory", value=f"{peak_rss_gb:.1f} GB", note="resident, all processes"),
     )
@@ -104,10 +119,13 @@ def _ledger(corpus: str, exported_rows: int, books: Mapping[str, Mapping[str, ob
 
 def _charts(store: Store) -> Iterator[Chart]:
     for folder, name in NETWORK_OF.items():
-        lines = [line for line in metrics.read(store.sub(folder)) if "loss" in line]
-        steps = [line["step"] for line in lines]
-        losses = [line["loss"] for line in lines]
-        yield Chart(title=NETWORKS[name].title, lines=(Line(name="loss", xs=steps, ys=losses),))
+        lines = metrics.read(store.sub(folder))
+        curves = [
+            Line(name=title, xs=[line["step"] for line in found], ys=[line[key] for line in found])
+            for title, key in (("loss", "loss"), ("held out", "eval/loss"))
+            if (found := [line for line in lines if key in line])
+        ]
+        yield Chart(title=NETWORKS[name].title, lines=tuple(curves))
 
 
 def _reconstructions(store: Store) -> Iterator[Reconstruction]:

@@ -24,16 +24,38 @@ def test_a_book_keeps_what_went_in_and_every_state() -> None:
 
 def test_facts_stand_beside_what_they_are_compared_with() -> None:
     evaluation = {
-        "generation": {"digit_accuracy": 0.92, "digit_accuracy_real": 0.983, "n": 200},
+        "generation": {
+            "digit_accuracy": 0.92,
+            "digit_accuracy_low": 0.89,
+            "digit_accuracy_high": 0.945,
+            "digit_accuracy_real": 0.983,
+            "copies": 0.013,
+            "near_copies": 0.02,
+            "near_copies_real": 0.05,
+            "frechet": 65.2,
+            "frechet_real": 35.9,
+            "n": 360,
+        },
         "decoder": {"psnr_db": 28.4, "psnr_db_dvae": 27.9},
         "dvae": {"codebook_usage": 0.6},
-        "gpt": {"bits_per_code": 7.5},
+        "gpt": {
+            "bits_per_code": 4.5,
+            "bits_per_code_table": 5.9,
+            "bits_per_code_uniform": 9.97,
+            "picture_to_text": 0.91,
+            "picture_to_text_low": 0.87,
+            "picture_to_text_high": 0.93,
+            "picture_to_text_chance": 0.1,
+        },
     }
     facts = {fact.label: fact for fact in results._facts(evaluation, wall_s=300, peak_rss_gb=4.6)}
     assert (
         facts["generated digits read as asked"].value == "92.0%"
         and "98.3%" in facts["generated digits read as asked"].note
     )
+    assert facts["copies among them"].value == "1.3%" and "2.0%" in facts["copies among them"].note
+    assert "36" in facts["Fréchet distance to held-out digits"].note and "5.90" in facts["transformer"].note
+    assert facts["held-out pictures named right"].note == "87.0% to 93.0%; chance: 10%"
     assert "27.90 dB" in facts["decoder, PSNR on held-out digits"].note and facts["wall time"].value == "5.0 min"
 
 

@@ -88,9 +88,13 @@ def test_the_report_carries_every_figure(finished: tuple[Store, int]) -> None:
     assert (report["curation"]["speech"]["in"], report["curation"]["speech"]["kept"]) == (21, 12)
     assert report["wall_s"] > 0 and 0.5 < report["peak_rss_gb"] < 10
     assert 5 < report["dvae"]["psnr_db"] < 60 and 0 < report["dvae"]["codebook_usage"] <= 1
-    assert 0 < report["gpt"]["bits_per_code"] < 20
+    gpt, generation = report["gpt"], report["generation"]
+    assert 0 < gpt["bits_per_code"] < 20 and 0 < gpt["bits_per_code_table"] < gpt["bits_per_code_uniform"]
+    assert 0 <= gpt["picture_to_text_low"] <= gpt["picture_to_text"] <= gpt["picture_to_text_high"] <= 1
     assert report["decoder"]["psnr_db_dvae"] == report["dvae"]["psnr_db"] and report["decoder"]["psnr_db"] > 5
-    assert report["generation"]["n"] == 10 and report["generation"]["digit_accuracy_real"] > 0.95
+    assert generation["n"] == 20 and generation["digit_accuracy_real"] > 0.95
+    assert 0 <= generation["copies"] <= 1 and 0 <= generation["near_copies"] <= 1
+    assert 0 < generation["frechet_real"] < generation["frechet"]
     page = finished[0].read("report.html").decode()
     assert "http-equiv" in page and page.count("<audio") >= 6 and page.count("data:image/png") >= 36
 
