@@ -8,7 +8,7 @@ from functools import cached_property
 from pipeline.curate.stage import Leave
 from pipeline.curate.text.spoken import plain
 
-CLOCK = r"(?:(\d{1,4})\s?:\s?)?(\d{1,2})\s?:\s?(\d{1,2})(?:(?:\s?[.,]\s?|:(?=\d{3}\b))(\d+)(?:\.\d+)?)?"
+CLOCK = r"(?:(\d{1,4})\s?:\s?)?(\d{1,2})\s?:\s?(\d{1,2})(?:(?:\s?[.,]\s?|[:;](?=\d{3}\b))(\d+)(?:\.\d+)?)?"
 """A time in four groups: hours, minutes, seconds and their decimals, with what translators and editors do to it."""
 _CLOCK = re.compile(rf"\s*{CLOCK}\s*")
 _PACE_CHARS_PER_S = 15.0  # of speech; for a last cue that nothing else tells the end of

@@ -52,7 +52,9 @@ def speakers(lines: Iterable[str]) -> frozenset[str]:
     small: set[str] = set()
     names: Counter[str] = Counter()
     capitals = others = 0
+    num_lines = 0
     for line in lines:
+        num_lines += bool(line)
         name = next(filter(None, _names(line)), "")
         names[name] += bool(name)
         for word in _LETTERS.findall(line.partition(":")[2] if name else line):
@@ -65,7 +67,9 @@ def speakers(lines: Iterable[str]) -> frozenset[str]:
     sure = {name for name in names if _is_sure(name) or (not is_shouted and _is_capital(name))}
     perhaps = {name for name in names.keys() - sure if _is_name(name, small)}
     repeated = {name for name in perhaps if names[name] > 1}
-    is_labelled = bool(repeated) or sum(names[name] for name in sure) > 1
+    # A short file may name each of its speakers once.
+    is_each = len(perhaps) > 1 and 5 * (names.total() - names[""]) >= 4 * num_lines
+    is_labelled = bool(repeated) or is_each or sum(names[name] for name in sure) > 1
     return frozenset(sure | repeated | (perhaps if is_labelled and not is_shouted else set()))
 
 

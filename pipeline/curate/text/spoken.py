@@ -17,10 +17,12 @@ _TAG = re.compile(
         | [A-Za-z][\w.:-]*(?:\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"']+))+\s*/?   # attributes
         | [A-Za-z][\w.:-]*\s*/                                               # an empty element
         | (?:{_NAMES})(?:\.[^\s<>]*)?\s*                                     # with classes, as WebVTT has them
+        | font\s[^<>]*                                                      # quotes that do not close
         | (?:v|lang)(?:\.[^\s<>]*)?\s[^<>=]*                                 # who speaks, or in which language
     )> | \{{\\[^{{}}]*\}}""",
     re.VERBOSE | re.IGNORECASE,
 )
+_BREAK_OF_ASS = re.compile(r"\\[Nh]")  # in SRT that was made of it
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _READING = re.compile(r"<rt>[^<>]*(?:</rt>)?", re.IGNORECASE)  # of the word beside it, which is said once
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]\w{1,31});|&nbsp")
@@ -31,7 +33,8 @@ _NOTE = "♩♪♫♬"
 _SUNG = re.compile(
     rf"[{_NOTE}]+(?=[^{_NOTE}]*[^\s{_NOTE}])[^{_NOTE}]*[{_NOTE}]+|^\s*[{_NOTE}][^\n]*|[{_NOTE}]", re.MULTILINE
 )
-_ASIDE = re.compile(r"\(([^()\n]{1,60})\)|（([^（）\n]{1,30})）|\*([^*\s][^*\n]{0,60})\*|<([^<>\n]{1,40})>")
+_ASIDE = re.compile(r"\(([^()\n]{1,60})\)|（([^（）\n]{1,30})）|\*{1,2}([^*\s][^*\n]{0,60})\*{1,2}|<([^<>\n]{1,40})>")
+_STRONG = re.compile(r"\*\*([^*\n]{1,100})\*\*")  # Markdown
 _OWN_LINE = re.compile(r"^[ -]{0,4}(?:\([^()\n]{1,60}\)|（[^（）\n]{1,30}）|\*[^*\n]{1,60}\*)[ ]{0,4}$", re.MULTILINE)
 _TURN = re.compile(
     r"^\s*(?:>>+|[-\u2010-\u2015\u2212](?![\d>-]))\s*|(?<=[.?!\"'\u201d\u2019)] )>>+(?=\s)", re.MULTILINE
@@ -59,8 +62,11 @@ def plain(text: str) -> str:
     """Raw cue text as a viewer reads it: no tags, entities resolved, white space tidied."""
     if "<" in text or "{" in text:
         text = _TAG.sub("", _READING.sub("", _BREAK.sub(" ", text)))
-    if "&" in text:
-        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    for _ in range(2):  # players' exports escape what was escaped
+        if "&" in text:
+            text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    if "\\" in text:
+        text = _BREAK_OF_ASS.sub(" ", text)
     return " ".join(_INVISIBLE.sub("", text).split())
 
 
@@ -74,6 +80,7 @@ def without_sounds(text: str) -> str:
     if any(note in text for note in _NOTE):
         text = _SUNG.sub(" ", text)
     text = _ASIDE.sub(_aside, _OWN_LINE.sub(_own_line, _BRACKETS.sub(" ", text)))
+    text = _STRONG.sub(r"\1", text)
     return "\n".join(line for line in text.split("\n") if line.strip())
 
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pipeline.curate.text.cues import CLOCK, Cue, Transcript, seconds
 
 _TIMES = re.compile(rf"\s*{CLOCK}\s*-->\s*{CLOCK}(?:\s(.*)|)")
+# Arrows as editors, translators and escaping leave them; they stand between two times.
+_ARROW = re.compile(r"(\d)\s?(?:--? ?>|--?&gt;|[\u2010-\u2015\u2212]{1,2} ?>|[\u2192\u279c])\s?(?=\d{1,4}\s?:)")
+_BRACKETED = re.compile(r"^\s?\[([\d:.]{5,12} --> [\d:.]{5,12})\]", re.MULTILINE)  # as Whisper prints them, a line each
 _TIME_CHARS = frozenset("0123456789:.,; \t")
 _COMMENT = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 _IDENTIFIER = re.compile(r"#?[\w./:-]*\d[\w./:-]*[.)]?")
@@ -34,6 +37,9 @@ class _Times:
 
 def read(text: str, is_vtt: bool) -> Transcript:
     """The cues of a file whose lines end at LF alone, in its order; none if there is no line of times."""
+    if "-->" not in text:
+        text = _ARROW.sub(r"\1 --> ", text)
+    text, num_bracketed = _BRACKETED.subn(r"\1\n", text)
     lines = text.split("\n")
     times = _times(lines)
     above = _identifiers(lines, times)
@@ -56,6 +62,7 @@ def read(text: str, is_vtt: bool) -> Transcript:
     return Transcript(
         form="WebVTT" if is_vtt else "SRT",
         cues=cues,
+        is_machine=num_bracketed > 0,
         skipped=sum(one.start_s is None for one in times),
         declared=_declared(lines) if is_vtt else (),
     )

@@ -6,16 +6,18 @@ counted. What a recogniser wrote is read all the same, and said to be a machine'
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from pipeline.curate.text.cues import Open, Transcript, clock, closed, unreadable
 
-_LISTS = "segments transcripts transcription transcript captions cues utterances subtitles".split()
-_STARTS = ("startTime", "start", "start_time", "begin", "from")
-_ENDS = ("endTime", "end", "end_time", "to")
+_LISTS = """segments transcripts transcription transcript captions cues utterances subtitles chunks
+    words""".split()
+_STARTS = ("startTime", "start", "start_time", "begin", "from", "startMs", "start_ms", "offset")
+_ENDS = ("endTime", "end", "end_time", "to", "endMs", "end_ms")
 _LENGTHS = ("duration", "dur")
-_TEXTS = ("body", "text", "transcript", "content")
-# Keys of a segment that only a recogniser writes: Whisper, whisperX, faster-whisper.
-_OF_WHISPER = frozenset({"avg_logprob", "no_speech_prob", "compression_ratio", "seek", "tokens"})
+_TEXTS = ("body", "text", "transcript", "content", "word")
+# Keys of a segment that only a recogniser writes: Whisper and its kin, AssemblyAI.
+_OF_WHISPER = frozenset({"avg_logprob", "no_speech_prob", "compression_ratio", "seek", "tokens", "confidence", "word"})
 # Keys of a file that we know and do not read.
 _NAMED: tuple[tuple[str, frozenset[str]], ...] = (
     ("Rev JSON", frozenset({"monologues"})),
@@ -27,6 +29,7 @@ _NAMED: tuple[tuple[str, frozenset[str]], ...] = (
     ("JSON Feed", frozenset({"version", "items"})),
     ("error message in JSON", frozenset({"error"})),
 )
+_SLOWEST_CHARS_PER_S = 0.1
 Entry = Mapping[str, object]
 
 
@@ -34,6 +37,9 @@ def read(text: str) -> Transcript:
     """The cues of a JSON transcript. Leaves as failed `transcript_unreadable`, with the name of the format if known."""
     try:
         parsed = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data" or (parsed := _of_lines(text)) is None:
+            raise unreadable(f"JSON that is broken ({type(error).__name__})") from error
     except (ValueError, RecursionError) as error:
         raise unreadable(f"JSON that is broken ({type(error).__name__})") from error
     for form, is_machine, reader in _READERS:
@@ -47,6 +53,14 @@ def read(text: str) -> Transcript:
                 is_machine=is_machine or any(map(_is_recognised, _entries(parsed) or [])),
             )
     raise unreadable(f"{_name(parsed)}, which is not read")
+
+
+def _of_lines(text: str) -> list[object] | None:
+    """The values of a file with one a line; None if it is none."""
+    try:
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (ValueError, RecursionError):
+        return None
 
 
 def _name(parsed: object) -> str:
@@ -98,10 +112,29 @@ def _segments(parsed: object) -> list[Open | None] | None:
     """A list of segments, or an object with one: times in seconds or as a clock shows them."""
     entries = _entries(parsed)
     if entries is None or not any(
-        _first(one, _STARTS) is not None and _first(one, _TEXTS) is not None for one in entries
+        _first(_parted(one), _STARTS) is not None and _first(one, _TEXTS) is not None for one in entries
     ):
         return None
-    return [_segment(entry) for entry in entries]
+    return _in_seconds([_segment(_parted(entry)) for entry in entries])
+
+
+def _parted(entry: Entry) -> Entry:
+    """A segment whose two times are one list, as transformers write it."""
+    span = entry.get("timestamp")
+    is_span = isinstance(span, list) and len(span) == 2
+    return {**entry, "start": span[0], "end": span[1]} if is_span and isinstance(span, list) else entry
+
+
+def _in_seconds(cues: list[Open | None]) -> list[Open | None]:
+    """The cues of a file that counts in milliseconds, unsaid: nobody speaks a word in a minute."""
+    timed = [(cue.end_s - cue.start_s, len(cue.text)) for cue in cues if cue is not None and cue.end_s is not None]
+    spent_s, chars = sum(length for length, _ in timed), sum(count for _, count in timed)
+    if not chars or chars >= _SLOWEST_CHARS_PER_S * spent_s:
+        return cues
+    return [
+        cue and replace(cue, start_s=cue.start_s / 1000, end_s=None if cue.end_s is None else cue.end_s / 1000)
+        for cue in cues
+    ]
 
 
 def _segment(entry: Entry) -> Open | None:
@@ -114,10 +147,11 @@ def _segment(entry: Entry) -> Open | None:
 
 
 def _is_recognised(entry: Entry) -> bool:
-    words = entry.get("words")
-    scores = _at(words, 0)
-    return bool(_OF_WHISPER & entry.keys()) or (
-        isinstance(scores, Mapping) and bool({"score", "probability"} & scores.keys())
+    scores = _at(entry.get("words"), 0)
+    return (
+        bool(_OF_WHISPER & entry.keys())
+        or isinstance(entry.get("timestamp"), list)
+        or (isinstance(scores, Mapping) and bool({"score", "probability"} & scores.keys()))
     )
 
 

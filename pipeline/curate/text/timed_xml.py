@@ -4,6 +4,7 @@ TTML times: https://www.w3.org/TR/ttml2/#timing-value-time-expression. The time 
 element around it.
 """
 
+import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,16 +16,19 @@ from defusedxml.ElementTree import fromstring
 from pipeline.curate.text.cues import Open, Transcript, clock, closed, unreadable
 from pipeline.curate.text.timed_json import word_time
 
-_CLOCK = re.compile(r"(\d{1,4}):(\d\d):(\d\d)(?:[.,](\d+)|:(\d+)(?:\.\d+)?)?")
+# Apple writes no more than it needs: `1:02.345`, `0.500`.
+_CLOCK = re.compile(r"(?:(?:(\d{1,4}):)?(\d{1,2}):)?(\d{1,5})(?:[.,](\d+)|:(\d+)(?:\.\d+)?)?")
 _OFFSET = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|f|t)")
 _DECLARATION = re.compile(r"\A\s*<\?xml[^>]*\?>")
 _BARE = re.compile(r"&(?!#?\w{1,32};)")  # written by hand
+_OF_HTML = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)[A-Za-z]\w{1,31};")  # names that XML does not know
 _MS_OF_SRV = {"timedtext": ("t", "d", 1000.0), "transcript": ("start", "dur", 1.0)}
 
 
 def read(text: str) -> Transcript | None:
     """The cues of an XML transcript; None for XML that is none. Leaves as failed `transcript_unreadable`."""
     text = _BARE.sub("&amp;", _DECLARATION.sub("", text))
+    text = _OF_HTML.sub(lambda name: html.escape(html.unescape(name[0])), text)
     try:
         root = fromstring(text)
     except DefusedXmlException as error:
@@ -73,7 +77,7 @@ class _Rates:
         if match := _CLOCK.fullmatch(text):
             hours, minutes, secs, decimals, frames = match.groups()
             fraction = int(frames) / self.frames if frames else float(f"0.{decimals or 0}")
-            return int(hours) * 3600 + int(minutes) * 60 + int(secs) + fraction
+            return int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(secs) + fraction
         if match := _OFFSET.fullmatch(text):
             units = {"h": 3600, "m": 60, "s": 1, "ms": 0.001, "f": 1 / self.frames, "t": 1 / self.ticks}
             return float(match[1]) * units[match[2]]

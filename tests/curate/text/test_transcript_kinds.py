@@ -371,6 +371,74 @@ FORMATS = {
     ),
 }
 
+APPLE = (
+    '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:p="http://podcasts.apple.com/transcript-ttml-internal"><body><div>'
+    '<p begin="0.500" end="2.000"><span p:unit="sentence" begin="0.500" end="2.000"><span begin="0.500" end="1">One'
+    '</span> <span begin="1" end="2.000">more.</span></span></p><p begin="1:02.25" end="1:00:02">Two.</p></div>'
+    "</body></tt>"
+)
+MS = [{"start": 250, "end": 65000, "text": "One, at some length."}, {"start": 65000, "end": 130000, "text": "Two."}]
+ARROWS = ("-->", "->", "-- >", "\u2013>", "\u2014>", "--&gt;", "\u2192")
+EXPORTS = {
+    f"an arrow {arrow}": Kind(text=srt(*ABC).replace("-->", arrow), words=ABC, times_s=(0, 0.5)) for arrow in ARROWS
+} | {
+    "semicolons in times": Kind(text=srt(*ABC).replace(",", ";"), words=ABC, times_s=(0, 0.5)),
+    "TTML of Apple": Kind(text=APPLE, words=["One more.", "Two."], times_s=(0.5, 2)),
+    "TTML with names of HTML": Kind(
+        text=ttml("1s", 'end="2s"', more='<p begin="3s" end="4s">Caf&eacute;&nbsp;&amp; I</p>'),
+        words=[*HALF, "Café & I"],
+    ),
+    "Whisper, printed": Kind(
+        text="[00:00.000 --> 00:02.500]  One.\n[00:02.500 --> 00:04.000]  Two.\n",
+        words=["One.", "Two."],
+        times_s=(0, 2.5),
+        is_machine=True,
+    ),
+    "Whisper, table": Kind(
+        text="start\tend\ttext\n500\t2500\tOne.\n2500\t4000\tTwo.\n",
+        words=["One.", "Two."],
+        times_s=(0.5, 2.5),
+        is_machine=True,
+    ),
+    "LRC without hundredths": Kind(text="[00:00]One.\n[00:02]Two.\n", words=["One.", "Two."], times_s=(0, 2)),
+    "JSON, milliseconds unsaid": Kind(
+        text=json.dumps({"subtitles": MS}), words=["One, at some length.", "Two."], times_s=(0.25, 65)
+    ),
+    "JSON, startMs": Kind(
+        text=json.dumps(
+            [{"startMs": 500, "endMs": 900, "text": "One."}, {"startMs": 900, "endMs": 990, "text": "Two."}]
+        ),
+        words=["One.", "Two."],
+        times_s=(0.5, 0.9),
+    ),
+    "JSON of transformers": Kind(
+        text=json.dumps(
+            {"chunks": [{"timestamp": [0, 1.5], "text": " One."}, {"timestamp": [1.5, None], "text": " 2."}]}
+        ),
+        words=["One.", "2."],
+        times_s=(0, 1.5),
+        is_machine=True,
+    ),
+    "JSON, words alone": Kind(
+        text=json.dumps({"words": [{"word": "One", "start": 0, "end": 0.5}]}), words=["One"], is_machine=True
+    ),
+    "JSON, an object a line": Kind(
+        text='{"start": 0, "end": 1, "text": "One."}\n{"start": 1, "end": 2, "text": "Two."}\n', words=["One.", "Two."]
+    ),
+    "escaped twice": Kind(text=vtt("Tom &amp;amp; I", "It&amp;#39;s."), words=["Tom & I", "It's."]),
+    "breaks of ASS in SRT": Kind(
+        text=srt("One,\\Nand a half.", "Two\\hthree."), words=["One, and a half.", "Two three."]
+    ),
+    "font with an open quote": Kind(text=srt('<font color="#ff0>One.</font>', "Two."), words=["One.", "Two."]),
+    "Markdown": Kind(
+        text=vtt("**Ann:** It is **very** good.", "**Bo:** Hi. **laughs**", "**Ann:** Two*3*4."),
+        words=["It is very good.", "Hi.", "Two*3*4."],
+    ),
+    "speakers who are named once": Kind(text=vtt("Ann Lee: Hello.", "Bo Ray: Hi."), words=["Hello.", "Hi."]),
+    "a title is no speaker": Kind(
+        text=vtt("Star Wars: A New Hope.", "We saw it."), words=["Star Wars: A New Hope.", "We saw it."]
+    ),
+}
 NAMED = {
     "nothing": Kind(text="", named="empty"),
     "blanks": Kind(text=" \n\n", named="blank"),
@@ -393,7 +461,7 @@ NAMED = {
     "an entity": Kind(text='<!DOCTYPE a [<!ENTITY b "c">]><tt><body/></tt>', named="not safe"),
     "TTML without cues": Kind(text="<tt><body/></tt>", named="TTML without a cue"),
 }
-KINDS = COUNTED | TIMES | WORDS | FORMATS | NAMED
+KINDS = COUNTED | TIMES | WORDS | FORMATS | EXPORTS | NAMED
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -139,7 +139,7 @@ def test_cues_come_in_order_of_time():
         "<html>404</html>",
         "WEBVTT\n\n00:01.000 --> 00:0x.000\ntext\n",
         "WEBVTT\n\n00:05.000 --> 00:01.000\nback\n",
-        "1\n00:00:01,000 -> 00:00:02,000\nx\n",
+        "1\n00:00:01,000 to 00:00:02,000\nx\n",
         '{"segments": [{"startTime": 1}]}',
         '{"segments": "x"}',
         "{",
