@@ -5,6 +5,7 @@ so that a user's own ids, scores and flags reach the export. Binary columns are 
 """
 
 import ast
+import html
 import json
 import math
 import re
@@ -18,9 +19,10 @@ from pipeline.redact import redacted_text
 # and what img2dataset writes. A link to a page comes last: in most lists that have both it is not the file.
 _USUAL = {
     "url": """url image_url img_url imageurl media_url audio_url file_url download_url original_url content_url
-        enclosure_url photo_image_url coco_url image_link image_src img_src src href link""",
-    "caption": """caption text top_caption alt_text alt image_description photo_description description captions
-        sentences sentence title""",
+        enclosure_url photo_image_url coco_url image_link image_src img_src picture_url image_uri src href link image
+        photo picture img images image_urls urls""",
+    "caption": """caption text top_caption alt_text image_alt_text image_alt img_alt alt caption_reference_description
+        image_description photo_description alt_description description captions sentences sentence title""",
     "license": "license licence license_url rights",
     "language": "language lang",
     "page_url": "page_url page original_landing_url landing_url source_url web_url photo_url",
@@ -29,6 +31,9 @@ _USUAL = {
     "transcript_kind": "transcript_kind",
     "size_bytes": "size_bytes original_size filesize file_size content_length",
 }
+# WIT has three captions of a picture, each often missing.
+INSTEAD = ("caption_reference_description", "caption_alt_text_description", "caption_attribution_description")
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]\w{1,31});")
 # How pandas, Spark, SQL, R and JavaScript write a value that is not there.
 _MISSING = frozenset({"", "nan", "null", "none", "<na>", "n/a", "#n/a", "\\n", "undefined"})
 # A list of texts as Python, JSON or numpy prints it. ast alone would join what numpy leaves unparted: 'a' 'b'.
@@ -113,6 +118,7 @@ def captions(value: object) -> list[str]:
     text = word(value)
     if text is None:
         return []
+    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     spelled = _spelled_list(text)
     return [text] if spelled is None else list(dict.fromkeys(spelled))
 

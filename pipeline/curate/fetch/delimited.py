@@ -20,7 +20,11 @@ DELIMITERS = "\t,;|"
 SHARE = 0.25  # of lines that must look alike before a text without a header is taken for a list
 _QUOTED_LINES = 200
 _QUOTED_CHARS = 1 << 17
-_URL = re.compile(r'\s*"?\s*https?://[^\s/]', re.IGNORECASE)
+_URL = re.compile(r"""\s*["'<]?\s*https?://[^\s/]""", re.IGNORECASE)
+_WRAPPED = re.compile(r"""(["'])(.*)\1|<(.*)>""")
+_SEPARATOR = re.compile(r"\s*sep=.?\s*", re.IGNORECASE)  # Excel's
+_FILE = re.compile(r"\.(?:jpe?g|png|gif|webp|avif|mp3|m4a|wav|flac|ogg|opus)$", re.IGNORECASE)
+_PREFACE = 20  # lines above a header
 # A field in quotes, with quotes in it doubled, or escaped as Spark and MySQL do.
 _QUOTED = re.compile(r' *"([^"]*+(?:""[^"]*+)*+)" *')
 _ESCAPED = re.compile(r' *"([^"\\]*+(?:(?:\\.|"")[^"\\]*+)*+)" *', re.DOTALL)
@@ -44,9 +48,17 @@ class Table:
     names: tuple[str, ...]
     url_at: int
     caption_at: int | None = None
-    has_header: bool = True
+    header: str | None = None
+    """The line that names the columns; lists that were joined have it again."""
+    ends_in_comma: bool = False
     has_schemes: bool = True
     """Its URLs are absolute, so what has no `://` is none of them."""
+
+    def is_header(self, line: str) -> bool:
+        """True for the line of names, wherever it stands, and for Excel's `sep=;`."""
+        if self.header is None:
+            return False
+        return line.startswith(self.header) and line.strip() == self.header or _SEPARATOR.fullmatch(line) is not None
 
     def is_url(self, text: str) -> bool:
         """True if the text may be the URL of a record of this list."""
@@ -112,19 +124,21 @@ def records(text: str, table: Table) -> Iterator[Record]:
     """Every record, in order; blank lines are none, and neither is the header."""
     lines = _lines(text, table)
     at = 0
-    is_header = table.has_header
     while at < len(lines):
         span = 1
-        if lines[at].strip():
-            if not is_header:
-                record, span = _record(lines, at, table)
-                yield record
-            is_header = False
+        if lines[at].strip() and not table.is_header(lines[at]):
+            record, span = _record(lines, at, table)
+            yield record
         at += span
 
 
 def _headed(lines: Sequence[str], config: ListConfig) -> Table | None:
-    """By a first line that names columns, a URL's among them; of several readings the one with the most columns."""
+    """By a first line that names columns, a URL's among them; of several readings the one with the most columns.
+
+    Remarks (`#`) and Excel's `sep=;` may stand above it.
+    """
+    above = next((i for i, line in enumerate(lines[:_PREFACE]) if not _is_above(line, config)), 0)
+    lines = lines[above:]
     best: Table | None = None
     missing: KeyError | None = None
     for delimiter in DELIMITERS:
@@ -143,12 +157,22 @@ def _headed(lines: Sequence[str], config: ListConfig) -> Table | None:
             delimiter=delimiter if len(names) > 1 else "",
             names=_distinct(names),
             url_at=names.index(columns["url"]),
+            header=lines[0].strip(),
             caption_at=None if caption is None else names.index(caption),
             has_schemes=_share(lines[1:], lambda line: "://" in line) > 0.5,
         )
     if best is None and missing is not None:
         raise missing
     return best
+
+
+def _is_above(line: str, config: ListConfig) -> bool:
+    if not line.lstrip().startswith("#"):
+        return _SEPARATOR.fullmatch(line) is not None
+    try:  # names may begin with the mark
+        return not any("url" in config.fields(line.split(delimiter)) for delimiter in DELIMITERS)
+    except KeyError:
+        return True
 
 
 def _headless(lines: Sequence[str]) -> Table | None:
@@ -169,9 +193,10 @@ def _headless(lines: Sequence[str]) -> Table | None:
         if shares[url_at] >= SHARE and len(wordy) == 1:
             names = [f"column_{i + 1}" for i in range(width)]
             names[url_at], names[wordy[0]] = "url", "caption"
-            return Table(delimiter=delimiter, names=tuple(names), url_at=url_at, caption_at=wordy[0], has_header=False)
+            return Table(delimiter=delimiter, names=tuple(names), url_at=url_at, caption_at=wordy[0])
     if _share(lines, _starts_as_url) >= SHARE:
-        return Table(delimiter="", names=("url",), url_at=0, has_header=False)
+        ends_in_comma = _share(lines, lambda line: line.rstrip().endswith(",")) > 0.5
+        return Table(delimiter="", names=("url",), url_at=0, ends_in_comma=ends_in_comma)
     return None
 
 
@@ -214,7 +239,7 @@ def _record(lines: Sequence[str], at: int, table: Table) -> tuple[Record, int]:
         return Record(place=place, text=line, problem=problem), 1
     span, problem = 1, ""
     try:
-        values = fields(line, table.delimiter) if table.delimiter else [_bare(line)]
+        values = fields(line, table.delimiter) if table.delimiter else [_bare(line, table)]
     except ValueError as error:
         span, values = _joined(lines, at, table) if isinstance(error, _OpenQuoteError) else (1, [])
         if not values:
@@ -229,6 +254,8 @@ def _fitted(place: str, text: str, values: list[str], problem: str, table: Table
         values = values[:-1]
     columns = len(values)
     surplus = columns - len(table.names)
+    if surplus > 0:
+        values, surplus = _url_joined(values, surplus, table)
     if surplus > 0 and table.caption_at is not None:  # delimiters in the words of a caption
         words = values[table.caption_at : table.caption_at + surplus + 1]
         values[table.caption_at : table.caption_at + surplus + 1] = [table.delimiter.join(words)]
@@ -240,6 +267,18 @@ def _fitted(place: str, text: str, values: list[str], problem: str, table: Table
         return Record(place=place, text=text, problem=problem)
     beyond = [f"column_{i + 1}" for i in range(len(table.names), len(values))]
     return Record(place=place, text=text, entry=dict(zip((*table.names, *beyond), values, strict=False)))
+
+
+def _url_joined(values: list[str], surplus: int, table: Table) -> tuple[list[str], int]:
+    """The fields, those joined that make a URL end like a file, as it does not by itself; and how many are too many."""
+    at = table.url_at
+    for count in range(1, surplus + 1):
+        url = table.delimiter.join(values[at : at + count + 1])
+        if not table.is_url(values[at]) or _FILE.search(values[at]) or not table.is_url(url):
+            break
+        if _FILE.search(url):
+            return [*values[:at], url, *values[at + count + 1 :]], surplus - count
+    return values, surplus
 
 
 def _joined(lines: Sequence[str], at: int, table: Table) -> tuple[int, list[str]]:
@@ -276,10 +315,11 @@ def _unquoted(value: str) -> str:
     return quoted[1].replace('""', '"') if quoted else value
 
 
-def _bare(line: str) -> str:
+def _bare(line: str, table: Table) -> str:
     """A line that is one URL, without quotes around it."""
-    quoted = _QUOTED.fullmatch(line.strip())
-    return quoted[1].replace('""', '"') if quoted else line.strip()
+    line = line.strip().removesuffix(",") if table.ends_in_comma else line.strip()
+    quoted = _WRAPPED.fullmatch(line)
+    return (quoted[2] or quoted[3] or "").replace('""', '"') if quoted else line
 
 
 def _quoted(line: str, at: int, delimiter: str) -> tuple[str, int]:

@@ -1,4 +1,5 @@
-"""Lists as JSON: one object a line, an array of objects or of URLs, or objects one after the other.
+"""Lists as JSON: one object a line, an array of objects or of URLs, objects one after the other, or what wraps them
+(`json_wrapped`).
 
 An object that cannot be read costs itself alone: in an array, reading goes on where the next one begins. Lines end at
 LF, CR LF or CR, and not at U+2028 or U+0085, which JSON allows within a text.
@@ -8,9 +9,14 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
+from pipeline.curate.fetch.columns import ListConfig
+from pipeline.curate.fetch.json_wrapped import unwrapped
 from pipeline.curate.fetch.record import Record, has_half_character, unfit
 
 _ARRAY = re.compile(r"\s*\[\s*(?:[{\"\[\]]|$)")
+_CONTROL = re.compile(r"[\0-\x08\x0a-\x1f]")  # all but tabs
+_BETWEEN_VALUES = re.compile(r"[\s\ufeff]*")
+_SINGLE = re.compile(r"\{|\[\s*\[")
 _BETWEEN = re.compile(r"[\s,\[\]\ufeff]*")
 # Where an element may begin after one that is broken: an object with a key, or a text.
 _NEXT = {"{": re.compile(r'[,\n\r]\s*(?=\{\s*")'), '"': re.compile(r'[,\n\r]\s*(?=")')}
@@ -27,8 +33,11 @@ def share(lines: Sequence[str]) -> float:
     return 1.0 if is_array else sum(starts) / max(1, len(starts))
 
 
-def records(text: str, lines: Sequence[str]) -> Iterator[Record]:
+def records(text: str, lines: Sequence[str], config: ListConfig) -> Iterator[Record]:
     """Every record of the list, in order; `lines` are its first."""
+    if entries := unwrapped(_single(text), config):
+        yield from (_checked(f"element {number}", json.dumps(one), one) for number, one in enumerate(entries, 1))
+        return
     first, second = (line.strip() for line in (*lines[:2], "")[:2])
     starts = [line.strip().startswith('{"') for line in lines if line.strip(" \t,[]")]
     if first.startswith("[") and not (sum(starts) > 1 and 2 * sum(starts) >= len(starts)):
@@ -60,11 +69,21 @@ def _element_of(line: str) -> str:
     return line.removesuffix("]") if line.endswith("]") and not _is_object(line) else line
 
 
+def _single(text: str) -> object:
+    """The object, or the array of arrays, that is the whole of a text; None if it is another text."""
+    start = _after(_BETWEEN_VALUES, text, 0)
+    try:
+        value, end = _DECODER.raw_decode(text, start) if _SINGLE.match(text, start) else (None, 0)
+    except (ValueError, RecursionError):
+        return None
+    return value if _after(_BETWEEN_VALUES, text, end) == len(text) else None
+
+
 def _line(line: str, place: str) -> Record:
     if problem := unfit(line):
         return Record(place=place, text=line, problem=problem)
     try:
-        entry = _DECODER.decode(line.lstrip("\ufeff"))
+        entry = (_DECODER if _CONTROL.search(line) else _LENIENT).decode(line.lstrip("\ufeff"))
     except json.JSONDecodeError as error:
         more = list(_elements(line)) if error.msg == "Extra data" else []
         if len(more) == 1 and not more[0].problem:  # a comma behind it
@@ -130,3 +149,4 @@ def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_LENIENT = json.JSONDecoder(object_pairs_hook=_object, strict=False)

@@ -5,12 +5,13 @@ failed row of its own, which names it by its line and says what was found there;
 is not repeated. Where an archive ends too early, its end is a failed row too. Cost: the list is held in memory.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 
 from pipeline.curate.fetch import delimited, json_records, parquet_records
 from pipeline.curate.fetch.address import shown
 from pipeline.curate.fetch.charset import BROKEN, decode
-from pipeline.curate.fetch.columns import DEFAULT, ListConfig, captions, extra, is_missing, word
+from pipeline.curate.fetch.columns import DEFAULT, INSTEAD, ListConfig, captions, extra, is_missing, word
 from pipeline.curate.fetch.record import Record, sample
 from pipeline.curate.fetch.rows import declared_bytes, input_row, listing_row
 from pipeline.curate.fetch.unpack import TooLargeError, unpack
@@ -20,6 +21,7 @@ from pipeline.media.sniff import what
 from pipeline.records import key_of
 
 _TEXTS = ("license", "language", "transcript_url", "transcript_type", "transcript_kind")
+_SEVERAL = re.compile(r"\s(?:https?:)?//")
 _PARQUET = b"PAR1"
 
 
@@ -60,7 +62,7 @@ def _records(body: bytes, url: str, config: ListConfig, charset: str | None) -> 
         if table is not None:
             return delimited.records(text, table)
         if json_share >= delimited.SHARE:
-            return json_records.records(text, lines)
+            return json_records.records(text, lines, config)
     except (KeyError, ValueError) as error:
         problem = f"has no column {error}" if isinstance(error, KeyError) else f"is {error}"
         raise Leave("failed", "list_unreadable", detail=f"{shown(url)} {problem}") from error
@@ -82,6 +84,11 @@ def _rows(record: Record, source: str, base: str | None, config: ListConfig) -> 
         yield listing_row(source, leave) | {"key": key_of(source, identity)}
 
 
+def _captions(entry: Mapping[str, object], column: str) -> list[str]:
+    names = [column, *INSTEAD] if column in INSTEAD else [column]
+    return next((texts for name in names if (texts := captions(entry.get(name)))), [])
+
+
 def _inputs(entry: Mapping[str, object], source: str, base: str | None, config: ListConfig) -> Iterator[Row]:
     try:
         columns = config.fields(entry)
@@ -90,6 +97,8 @@ def _inputs(entry: Mapping[str, object], source: str, base: str | None, config: 
     url = entry.get(columns.get("url", ""))
     if not isinstance(url, str) or word(url) is None:
         raise ValueError("no url")
+    if _SEVERAL.search(url.strip()):
+        raise ValueError("several URLs in one field")
     found = {name: word(entry[column]) for name, column in columns.items() if name != "caption"}
     size_bytes = declared_bytes(found.get("size_bytes"))
     found["size_bytes"] = None if size_bytes is None else str(size_bytes)
@@ -97,7 +106,7 @@ def _inputs(entry: Mapping[str, object], source: str, base: str | None, config: 
     taken = [
         column for name, column in columns.items() if name == "caption" or found[name] or is_missing(entry[column])
     ]
-    texts = captions(entry.get(columns.get("caption", "")))
+    texts = _captions(entry, columns.get("caption", ""))
     for place, text in enumerate(texts or [None]):
         row = input_row(
             url,

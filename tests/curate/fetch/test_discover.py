@@ -90,12 +90,12 @@ def test_a_list_may_be_larger_than_a_picture_and_has_a_bound_of_its_own(site, co
 
 def test_lists_by_a_path(tmp_path, config):
     (tmp_path / "a.csv").write_text("url,caption\nhttp://e.example/a.png,x\nb.png,y\n/etc/passwd,z\n")
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"image": "http://e.example/b.png", "id": 7}\n'))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"original": "http://e.example/b.png", "id": 7}\n'))
     (tmp_path / "c.parquet").write_bytes(b"PAR1 and no more")
     reader = DiscoverConfig(fetch=config, lists=ListConfig(max_bytes=1000))
     rows = discover(str(tmp_path), "list", reader)
     assert [row["reason"] for row in rows] == [None, "bad_url", "bad_url", "list_line_unreadable", "list_unreadable"]
-    reader = DiscoverConfig(lists=ListConfig(url="image"))
+    reader = DiscoverConfig(lists=ListConfig(url="original"))
     (row,) = discover(f"file://{tmp_path}/b.jsonl.gz", "list", reader)
     assert (row["url"], row["extra"], row["page_url"]) == ("http://e.example/b.png", '{"id": 7}', None)
     assert [row["reason"] for row in discover(str(tmp_path / "none"), "list", reader)] == ["list_missing"]

@@ -52,6 +52,59 @@ BAD = "failed"  # a row of its own, failed as list_line_unreadable
 # What the list is -> (its bytes, the URL and caption of each row, or BAD).
 READ: dict[str, tuple[bytes, list]] = {
     # ---- what users bring
+    "WIT, whose captions are missing by turns": (
+        "language\tpage_url\timage_url\tpage_title\tcaption_reference_description\tcaption_attribution_description\t"
+        f"caption_alt_text_description\nen\t{E}/p\t{A}\tP\t\tEnglish: one\t\nen\t{E}/p\t{B}\tP\ttwo\tno\tno\n".encode(),
+        [(A, "English: one"), (B, "two")],
+    ),
+    "RedCaps, records under a key": (
+        json.dumps(
+            {"info": {"v": 1}, "annotations": [{"url": A, "caption": "one, two"}, {"url": B, "caption": "three"}]}
+        ).encode(),
+        TWO,
+    ),
+    "records under a key, over lines": (
+        json.dumps({"images": [{"url": A, "caption": "one, two"}, {"url": B, "caption": "three"}]}, indent=2).encode(),
+        TWO,
+    ),
+    "SBU, by columns": (json.dumps({"image_urls": [A, B], "captions": ["one, two", "three"], "n": 2}).encode(), TWO),
+    "pandas, by columns": (
+        json.dumps({"url": {"0": A, "1": B}, "text": {"0": "one, two", "1": "three"}}).encode(),
+        TWO,
+    ),
+    "pandas, split": (
+        json.dumps({"columns": ["url", "text"], "index": [0, 1], "data": [[A, "one, two"], [B, "three"]]}).encode(),
+        TWO,
+    ),
+    "records by their ids": (
+        json.dumps({"7": {"url": A, "caption": "one, two"}, "9": {"url": B, "caption": "three"}}).encode(),
+        TWO,
+    ),
+    "URLs with their captions": (json.dumps({A: "one, two", B: "three"}).encode(), TWO),
+    "arrays of two": (json.dumps([[A, "one, two"], ["three", B]]).encode(), TWO),
+    "JSON lines, a tab in a caption": (f'{{"url":"{A}","caption":"one\ttwo"}}\n'.encode(), [(A, "one\ttwo")]),
+    "csv of Excel": (f"sep=;\nurl;caption\n{A};one, two\n{B};three\n".encode(), TWO),
+    "csv, a remark above": (f"# mine\nurl,caption\n{A},x\n{B},y\n".encode(), [BAD, (A, "x"), (B, "y")]),
+    "csv, a header that begins with #": (f"#url\tcaption\n{A}\tx\n{B}\ty\n".encode(), [(A, "x"), (B, "y")]),
+    "csv, two that were joined": (f"url,caption\n{A},x\nurl,caption\n{B},y\n".encode(), [(A, "x"), (B, "y")]),
+    "csv, commas in a URL": (
+        f"url,caption\n{E}/w_1,h_2/a.jpg,one, two\n{B},n/a.jpg, x\n".encode(),
+        [(f"{E}/w_1,h_2/a.jpg", "one, two"), (B, "n/a.jpg, x")],
+    ),
+    "csv, column image": (f"image,caption\n{A},x\n{B},y\n".encode(), [(A, "x"), (B, "y")]),
+    "csv, several URLs in a field": (f'image,name\n"{A}, {B}",x\n{C},y\n'.encode(), [BAD, (C, None)]),
+    "csv of Shopify": (
+        f"Handle,Title,Image Src,Image Alt Text\nx,X,{A},one\nx,,{B},two\n".encode(),
+        [(A, "one"), (B, "two")],
+    ),
+    "csv, entities of HTML": (
+        f"url,caption\n{A},Tom &amp; I&#39;m\n{B},R&D;\n".encode(),
+        [(A, "Tom & I'm"), (B, "R&D;")],
+    ),
+    "txt, a comma behind each": (f"{A},\n{B},\n".encode(), PLAIN),
+    "txt, as Python prints a list": (f"'{A}',\n'{B}',\n".encode(), PLAIN),
+    "txt, in quotes with commas": (f'"{A}",\n"{B}"\n"{C}",\n'.encode(), [*PLAIN, (C, None)]),
+    "txt, in angle brackets": (f"<{A}>\n<{B}>\n".encode(), PLAIN),
     "csv": (CSV.encode(), TWO),
     "csv, CR LF": (CSV.replace("\n", "\r\n").encode(), TWO),
     "csv, CR": (CSV.replace("\n", "\r").encode(), TWO),
@@ -463,7 +516,7 @@ BAD_LINES = [
     f'{{"url": "http://me:{SECRET}@h/a"',
     f'["{SECRET}"]',
     f'{{"uri": "http://h/?sig={SECRET}"}}',
-    f'{{"url": "\t{SECRET}"}}',
+    f'{{"url": "\x01{SECRET}"}}',
     f"{SECRET}",
     f'{{"url": 7, "password": "{SECRET}"}}',
     f'{{"url": "a", "n": {"9" * 5000}, "x": "{SECRET}"}}',
