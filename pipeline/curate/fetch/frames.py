@@ -1,11 +1,14 @@
 """Parts of a page that are open while it is read: figures, items of microdata, and texts that are collected."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.curate.fetch.candidates import Candidate
 from pipeline.curate.fetch.pictures import Picture, terms
 
+# What WordPress, MediaWiki and Blogger write where HTML has figures and their captions today.
+_FIGURES = frozenset({"wp-caption", "gallery-item", "gallerybox", "thumbinner", "tr-caption-container"})
+_CAPTIONS = frozenset({"wp-caption-text", "gallery-caption", "gallerytext", "thumbcaption", "tr-caption"})
 _MAX_TEXT_CHARS = 10_000
 
 
@@ -18,6 +21,7 @@ class Frame:
     level: int
     start: int
     is_image: bool
+    is_figure: bool
     own: list[Picture] = field(default_factory=list)
     content: list[Candidate] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
@@ -28,7 +32,7 @@ class Frame:
     @property
     def takes_captions(self) -> bool:
         """True for what a caption may stand in."""
-        return self.tag == "figure" or self.is_image
+        return self.is_figure or self.is_image
 
     def say(self, name: str, said: str) -> None:
         """What a property of the frame says."""
@@ -58,7 +62,7 @@ class Frame:
             for picture in pictures[self.start :]:
                 picture.license = picture.license or self.license
                 picture.credit = self.credit | picture.credit
-        if parent is not None and self.tag != "figure" and not self.captions:
+        if parent is not None and not self.is_figure and not self.captions:
             parent.own += self.own
 
 
@@ -78,6 +82,16 @@ class Text:
         if self.chars < _MAX_TEXT_CHARS:
             self.parts.append(text[:_MAX_TEXT_CHARS])
             self.chars += len(text)
+
+
+def is_figure(name: str, values: Mapping[str, str]) -> bool:
+    """True for an element that holds pictures and their caption."""
+    return name == "figure" or not _FIGURES.isdisjoint(values.get("class", "").split())
+
+
+def is_caption(name: str, values: Mapping[str, str]) -> bool:
+    """True for the caption of a figure."""
+    return name == "figcaption" or not _CAPTIONS.isdisjoint(values.get("class", "").split())
 
 
 def innermost(frames: list[Frame], tags: Iterable[str]) -> Frame | None:

@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from pipeline.curate.fetch.candidates import Candidate, is_tiny, linked, of_source, offered, plain
-from pipeline.curate.fetch.frames import Frame, Text, innermost
+from pipeline.curate.fetch.frames import Frame, Text, innermost, is_caption, is_figure
 from pipeline.curate.fetch.linked_data import MAX_CHARS, described
 from pipeline.curate.fetch.markup import Tag, tokens
 from pipeline.curate.fetch.pictures import Picture, terms, tidy
@@ -34,6 +34,7 @@ _MAX_OPEN = 4
 _MAX_BASE_CHARS = 4_000
 _REFERRED = re.compile(r"""aria-(?:labelledby|describedby)\s*=\s*["']?([^"'>]{1,500})""", re.IGNORECASE)
 _MAX_REFERRED = 2_000
+_REFERENCE = re.compile(r"(?<=\S)\[ ?(?:\d{1,3}|[a-z]|note \d{1,2}|citation needed) ?\]")  # of encyclopedias
 
 
 @dataclass
@@ -119,7 +120,7 @@ class Reader:
             self._sources = []
         elif name == "source" and self._levels["picture"]:
             self._sources += of_source(values)[: max(0, 500 - len(self._sources))]
-        if name == "figure" or "itemscope" in values:
+        if is_figure(name, values) or "itemscope" in values:
             self._open_frame(name, values)
         self._collect(name, values)
         if name in _SOURCES:
@@ -195,7 +196,9 @@ class Reader:
             return
         is_image = "itemscope" in values and "imageobject" in values.get("itemtype", "").lower()
         start = len(self.page.pictures)
-        self._frames.append(Frame(tag=name, level=self._levels[name], start=start, is_image=is_image))
+        self._frames.append(
+            Frame(tag=name, level=self._levels[name], start=start, is_image=is_image, is_figure=is_figure(name, values))
+        )
 
     def _close_frame(self) -> Frame:
         frame = self._frames[-1]
@@ -207,7 +210,8 @@ class Reader:
 
     def _collect(self, name: str, values: dict[str, str]) -> None:
         """What an element says by its name, its property or its id."""
-        if name == "figcaption" and (figure := innermost(self._frames, ("figure",))):
+        figure = next((frame for frame in reversed(self._frames) if frame.is_figure), None)
+        if figure is not None and is_caption(name, values):
             self._open_text(name, "caption", figure)
         elif self._frames:
             for prop in values.get("itemprop", "").split()[:8]:
@@ -236,7 +240,7 @@ class Reader:
 
     def _close_text(self, text: Text) -> None:
         self._texts.remove(text)
-        said = tidy(text.parts)
+        said = _REFERENCE.sub("", tidy(text.parts))
         if text.name.startswith("#"):
             self._by_id.setdefault(text.name[1:], said)
         elif text.frame is not None and said:

@@ -207,4 +207,16 @@ TERMS = [
     Kind("microdata licence", f'<div itemscope itemtype="https://schema.org/ImageObject"><img src="/a.jpg" {ALT}><a itemprop=license href="{BY}">CC</a></div><img src="/b.jpg" alt="A dog in the rain">', (("a.jpg", CAT), ("b.jpg", "A dog in the rain")), licenses=(BY, None)),
 ]  # fmt: skip
 
-KINDS = [*LAZY, *SETS, *PASSED, *CAPTIONS, *METADATA, *HTML, *TERMS]
+# Captions in the marks of systems that do not write figures.
+CLASSED = [
+    one("WordPress's caption", f'<div class="wp-caption alignright"><a href="/w/a.jpg"><img src="/w/a-300x200.jpg" alt=""/></a><p class="wp-caption-text">{CAT}</p></div>', "w/a.jpg"),
+    one("WordPress's gallery", f'<dl class="gallery-item"><dt><a href="/w/a.jpg"><img src="/w/a-150x150.jpg" alt=""/></a></dt><dd class="wp-caption-text gallery-caption">{CAT}</dd></dl>', "w/a.jpg"),
+    one("MediaWiki's thumb", f'<div class="thumb"><div class="thumbinner"><img alt="" src="/a.jpg"><div class="thumbcaption"><div class="magnify"><a href="/f" title="Enlarge"></a></div>{CAT}</div></div></div>', "a.jpg"),
+    one("MediaWiki's gallery", f'<ul class="gallery"><li class="gallerybox"><div class="thumb"><img alt="" src="/a.jpg"></div><div class="gallerytext">{CAT}</div></li></ul>', "a.jpg"),
+    one("Blogger's table", f'<table class="tr-caption-container"><tr><td><a href="http://pics.example/s1600/a.jpg"><img alt="" src="/s320/a.jpg"></a></td></tr><tr><td class="tr-caption">{CAT}</td></tr></table>', "s1600/a.jpg"),
+    one("marks of references", '<figure><img src="/a.jpg"><figcaption>A cat<sup><a href="#1">[1]</a></sup> asleep<sup>[b]</sup><sup>[citation needed]</sup> [2020]</figcaption></figure>', "a.jpg", caption="A cat asleep [2020]"),
+    Kind("a caption without its figure is none's", f'<p class="wp-caption-text">A dog</p><img src="/a.jpg" {ALT}>', (("a.jpg", CAT),)),
+    Kind("a figure ends with its element", f'<div class="wp-caption"><div><img src="/a.jpg" alt=""></div><p class="wp-caption-text">{CAT}</p></div><img src="/b.jpg" alt="A dog in the rain">', (("a.jpg", CAT), ("b.jpg", "A dog in the rain"))),
+]  # fmt: skip
+
+KINDS = [*LAZY, *SETS, *PASSED, *CAPTIONS, *CLASSED, *METADATA, *HTML, *TERMS]
