@@ -87,7 +87,7 @@ def canonical(url: str, base: str | None = None) -> str:
         return urlunsplit(parts._replace(path=parts.path or "/"))
     except (ValueError, TypeError, OSError) as error:
         # Only our own words: what parsers say quotes the URL, passwords included.
-        problem = str(error) if isinstance(error, _RefusedError) else f"cannot be parsed ({type(error).__name__})"
+        problem = str(error) if isinstance(error, _RefusedError) else "its host or port is none"
         raise Leave("failed", "bad_url", detail=f"{shown(url)}: {problem}") from error
 
 

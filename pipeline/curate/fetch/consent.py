@@ -27,6 +27,7 @@ T = TypeVar("T")
 _OPT_OUT = {"noai": "noai", "noimageai": "noimageai", "noml": "noml", "none": "robots_tag_none"}
 # Directives that take a value after a colon; every other `word:` starts the scope of a user agent.
 _VALUED = re.compile(r"unavailable_after|max-[a-z-]+")
+_ORIGIN = re.compile(r"https?://[^/]*", re.IGNORECASE)  # where a path was asked for
 _AGENT_TOKEN = re.compile(r"\*|[a-z_][a-z0-9_./-]*\*?")
 # A member of a structured dictionary (RFC 9651, 3.2): a comma within a string ends none, an open string is the rest.
 _MEMBER = re.compile(r"""(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|\\?$))+""", re.DOTALL)
@@ -132,9 +133,8 @@ def _ai_txt(body: bytes | None) -> Protego | None:
     """Rules of an ai.txt; None for a page that stands in for one. Its paths may begin with a `*` alone."""
     if body is None or body.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
         return None
-    return rules(
-        (name, value if value[:1] in ("/", "") else f"/*{value.lstrip('*')}") for name, value in our_lines(body)
-    )
+    lines = [(name, value if value[:1] in ("/", "") else f"/*{value.lstrip('*')}") for name, value in our_lines(body)]
+    return rules(lines + [(name, value.lower()) for name, value in lines if name != "allow"])
 
 
 def _reservations(body: bytes | None) -> Iterator[tuple[str, bool]]:
@@ -144,8 +144,12 @@ def _reservations(body: bytes | None) -> Iterator[tuple[str, bool]]:
     except (ValueError, RecursionError):
         return
     for entry in entries if isinstance(entries, list) else [entries]:
-        if isinstance(entry, dict) and isinstance(entry.get("location", "/"), str):
-            yield entry.get("location", "/"), str(entry.get("tdm-reservation")) in ("1", "1.0", "True")
+        if not isinstance(entry, dict):
+            continue
+        said = entry.get("location", "/")
+        for location in said if isinstance(said, list) else [said]:
+            if isinstance(location, str):
+                yield _ORIGIN.sub("", location) or "/", str(entry.get("tdm-reservation")) in ("1", "1.0", "True")
 
 
 def _closest(rules: "Iterable[tuple[str, T]]", url: str) -> "list[T]":
@@ -187,7 +191,7 @@ def header_reason(headers: Iterable[tuple[str, str]], is_reserved: bool = False)
     for value in said.get("x-robots-tag", []):
         if reason := _tag_reason(value):
             return reason
-    reservations = [one.strip() for value in said.get("tdm-reservation", []) for one in value.split(",")]
+    reservations = [one.strip(' \t"') for value in said.get("tdm-reservation", []) for one in value.split(",")]
     if "1" in reservations or (is_reserved and "0" not in reservations):
         return "tdm_reserved"
     for name in ("content-usage", "content-signal"):

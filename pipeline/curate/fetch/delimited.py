@@ -24,6 +24,7 @@ _URL = re.compile(r"""\s*["'<]?\s*https?://[^\s/]""", re.IGNORECASE)
 _WRAPPED = re.compile(r"""(["'])(.*)\1|<(.*)>""")
 _SEPARATOR = re.compile(r"\s*sep=.?\s*", re.IGNORECASE)  # Excel's
 _FILE = re.compile(r"\.(?:jpe?g|png|gif|webp|avif|mp3|m4a|wav|flac|ogg|opus)$", re.IGNORECASE)
+_URL_FIELDS = 16  # that a URL with delimiters in it may fall into
 _PREFACE = 20  # lines above a header
 # A field in quotes, with quotes in it doubled, or escaped as Spark and MySQL do.
 _QUOTED = re.compile(r' *"([^"]*+(?:""[^"]*+)*+)" *')
@@ -272,7 +273,7 @@ def _fitted(place: str, text: str, values: list[str], problem: str, table: Table
 def _url_joined(values: list[str], surplus: int, table: Table) -> tuple[list[str], int]:
     """The fields, those joined that make a URL end like a file, as it does not by itself; and how many are too many."""
     at = table.url_at
-    for count in range(1, surplus + 1):
+    for count in range(1, min(surplus, _URL_FIELDS) + 1):
         url = table.delimiter.join(values[at : at + count + 1])
         if not table.is_url(values[at]) or _FILE.search(values[at]) or not table.is_url(url):
             break

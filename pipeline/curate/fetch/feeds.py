@@ -67,7 +67,7 @@ def read_page(body: bytes, url: str) -> FeedPage:
         body = unpack(body, MAX_BYTES).body
         root, is_torn = _root(body)
     except DefusedXmlException as error:
-        raise Leave("failed", "feed_unsafe", detail=f"{shown(url)}: {type(error).__name__}") from error
+        raise Leave("failed", "feed_unsafe", detail=f"{shown(url)} declares entities of its own") from error
     except TooLargeError as error:
         raise Leave("failed", "too_large", detail=f"{shown(url)} is a {error}") from error
     if name_of(root) not in ROOTS:

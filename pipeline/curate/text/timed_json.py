@@ -39,9 +39,11 @@ def read(text: str) -> Transcript:
         parsed = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg != "Extra data" or (parsed := _of_lines(text)) is None:
-            raise unreadable(f"JSON that is broken ({type(error).__name__})") from error
-    except (ValueError, RecursionError) as error:
-        raise unreadable(f"JSON that is broken ({type(error).__name__})") from error
+            raise unreadable(f"JSON that is broken in line {error.lineno}: {error.msg}") from error
+    except RecursionError as error:
+        raise unreadable("JSON that is nested too deep") from error
+    except ValueError as error:
+        raise unreadable("JSON with a number that is too long") from error
     for form, is_machine, reader in _READERS:
         segments = reader(parsed)
         if segments is not None:

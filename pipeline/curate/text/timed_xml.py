@@ -32,7 +32,7 @@ def read(text: str) -> Transcript | None:
     try:
         root = fromstring(text)
     except DefusedXmlException as error:
-        raise unreadable(f"XML that is not safe ({type(error).__name__})") from error
+        raise unreadable("XML that is not safe: it declares entities of its own") from error
     except (ParseError, ValueError):  # DefusedXmlException is one too, and was asked for first
         return None
     name = _name(root)

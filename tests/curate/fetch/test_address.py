@@ -167,3 +167,10 @@ def test_a_url_is_asked_for_as_it_was_written(url, expected):
 def test_what_a_request_line_may_hold_is_left_alone(path):
     url = f"http://h.example/{path}"
     assert as_written(url) == url and as_written(as_written(url)) == url
+
+
+@pytest.mark.parametrize("url", ["https://e.example:99999/a", f"https://{'a' * 64}.example/", "https://[::1/a"])
+def test_what_is_no_url_is_told_in_words(url):
+    with pytest.raises(Leave, match="bad_url") as leave:
+        as_written(url)
+    assert "host or port" in leave.value.detail and "Error" not in leave.value.detail

@@ -105,3 +105,26 @@ def test_robots_txt(rules, path, allowed):
 
 def test_no_robots_txt_allows_everything():
     assert origin_of(None).reason("http://example.com/a") is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"location": "https://example.com/", "tdm-reservation": 1}]',
+        b'[{"location": "https://example.com", "tdm-reservation": 1}]',
+        b'[{"location": ["/b", "/a"], "tdm-reservation": 1}]',
+    ],
+)
+def test_a_location_is_told_however_it_is_written(body):
+    assert origin_of(None, None, body).is_reserved("https://example.com/a.jpg")
+
+
+@pytest.mark.parametrize("rules", ["Disallow: *.JPG", "Disallow: /*.Jpg$", "Disallow: *.jpg"])
+@pytest.mark.parametrize("path", ["/a.jpg", "/a.JPG"])
+def test_endings_in_ai_txt_are_of_either_case(rules, path):
+    origin = origin_of(None, f"User-Agent: *\n{rules}\nAllow: *.txt\n".encode())
+    assert origin.reason(f"https://example.com{path}") == "ai_txt_disallowed"
+
+
+def test_a_reservation_may_stand_in_quotes():
+    assert header_reason([("TDM-Reservation", '"1"')]) == "tdm_reserved"

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import lzma
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -625,3 +626,9 @@ def test_a_quote_left_open_spoils_no_other_field_of_its_line():
     rows = read_list(body, "http://h.example/list.csv")
     assert [row["url"] for row in rows] == ["http://h.example/1.png", "http://h.example/2.png"]
     assert [row["text"] for row in rows] == ['"a picture of one', "a picture of two"]
+
+
+def test_a_line_of_nothing_but_delimiters_costs_little() -> None:
+    begin = time.process_time()
+    read_list(f"url,caption\n{A},x\n{E}/w{',1' * 400_000}\n".encode(), BASE)
+    assert time.process_time() - begin < 5
