@@ -251,9 +251,10 @@ def _record(lines: Sequence[str], at: int, table: Table) -> tuple[Record, int]:
 
 def _fitted(place: str, text: str, values: list[str], problem: str, table: Table) -> Record:
     """A record of the table's columns; `problem` is what kept its quotes from being read."""
-    while len(values) > len(table.names) and not values[-1].strip():
-        values = values[:-1]
     columns = len(values)
+    while columns > len(table.names) and not values[columns - 1].strip():
+        columns -= 1
+    values = values[:columns]
     surplus = columns - len(table.names)
     if surplus > 0:
         values, surplus = _url_joined(values, surplus, table)
