@@ -43,7 +43,9 @@ def name_of(journal: Journal, rules: tuple[Rules, ...]) -> str:
 
 def name_by(journal: Journal, rules: tuple[dict[str, object], ...]) -> str:
     """As `name_of`, by rules as `describe` gives them and as the manifest of verdicts lists them."""
-    scores = [part.scores.sha256 for part in waves.parts(journal)]
+    # A wave without rows is known by those that it stands for.
+    manifests = waves.every_manifest(journal)
+    scores = [name for wave in manifests for name in [p.scores.sha256 for p in wave.parts] or wave.keys or ()]
     return digest({"rules": rules, "scores": scores, "revoked": revoke.recorded(journal).to_json()})[:12]
 
 

@@ -17,7 +17,7 @@ from pipeline.curate.journal import Journal
 from pipeline.curate.manifests import Part
 from pipeline.curate.revoke import Revocation, Revoked
 from pipeline.lease import Lease
-from pipeline.records import PAYLOAD, wave_name, without_secrets
+from pipeline.records import INPUT, PAYLOAD, wave_name, without_secrets
 from pipeline.storage import CorruptFileError, Store, read_table, write_parquet
 
 
@@ -35,7 +35,7 @@ def hits(journal: Journal, revocations: list[Revocation]) -> list[Hit]:
     """What each of these concerns, in inputs and in committed rows; copies are not counted."""
     keys: list[set[str]] = [set() for _ in revocations]
     files: list[set[str]] = [set() for _ in revocations]
-    inputs = listings.every_input(journal, ("key", "url", "page_url", "transcript_url", "license"))
+    inputs = listings.every_input(journal, [name for name in revoke.COLUMNS if name in INPUT.names])
     listed = [] if inputs is None else inputs.to_pylist()
     named = [sum(map(revocation.matches, listed)) for revocation in revocations]
     for part, table in _scores(journal):
@@ -105,11 +105,13 @@ def _with_copies(journal: Journal) -> Revoked:
                 digests |= revoke.contents(row)
     inputs: set[str] = set(revoked.inputs)
     copied = replace(revoked, copies=frozenset(digests))
+    # What was cut from a row carries its URLs, key and license, but digests of its own.
+    cut_too = replace(revoked, revocations=tuple(r for r in revoked.revocations if r.kind != "sha256"))
     for _, table in _scores(journal):
         inputs |= {
             row["key"]
             for row in table.to_pylist()
-            if row["key"] == row["input_key"] and copied.is_copy(row) and not copied.is_requested(row)
+            if row["key"] == row["input_key"] and copied.is_copy(row) and not cut_too.is_requested(row)
         }
     if digests - revoked.copies or inputs - revoked.inputs:
         revoke.record_copies(journal, digests - revoked.copies, inputs - revoked.inputs)

@@ -3,7 +3,8 @@
 Listings are read by a stage, within the limits of stages. The manifest of the inputs says of each listing how many rows
 it gave, so the books begin at its lines. A listing that could not be read is known by its rows, all of which failed or
 were put off; when it is read later, its new rows stand for those. What a listing names anew becomes inputs of a further
-round; rows that are there stay, so refreshing twice is refreshing once.
+round. Rows of files stay; what could not be read within a listing (`listing_cut`, `list_line_unreadable`) goes once a
+new reading does not say it again. So refreshing twice is refreshing once.
 """
 
 from collections import Counter
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 _ROOM = 1 << 40  # places in the order for the rows of one listing
+_UNREAD_WITHIN = ("listing_cut", "list_line_unreadable")
+"""Reasons of rows that are of no file, but of a place in a listing that was read otherwise."""
+_SAID = ("source", "state", "reason", "detail")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +111,24 @@ def fresh(
         return None
     replaces = [key for source in read_now for key in unread.get(redacted_text(source), ())]
     rows = pa.concat_tables(list(read_now.values()))
-    inputs = every_input(journal)
+    inputs = every_input(journal, ("key", "order", *_SAID))
     assert inputs is not None
+    if every:
+        replaces += _mended(inputs, rows, read_now, replaces)
     known = set(inputs["key"].to_pylist()) - set(replaces)
     seen: Counter[str] = Counter() if every else _occurrences(known, rows["key"].to_pylist())
     rows = _numbered(rows, known, seen, pc.max(inputs["order"]).as_py() + 1)
-    return Fresh(rows=rows, replaces=tuple(replaces)) if rows.num_rows else None
+    return Fresh(rows=rows, replaces=tuple(replaces)) if rows.num_rows or replaces else None
+
+
+def _mended(inputs: pa.Table, rows: pa.Table, sources: Iterable[str], known: Container[str]) -> list[str]:
+    """Keys, but for `known` ones, of what could not be read within these listings before, and is not said again, or in
+    other words."""
+    named = set(map(redacted_text, sources))
+    said = {tuple(row.values()) for row in _numbered(rows, (), Counter(), 0).select(["key", *_SAID]).to_pylist()}
+    before = inputs.select(["key", *_SAID]).filter(pc.is_in(inputs["reason"], pa.array(_UNREAD_WITHIN))).to_pylist()
+    new = [row["key"] for row in before if row["source"] in named and tuple(row.values()) not in said]
+    return [key for key in new if key not in known]
 
 
 def every_input(journal: Journal, columns: Sequence[str] = ("key", "order")) -> pa.Table | None:
@@ -122,10 +138,13 @@ def every_input(journal: Journal, columns: Sequence[str] = ("key", "order")) -> 
     if first is None:
         return None
     first = first.select(list(columns))
-    numbers = plan.of_new_inputs(journal)
-    gone = [key for number in numbers for key in plan.replaced(journal, number) or ()]
-    standing = first.filter(pc.invert(pc.is_in(first["key"], pa.array(gone, pa.string()))))
-    return pa.concat_tables([standing, *(_with(plan.round_rows(journal, number), first.schema) for number in numbers)])
+    standing = first
+    for number in plan.of_new_inputs(journal):
+        gone = pc.is_in(standing["key"], pa.array(plan.replaced(journal, number) or (), pa.string()))
+        standing = pa.concat_tables(
+            [standing.filter(pc.invert(gone)), _with(plan.round_rows(journal, number), first.schema)]
+        )
+    return standing
 
 
 def started(journal: Journal, first: pa.Table) -> pa.Table:

@@ -167,7 +167,8 @@ def _is_among(fingerprint: Fingerprint, accepted: list[dict[str, object]]) -> bo
 
 
 def _planned(keys: pa.ChunkedArray, costs: np.ndarray, wave_rows: int) -> tuple[PlannedWave, ...]:
-    ends = cut(costs, wave_rows)
+    # Of no rows one wave: its manifest says what the round replaces.
+    ends = cut(costs, wave_rows) or [0]
     return tuple(
         PlannedWave(
             rows=end - start,

@@ -1,9 +1,10 @@
 """Revocation: what must not be kept any longer, and must not be fetched again.
 
 Guarantees: a revocation is recorded first and never forgotten, so a run that is cut short while it obeys one goes on to
-obey it (`forget`). Rows are matched by host (of the file, its transcript or its page, subdomains included), URL in any
-spelling, key (of a row or of its input), license, or digest of their content. What is the same content as a revoked row
-is a copy of it and goes as well, wherever it was found: who takes a picture back means the picture.
+obey it (`forget`). Rows are matched by host (of the file, any transcript that it offers or its page, subdomains
+included), URL in any spelling, key (of a row or of its input), license, or digest of their content. What is the same
+content as a revoked row is a copy of it and goes as well, wherever it was found: who takes a picture back means the
+picture.
 """
 
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from pipeline.curate.fetch.address import canonical
+from pipeline.curate.fetch.tracks import from_column
 from pipeline.curate.journal import REVOCATIONS, Journal
 from pipeline.curate.stage import Leave, Row
 from pipeline.manifest import of_kind
@@ -26,7 +28,7 @@ BEFORE = "revoked_before_fetch"
 AFTER = "revoked"
 COPY = "revoked_copy"
 _URLS = ("url", "page_url", "transcript_url")
-COLUMNS = ("key", "input_key", *_URLS, "license", *CONTENT)
+COLUMNS = ("key", "input_key", *_URLS, "more_transcripts", "license", *CONTENT)
 """Columns of rows that revocations look at."""
 
 
@@ -168,6 +170,7 @@ def _matches(row: Row, values: dict[Kind, frozenset[str]]) -> bool:
     if "license" in values and _license(row.get("license") or "") in values["license"]:
         return True
     urls = [url for name in _URLS if (url := row.get(name))]
+    urls += [track.url for track in from_column(row.get("more_transcripts"))]
     if "host" in values and any(_is_within(_host_of(url), values["host"]) for url in urls):
         return True
     return "url" in values and any(url in values["url"] or values["url"] & _spellings(url) for url in urls)

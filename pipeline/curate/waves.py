@@ -240,7 +240,7 @@ def _run_wave(
     # Work: what is revoked is marked before a stage sees it, so it is not fetched again.
     allowed = rows if step.refuse is None else step.refuse(rows)
     splits = _splits(allowed, plan.cut(costs, step.config.split_rows))
-    written = list(_written(journal.store, attempt.folder, splits, step, progress))
+    written = list(_written(journal.store, attempt.folder, splits, step, progress)) if rows.num_rows else []
     # Check: a wave that lost or doubled an input is never committed, whatever the cause.
     _check_books(attempt.wave, rows, written)
     # Commit: a driver that was succeeded finds out here; of two that were not told apart the create lets one through.

@@ -8,6 +8,7 @@ from pipeline.curate import decide, export, forget, revoke, sweep, waves
 from pipeline.curate.journal import Journal
 from pipeline.curate.revoke import Revocation
 from pipeline.lease import hold
+from pipeline.records import key_of
 from pipeline.storage import Store
 from tests.curate.finished import ledger_of
 from tests.curate.toy import curation, listing
@@ -50,6 +51,17 @@ def _exported(store: Store) -> list[dict]:
     keys = set(export.read_index(Journal(store))["key"].to_pylist())
     rows = [row for part in waves.parts(Journal(store)) for row in waves.read_part(store, part).to_pylist()]
     return [row for row in rows if row["key"] in keys]
+
+
+def test_what_was_cut_from_a_row_goes_with_its_digest(store: Store, finished: Store) -> None:
+    toy, before = curation(f"{finished.url}-back"), held(store)
+    digest = key_of("14")
+    assert {row["order"] for row in _exported(store) if row["unit"] == "clip"} >= {14}
+    toy.revoke(store, [Revocation(kind="sha256", value=digest)])
+    assert held(store) == before - {14} and 14 not in {row["order"] for row in _exported(store)}
+    assert ends(store)[14] == ("dropped", "revoked")
+    toy.run(store)
+    assert held(store) == before - {14} and sweep.sweep(Journal(store)) == []
 
 
 def test_a_copy_that_a_later_round_fetches_goes_as_well(store: Store, finished: Store) -> None:

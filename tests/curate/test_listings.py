@@ -23,11 +23,12 @@ from tests.curate.toy import Cut, DropShort, Listed
 
 @dataclass(frozen=True, kw_only=True)
 class Shelf:
-    """Listings as a file has them: source -> numbers of episodes, or the reason why it cannot be read."""
+    """Listings as a file has them: source -> numbers of episodes (below 0 a line that cannot be read, a text where it
+    is cut), or the reason why it cannot be read."""
 
     path: str
 
-    def put(self, **named: list[int] | str) -> None:
+    def put(self, **named: list[int | str] | str) -> None:
         Path(self.path).write_text(json.dumps(named))
 
     def __call__(self, source: str) -> list[Row]:
@@ -37,11 +38,15 @@ class Shelf:
             return [
                 left(blank | {"key": key_of("of", source), "url": source}, Leave("failed", named, detail="so it is"))
             ]
-        rows = [blank | {"key": key_of(str(n)), "url": f"http://e.example/{n}"} for n in named]
-        return [
-            left(row, Leave("failed", "list_line_unreadable")) if n < 0 else row
-            for n, row in zip(named, rows, strict=True)
-        ]
+        rows = []
+        for n in named:
+            if isinstance(n, str):
+                cut = Leave("failed", "listing_cut", detail=n)
+                rows.append(left(blank | {"key": key_of(source, "cut"), "url": source}, cut))
+                continue
+            row = blank | {"key": key_of(str(n)), "url": f"http://e.example/{n}"}
+            rows.append(left(row, Leave("failed", "list_line_unreadable")) if n < 0 else row)
+        return rows
 
 
 def curation(shelf: Shelf, *sources: str) -> Curation:
@@ -141,11 +146,53 @@ def test_refresh_takes_in_what_is_new(local_ray: None, shelf: Shelf, store: Stor
         ledger = toy.run(store, refresh=True)
         more = ["14 kept", "15 kept", "10 dropped duplicate_url", "-2 failed list_line_unreadable"]
         assert inputs_of(store) == Counter([*expected, *more]) and ledger.rounds == 2
-    shelf.put(a=[16], b=[])
+    shelf.put(a=[-1, 16, -2], b=[])
     toy.run(store, refresh=True)
     assert inputs_of(store) == Counter([*expected, *more, "16 kept"]) and sound(store), "what is gone from a list stays"
     assert first.items() <= {name: store.read(name) for name in store.list("rows")}.items()
     assert toy.run(store).rounds == 3 and toy.is_finished(Journal(store))
+
+
+LINE, CUT = "-1 failed list_line_unreadable", "a failed listing_cut"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected", "rounds"),
+    [
+        ([10, "page 2"], [10, 11], ["10 kept", "11 kept"], 2),
+        ([10, "page 2"], [10], ["10 kept"], 2),
+        ([10, "page 2"], [11, "page 2"], ["10 kept", "11 kept", CUT], 2),
+        ([10, "page 2"], [10, "page 2"], ["10 kept", CUT], 1),
+        ([10, "page 2"], [10, "page 3"], ["10 kept", CUT], 2),
+        ([10, "page 2"], "http_500", ["10 kept", CUT], 1),
+        ([10, -1], [10, 11], ["10 kept", "11 kept"], 2),
+        ([10, -1, -1, -1], [10, -1], ["10 kept", LINE], 2),
+        ([10, 12, -1, "page 2"], [-1, 12, 10], ["10 kept", "12 kept", LINE], 2),
+        ([-1, "page 2"], [10], ["10 kept"], 2),
+    ],
+)
+def test_what_could_not_be_read_within_a_listing_goes_once_it_is(
+    local_ray: None, shelf: Shelf, store: Store, before: list, after: list | str, expected: list[str], rounds: int
+) -> None:
+    toy = curation(shelf)
+    shelf.put(a=before, b=[20, "page 9"])
+    toy.run(store)
+    assert toy.retry(store)[0] == 0 or before[0] == -1
+    shelf.put(a=after, b="http_500")
+    others = ["20 kept", "b failed listing_cut"]  # of a listing that cannot be read now, nothing goes
+    for _ in range(2):
+        ledger = toy.run(store, refresh=True)
+        assert inputs_of(store) == Counter([*expected, *others]) and ledger.rounds == rounds and sound(store)
+    details = {row["detail"] for row in decide.verdicts(Journal(store), ledger.verdicts).to_pylist()}
+    if rounds > 1 and CUT in expected:
+        assert after[-1] in details and details <= {None, after[-1], "page 9"}
+    assert toy.is_finished(Journal(store)) and toy.run(store).rounds == rounds
+    assert listings.every_input(Journal(store)).num_rows == sum(inputs_of(store).values())
+    shelf.put(a=[10, "page 7"], b=[20])
+    toy.run(store, refresh=True)
+    shelf.put(a=[10], b=[20])
+    toy.run(store, refresh=True)
+    assert not [name for name in inputs_of(store) if "failed" in name] and sound(store)
 
 
 def test_a_refresh_that_was_cut_short_is_ended(

@@ -126,6 +126,11 @@ def test_what_is_revoked_before_it_was_fetched_is_not_fetched(tmp_path: Path, lo
         ("host", "t.example", True),
         ("url", "https://t.example/x.vtt?token=REDACTED", True),
         ("url", "https://t.example/x.vtt?token=s3cr3tAAAABBBB1", True),
+        ("url", "https://more.example/a.srt?token=s3cr3tAAAABBBB1", True),
+        ("url", "https://last.example/b", True),
+        ("url", "srt https://last.example/b", False),
+        ("host", "more.example", True),
+        ("host", "last.example", True),
     ],
 )
 def test_what_a_revocation_matches(kind: revoke.Kind, value: str, hit: bool) -> None:
@@ -138,6 +143,7 @@ def test_what_a_revocation_matches(kind: revoke.Kind, value: str, hit: bool) -> 
         "sha256": "d1",
         "pixel_sha256": "p1",
         "transcript_url": "https://t.example/x.vtt?token=REDACTED",
+        "more_transcripts": "srt https://more.example/a.srt?token=REDACTED\n- https://last.example/b",
     }
     row |= {"page_url": "https://xn--bcher-kva.example/"} if "bücher" in value else {}
     assert Revocation(kind=kind, value=value).matches(row) is hit

@@ -33,7 +33,11 @@ _FULL_SCALE = 0.999
 # Stands for silence, whose level has no logarithm. Below the rounding noise of 16 bits (-101 dB).
 _FLOOR_DB = -120.0
 _HOPELESS = 4  # times max_s: a clip that no threshold would let in, whose audio could fill the memory
-_FROM_EPISODE = ("url", "page_url", "license", "source", "extra", "language", "input_key")
+# The transcripts too: who takes one back means the clips as well.
+_FROM_EPISODE = (
+    *("url", "page_url", "license", "source", "extra", "language", "input_key"),
+    *("transcript_url", "more_transcripts"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from pipeline.curate.fetch.charset import REPLACEMENT, codec_of, declared, decod
 from pipeline.curate.fetch.http import Client, FetchConfig
 from pipeline.curate.fetch.response import HttpLeave, Response
 from pipeline.curate.fetch.rows import DETAIL_CHARS, without_secrets
-from pipeline.curate.fetch.tracks import UNTIMED, Track, from_column
+from pipeline.curate.fetch.tracks import UNTIMED, Track, column, from_column
 from pipeline.curate.fetch.unpack import TooLargeError, unpack
 from pipeline.curate.stage import Batch, Leave, Resources, Row, failure, left
 from pipeline.curate.text.transcripts import read_transcript
@@ -87,6 +87,8 @@ class FetchEpisode(Batch):
         for track in whole:
             try:
                 row = row | await _transcript(client, track)
+                # All that it offers stay known by their URLs: each may be taken back.
+                row["more_transcripts"] = column((other for other in offered if other is not track), row["url"])
                 break
             except Leave as leave:
                 failures.append(leave)
@@ -118,8 +120,8 @@ async def _transcript(client: Client, track: Track) -> Row:
         if kind == "text" and track.type == "txt":
             raise Leave("dropped", "transcript_untimed", detail=f"{shown(track.url)} is text without times") from leave
         raise Leave(leave.state, leave.reason, detail=f"{shown(track.url)} is {leave.detail}") from leave
-    columns = {"transcript": text, "transcript_url": track.url, "more_transcripts": None}
-    return columns | {"transcript_type": track.type or media_type(response.headers)}
+    named = track.type or media_type(response.headers)
+    return {"transcript": text, "transcript_url": track.url, "transcript_type": named}
 
 
 def _none_of(failures: list[Leave]) -> Leave:

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipeline.curate import revoke
 from pipeline.curate.audio.segment import CutClips, join_cues, loudness, speech_frames, trim
 from pipeline.curate.stage import Leave
 from pipeline.curate.text.transcripts import Cue
 from pipeline.curate.work import apply, to_table
 from pipeline.media.audio import Waveform
-from pipeline.records import CLIP, key_of
+from pipeline.records import CLIP, CONTENT, key_of
 from tests.media.sounds import encode, tone, voice
 
 RATE = 16_000
@@ -97,6 +98,9 @@ def episode(transcript: str, audio: bytes) -> dict:
         "unit": "episode",
         "url": "http://e/a.wav",
         "source": "s",
+        "page_url": "http://e/",
+        "transcript_url": "http://t/a.vtt",
+        "more_transcripts": "srt http://t/a.srt",
         "license": "CC0",
         "language": "en",
         "audio": audio,
@@ -143,6 +147,8 @@ def test_an_episode_and_its_clips(sound):
             and clip["license"] == "CC0"
             and clip["transcript"] is None
         )
+        by = [name for name in revoke.COLUMNS if name not in ("key", *CONTENT)]
+        assert all(clip[name] and clip[name] == first[name] for name in by), "who revokes it revokes its clips"
         span = f"{round(clip['start_s'] * 1000)}-{round(clip['end_s'] * 1000)}"
         assert clip["key"] == key_of("k", "ab" * 32, span)
     samples, rate = soundfile.read(io.BytesIO(one["audio"]), dtype="float32")

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from pipeline.curate.fetch.download import Fetch, FetchEpisode, decode_text, media_type
 from pipeline.curate.fetch.rows import input_row
-from pipeline.curate.fetch.tracks import Track, column
+from pipeline.curate.fetch.tracks import Track, column, from_column
 from pipeline.curate.stage import Leave
 from pipeline.curate.work import apply, start, to_table
 from pipeline.records import CLIP, IMAGE, INPUT
@@ -240,4 +240,6 @@ def test_transcripts_are_tried_until_one_can_be_read(site, config, offers, used,
         assert not site.hits["/a.mp3"]
     else:
         assert (row["transcript_url"], row["transcript"], row["audio"]) == (site.url + used, VTT, b"sound")
+    known = [row["transcript_url"], *(track.url for track in from_column(row["more_transcripts"]))]
+    assert sorted(known) == sorted(track.url for track in (first, *more)), "each may be revoked"
     to_table([row], CLIP)
