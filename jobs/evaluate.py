@@ -51,8 +51,8 @@ def main(config: Evaluate) -> None:
     from pipeline.tokenize.collate import CodesRow
     from pipeline.tokenize.corpus import read_rows
 
-    known = [CodesRow.of(row) for row in read_rows(Store(config.codes))]
     stack = load_stack(config.tokenizer, config.gpt, config.decoder)
+    known = [CodesRow.of(row) for row in read_rows(Store(config.codes))]
     store = open_run(config.run_dir, config)
     if store.exists("metrics.json"):
         logger.info("evaluate: nothing left to do in %s", config.run_dir)

@@ -177,8 +177,14 @@ def test_children_have_the_usual_handlers() -> None:
 
 
 def test_an_import_of_jobs_changes_no_handler() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    import jobs._main  # noqa: F401
-
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set() and not signals._now.installed
+    script = """
+import signal
+before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+import jobs._main
+from pipeline import signals
+assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set() and not signals._now.installed
+"""
+    # In a process of its own: a job that another test ran in this one has installed them.
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=120)

@@ -185,7 +185,7 @@ COMMENT = "\n# a comment at the end\n"
         ("curate/diff.py", lambda text: text + STATEMENT, set()),
         ("chaos/verify.py", lambda text: text + STATEMENT, set()),
         ("curate/waves.py", lambda text: text + STATEMENT, set()),
-        ("curate/text/language.py", lambda text: text + STATEMENT, set()),
+        ("curate/text/forensics.py", lambda text: text + STATEMENT, set()),
         ("curate/image/decode.py", lambda text: text + COMMENT, set()),
         ("curate/image/decode.py", lambda text: text.replace('"""', '"""Said otherwise: ', 1), set()),
     ],

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from pipeline.demo.judge import DigitJudge, _eight
+from pipeline.demo.judge import DigitJudge, features
 
 torch.set_num_threads(1)
 
@@ -23,4 +23,4 @@ def test_the_judge_reads_real_digits_and_not_noise() -> None:
 def test_the_judge_sees_the_mean_of_each_area() -> None:
     values = torch.arange(64.0).view(1, 1, 8, 8) / 32 - 1
     blocks = values.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    np.testing.assert_allclose(_eight(blocks)[0], np.arange(64) / 4, atol=1e-6)
+    np.testing.assert_allclose(features(blocks)[0], np.arange(64) / 4, atol=1e-6)

@@ -66,7 +66,7 @@ def test_exports_are_read_where_neither_ray_nor_deepspeed_can_be(run_dir, tmp_pa
     assert out.splitlines() == [f"tiny {sum(t.double().sum().item() for t in each.values())}" for each in tensors]
     trained = load_file(run_dir / "model/model.safetensors")
     same = [all(torch.equal(each[name], trained[name]) for name in trained) for each in tensors]
-    assert same == [True, False, False]
+    assert same == [False, True, False]  # what the run exported is its best
 
 
 def test_what_cannot_be_exported_is_told(run_dir, tmp_path):

@@ -102,7 +102,11 @@ def test_a_wait_survives_the_actor(local_ray, tmp_path, monkeypatch):
     while not (store.exists(name) and host in read_json(store, name)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    ray.kill(keepers._handles[number], no_restart=True)
+    actor = keepers._handles[number]
+    ray.kill(actor, no_restart=True)
+    with pytest.raises(ray.exceptions.RayActorError):  # it may answer for a moment yet
+        while time.monotonic() < deadline + 20:
+            ray.get(actor.answer.remote(keepers.keeper.dump([]), None))
     (grant,) = keepers.keeper.answers(keepers.answer(keepers.keeper.dump([turn]), run_dir))
     assert grant.busy == "host_busy" and 480 < grant.wait_s <= 500
     (grant,) = keepers.keeper.answers(keepers.answer(keepers.keeper.dump([turn]), str(tmp_path / "other")))
