@@ -80,7 +80,8 @@ def _fetch(url: str, part: int, count: int, interval_s: float, run_dir: str) -> 
 
 
 class _Host:
-    """A server on loopback with any number of files; `times` are those of its requests, the documents' included."""
+    """A server on loopback with any number of files; `times` are those of its requests, but for the two documents that
+    come in the turn of its robots.txt."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -92,8 +93,9 @@ class _Host:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                host.times.append(time.monotonic())
                 is_document = self.path in host.documents
+                if not is_document or self.path == "/robots.txt":
+                    host.times.append(time.monotonic())
                 if is_document:
                     host.documents[self.path] += 1
                 body = b"" if is_document else b"x"

@@ -8,7 +8,7 @@ from pipeline.bench.politeness import Politeness, measure
 def test_two_processes_share_the_turns_of_a_host(local_ray: None) -> None:
     (line,) = measure(Politeness(processes=(2,), files=8, interval_s=0.2))
     assert line["lost"] == 0 and line["documents_read"] == 3
-    # Eleven requests, ten intervals; a request may come late and the next one in time.
+    # Nine turns, eight intervals; a request may come late and the next one in time.
     assert float(str(line["requests_per_s"])) <= 5.2 and int(str(line["most_in_a_second"])) <= 6
 
 

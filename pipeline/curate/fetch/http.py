@@ -20,7 +20,7 @@ import socket
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from yarl import URL
@@ -85,6 +85,10 @@ class _Clock:
         self.left_s = seconds
 
 
+_Kind = Literal["file", "robots", "reservation"]
+"""What is asked for: a file, with the origin's permission and in a turn; its robots.txt, in a turn; its two other
+documents, in that same turn, since a host with one file would else cost four turns."""
+
 # What origins say, parsed, and until when; the keeper of the host has their words. origin -> (expiry, rules)
 _origins: dict[str, tuple[float, Origin | Leave]] = {}
 
@@ -141,23 +145,24 @@ class Client:
         deferred: retry_after, http_429, host_busy, host_unreachable, robots_unreachable.
         """
         clock = _Clock(self.config.timeout_s)
-        return await self._get(as_written(url), clock, max_bytes or self.config.max_bytes, is_robots=False)
+        return await self._get(as_written(url), clock, max_bytes or self.config.max_bytes)
 
-    async def _get(self, url: str, clock: _Clock, max_bytes: int, is_robots: bool) -> Response:
+    async def _get(self, url: str, clock: _Clock, max_bytes: int, kind: _Kind = "file") -> Response:
         for attempt in range(self.config.retries + 1):
             try:
-                return await self._follow(url, clock, max_bytes, is_robots)
+                return await self._follow(url, clock, max_bytes, kind)
             except HttpLeave as leave:
                 if leave.wait_s is None or attempt == self.config.retries or clock.left_s <= 0:
                     raise
                 await asyncio.sleep(max(leave.wait_s, self.config.backoff_s * 2**attempt))
         raise AssertionError("the last attempt returns or raises")
 
-    async def _follow(self, url: str, clock: _Clock, max_bytes: int, is_robots: bool) -> Response:
+    async def _follow(self, url: str, clock: _Clock, max_bytes: int, kind: _Kind) -> Response:
         start = url
         for _ in range(self.config.max_redirects + 1):
-            origin = None if is_robots else await self._permission(url, clock)
-            await self._turn(url, origin.crawl_delay_s if origin else 0.0)
+            origin = await self._permission(url, clock) if kind == "file" else None
+            if kind != "reservation":
+                await self._turn(url, origin.crawl_delay_s if origin else 0.0)
             response = await self._answered(url, clock, max_bytes, origin)
             if isinstance(response, Response):
                 return response
@@ -283,19 +288,20 @@ class Client:
 
     async def _origin(self, name: str, clock: _Clock) -> tuple[Origin | Leave, float]:
         """What its three documents say together, and for how long; a Leave if its robots.txt cannot be had."""
-        robots, ttl_s = await self._document(f"{name}/robots.txt", clock)
+        robots, ttl_s = await self._document(f"{name}/robots.txt", clock, "robots")
         if isinstance(robots, Leave):
             return robots, ttl_s
         origin = consent.origin_of(robots)
         # The two others are rare: one that we may not ask for, or that cannot be had, reserves nothing.
-        bodies: list[bytes | None] = []
-        for url in (f"{name}/ai.txt", f"{name}/.well-known/tdmrep.json"):
-            body, other_ttl_s = (None, ttl_s) if origin.reason(url) else await self._document(url, clock)
-            bodies.append(None if isinstance(body, Leave) else body)
-            ttl_s = min(ttl_s, other_ttl_s)
-        return consent.origin_of(robots, *bodies), ttl_s
+        urls = (f"{name}/ai.txt", f"{name}/.well-known/tdmrep.json")
+        asked = [url for url in urls if origin.reason(url) is None]
+        said = dict(
+            zip(asked, await asyncio.gather(*(self._document(url, clock, "reservation") for url in asked)), strict=True)
+        )
+        bodies = [None if isinstance(body := said.get(url, (None, 0.0))[0], Leave) else body for url in urls]
+        return consent.origin_of(robots, *bodies), min([ttl_s, *(other_ttl_s for _, other_ttl_s in said.values())])
 
-    async def _document(self, url: str, clock: _Clock) -> tuple[bytes | Leave | None, float]:
+    async def _document(self, url: str, clock: _Clock, kind: _Kind) -> tuple[bytes | Leave | None, float]:
         """A document that speaks for its origin, read once in the cluster, and for how many seconds it is good; None
         if there is none, a Leave if that cannot be told."""
         patience_s = self.config.timeout_s + self.config.max_wait_s
@@ -309,7 +315,7 @@ class Client:
             await asyncio.sleep(reading.wait_s)
         had_time = clock.left_s > self.config.timeout_s / 2
         try:
-            text, ttl_s = await self._read(url, clock)
+            text, ttl_s = await self._read(url, clock, kind)
         except BaseException:  # whoever waits for the document reads it
             self._keepers.tell(Publish(url=url, text="", ttl_s=0.0))
             raise
@@ -318,11 +324,11 @@ class Client:
         await self._keepers.ask(Publish(url=url, text=text, ttl_s=ttl_s))
         return _parsed(text), ttl_s
 
-    async def _read(self, url: str, clock: _Clock) -> tuple[str, float]:
+    async def _read(self, url: str, clock: _Clock, kind: _Kind) -> tuple[str, float]:
         """RFC 9309, 2.3.1: a body; null where there is none (4xx); a reason where it cannot be had (5xx, network)."""
         kept_s = self.config.robots_ttl_s
         try:
-            response = await self._get(url, clock, DOCUMENT_MAX_BYTES, is_robots=True)
+            response = await self._get(url, clock, DOCUMENT_MAX_BYTES, kind)
             return json.dumps({"body": base64.b64encode(response.body).decode()}), kept_s
         except HttpLeave as leave:
             status = leave.http_status or 0

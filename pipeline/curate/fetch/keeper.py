@@ -3,7 +3,8 @@
 One keeper answers for a host, whoever asks: the processes of one machine, or of a thousand nodes (`keepers`).
 
 Guarantees:
-- two turns of one host are at least its interval apart: ours, or its own `Crawl-delay` where that is longer;
+- two turns of one host are at least its interval apart: ours, or its own `Crawl-delay` where that is longer; in the
+  turn of a robots.txt its reader may ask for the origin's two other documents too;
 - what a host demands (`Retry-After`) holds from the moment it is told, also for turns that were already dealt: whoever
   waited for one asks again (`Confirm`) before it goes;
 - a document that speaks for a whole origin (robots.txt, tdmrep.json) is read by one process, and by the next if that
