@@ -108,7 +108,9 @@ def curate(config: C, describe: Callable[[C], Curation]) -> None:
         journal = Journal(store)  # what was looked at before may have changed until the run was held
         # Nothing is built on a run that is damaged.
         audit.check(journal)
-        note(store, kept)
+        if not store.exists("config.json"):
+            note(store, kept)
         with ray_session(config.ray, verbose=config.verbose):
             ledger = wanted.run(store, lease, journal=journal, accept_plan=config.accept_plan, refresh=config.refresh)
+            note(store, kept)  # not before: where these options were refused, the run is still of the others
             summary(wanted.name, ledger)

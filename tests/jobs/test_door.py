@@ -109,3 +109,7 @@ def test_a_parquet_of_laion_from_a_folder(tmp_path: Path, web: str) -> None:
     assert json.loads(rows["a picture of coloured noise 1.png"]) == {"NSFW": None, "similarity": 0.42}
     ledger = json.loads((tmp_path / "run/ledger.json").read_text())
     assert ledger["steps"]["image"]["failed"] == {"http_404": 1}
+    # Options that make it another run are refused, and it stays the run of the options before.
+    before = (tmp_path / "run/config.json").read_bytes()
+    status, said = curate(tmp_path, "--sources", "list=laion", f"list={web}/gone.csv", "--decode.image-size", "16")
+    assert status == 2 and "another plan" in said and (tmp_path / "run/config.json").read_bytes() == before
