@@ -75,7 +75,8 @@ def test_messages_are_one_line_and_tracebacks_keep_theirs() -> None:
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stderr", out)
-        root, level, handlers = logging.getLogger(), log.logger.level, logging.getLogger().handlers[:]
+        root = logging.getLogger()
+        levels, handlers = (root.level, log.logger.level), root.handlers[:]
         try:
             log.setup()
             log.logger.info("a \x1b[2J\u202e %s", "b\nc")
@@ -86,7 +87,8 @@ def test_messages_are_one_line_and_tracebacks_keep_theirs() -> None:
                 log.logger.exception("failed")
         finally:
             root.handlers[:] = handlers
-            log.logger.setLevel(level)
+            root.setLevel(levels[0])
+            log.logger.setLevel(levels[1])
     lines = out.getvalue().splitlines()
     assert lines[:4] == ["a \\x1b[2J\\u202e b\\nc", "two", "lines \\x07", "failed"]
     assert lines[4].startswith("Traceback") and lines[-1] == "ValueError: bad \\x1b]0;title\\x07"
