@@ -5,6 +5,7 @@ of its own.
 """
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.chaos.cluster import moto_server
+from pipeline.log import logger
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -64,6 +66,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first; the others as they were."""
     items.sort(key=lambda item: item.nodeid.partition("::")[0] not in LONGEST)
+
+
+@pytest.fixture(autouse=True)
+def levels() -> Iterator[None]:
+    """Commands that a test runs in this process set the levels of loggers: the tests after it see the usual ones."""
+    loggers = (logging.getLogger(), logger)
+    before = [each.level for each in loggers]
+    yield
+    for each, level in zip(loggers, before, strict=True):
+        each.setLevel(level)
 
 
 @pytest.fixture(scope="session")
