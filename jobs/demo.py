@@ -1,6 +1,6 @@
 """The whole stack on one machine: a small web on loopback, both curations, the three networks, pictures, a report.
 
-    python -m jobs.demo                                        # into runs/demo, about ten minutes on two cores
+    python -m jobs.demo                                        # into runs/demo, fifteen to twenty minutes on two cores
     python -m jobs.demo --profile debug --run-dir /tmp/demo    # a reduced size: shows that it runs, learns little
 Run it again after a kill: it goes on. Run it again when it is done: it says so and changes nothing.
 """

@@ -150,7 +150,8 @@ class Client:
     async def _get(self, url: str, clock: _Clock, max_bytes: int, kind: _Kind = "file") -> Response:
         for attempt in range(self.config.retries + 1):
             try:
-                return await self._follow(url, clock, max_bytes, kind)
+                again = "robots" if attempt and kind == "reservation" else kind  # a second try has a turn of its own
+                return await self._follow(url, clock, max_bytes, again)
             except HttpLeave as leave:
                 if leave.wait_s is None or attempt == self.config.retries or clock.left_s <= 0:
                     raise
@@ -161,7 +162,7 @@ class Client:
         start = url
         for _ in range(self.config.max_redirects + 1):
             origin = await self._permission(url, clock) if kind == "file" else None
-            if kind != "reservation":
+            if kind != "reservation" or url != start:  # where a redirect leads, robots.txt had no turn
                 await self._turn(url, origin.crawl_delay_s if origin else 0.0)
             response = await self._answered(url, clock, max_bytes, origin)
             if isinstance(response, Response):

@@ -136,6 +136,23 @@ def test_our_own_queue_is_waited_for_however_long(site, config):
     assert time.monotonic() - began > 0.8  # robots.txt and three pictures
 
 
+def test_documents_come_in_the_turn_of_robots_txt_and_where_they_lead_in_one_of_its_own(site, config):
+    times: dict[str, float] = {}
+
+    def noted(status: int, to: str = "") -> object:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            times[request.path] = time.monotonic()
+            return web.Response(status=status, headers={"Location": to} if to else {})
+
+        return answer
+
+    site.pages |= {"/robots.txt": noted(404), "/ai.txt": noted(302, "/moved.txt"), "/moved.txt": noted(404)}
+    site.pages |= {"/.well-known/tdmrep.json": noted(404), "/a": noted(200)}
+    fetch_one(f"{site.url}/a", replace(config, per_host_interval_s=0.5))
+    assert times["/moved.txt"] - times["/robots.txt"] > 0.45, "a second turn"
+    assert times["/a"] - times["/moved.txt"] > 0.45, "a third one"
+
+
 def test_retry_after_is_obeyed_when_short_and_deferred_when_long(site, config):
     async def busy(request: web.Request) -> web.StreamResponse:
         if site.hits["/a"] == 1:
